@@ -1,0 +1,17 @@
+"""AWS KMS.
+
+Permissions, by call (AWS KMS Developer Guide, "Permissions reference"):
+
+| permission | used for |
+|---|---|
+| kms:Sign | every token |
+| kms:GetPublicKey, kms:DescribeKey | after a key is created or registered |
+| kms:CreateKey, kms:TagResource | creating keys |
+| kms:ListKeys, kms:ListResourceTags | finding the key of an intent again after a crash |
+| kms:DisableKey | revoking a key |
+| kms:ScheduleKeyDeletion | a surplus key that was never published; `destroy_after` |
+"""
+
+from sealwright_providers.aws.factory import FACTORY
+
+__all__ = ["FACTORY"]

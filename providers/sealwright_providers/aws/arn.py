@@ -1,0 +1,54 @@
+"""Key URIs of AWS KMS: `awskms:///` and a key ARN (or, where a name may be resolved, an alias)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sealwright.errors import ProviderUnsupportedError
+
+PREFIX: Final = "awskms:///"
+_KEY_ARN = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):key/[A-Za-z0-9-]{1,64}")
+_ALIAS_ARN = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):alias/[A-Za-z0-9:/_-]{1,250}")
+_ALIAS = re.compile(r"alias/[A-Za-z0-9:/_-]{1,250}")
+
+
+def to_uri(arn: str) -> str:
+    """Return the key URI of an ARN."""
+    return PREFIX + arn
+
+
+def pinned_arn(uri: str, *, region: str, account: str | None) -> str:
+    """Return the key ARN of a pinned URI that lies inside what the provider is configured for.
+
+    Raises:
+        ProviderUnsupportedError: It names an alias, another region, another account, or no key at all.
+    """
+    arn = uri.removeprefix(PREFIX)
+    match = _KEY_ARN.fullmatch(arn)
+    if not uri.startswith(PREFIX) or match is None:
+        raise ProviderUnsupportedError("the key URI is no awskms:/// and key ARN")
+    return _inside(arn, match, region, account)
+
+
+def resolvable(uri: str, *, region: str, account: str | None) -> str:
+    """Return what KMS resolves: a key ARN, an alias ARN or an alias, inside what the provider is configured for.
+
+    Raises:
+        ProviderUnsupportedError: It is none of these.
+    """
+    name = uri.removeprefix(PREFIX)
+    if not uri.startswith(PREFIX):
+        raise ProviderUnsupportedError("the key URI does not start with awskms:///")
+    if _ALIAS.fullmatch(name):
+        return name
+    match = _KEY_ARN.fullmatch(name) or _ALIAS_ARN.fullmatch(name)
+    if match is None:
+        raise ProviderUnsupportedError("the key URI names neither a key nor an alias")
+    return _inside(name, match, region, account)
+
+
+def _inside(arn: str, match: re.Match[str], region: str, account: str | None) -> str:
+    if match["region"] != region or account not in {None, match["account"]}:
+        raise ProviderUnsupportedError("the key URI lies outside the provider's region or account")
+    return arn

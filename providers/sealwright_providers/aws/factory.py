@@ -1,0 +1,42 @@
+"""Opens an `aws` provider."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, Final
+
+from pydantic import BaseModel
+
+from sealwright.errors import ProviderNotInstalledError
+from sealwright.kms.provider import KeyProvider
+from sealwright_providers.aws.settings import AwsSettings
+
+
+class AwsFactory:
+    """Factory of `aws` providers; importing it imports no SDK."""
+
+    kind: ClassVar[str] = "aws"
+    scheme: ClassVar[str] = "awskms"
+    settings: ClassVar[type[BaseModel]] = AwsSettings
+
+    async def open(self, settings: BaseModel) -> KeyProvider:
+        """Build the client. The SDK's session is made here once, since making clients is not thread-safe (boto/boto3#1592).
+
+        Raises:
+            ProviderNotInstalledError: boto3 is not installed.
+        """
+        if not isinstance(settings, AwsSettings):
+            raise TypeError("not the settings of an aws provider")
+        try:
+            from sealwright_providers.aws.boto3_transport import Boto3Transport  # noqa: PLC0415
+            from sealwright_providers.aws.http_transport import HttpTransport  # noqa: PLC0415
+        except ImportError as e:
+            raise ProviderNotInstalledError(["kind aws needs boto3: install sealwright[aws]"]) from e
+        from sealwright_providers.aws.provider import AwsProvider  # noqa: PLC0415
+
+        if settings.transport == "boto3":
+            return AwsProvider(settings, await asyncio.to_thread(Boto3Transport, settings))
+        return AwsProvider(settings, await HttpTransport.open(settings))
+
+
+FACTORY: Final = AwsFactory()

@@ -1,0 +1,39 @@
+"""Settings of an `aws` provider."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from sealwright.kms.settings import ProviderSettings
+
+
+class AwsSettings(ProviderSettings):
+    """One account and region of AWS KMS. Credentials come from the AWS default chain.
+
+    Attributes:
+        region: The only region whose keys may be used.
+        account: The only account whose keys may be used; absent: any that the credentials reach.
+        endpoint_url: For emulators and VPC endpoints; absent: the region's own. The SDK's environment variables are not obeyed.
+        message: `digest` sends the digest of RSA and ECDSA messages, of any length; `raw` the message itself, up to 4096 bytes.
+        transport: `http` speaks to KMS from the event loop; `boto3` through the SDK, in threads.
+    """
+
+    kind: Literal["aws"] = "aws"
+    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d{1,2}$")
+    account: str | None = Field(default=None, pattern=r"^\d{12}$")
+    endpoint_url: str | None = None
+    message: Literal["digest", "raw"] = "digest"
+    transport: Literal["http", "boto3"] = "http"
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"} or parts.query:
+            raise ValueError("must be http(s)://host[:port]")
+        return value.rstrip("/")

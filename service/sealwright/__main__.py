@@ -1,0 +1,28 @@
+"""The command `sealwright`."""
+
+from __future__ import annotations
+
+import click
+
+from sealwright import __version__
+from sealwright.cli.config import config
+from sealwright.cli.db import db
+from sealwright.cli.serve import serve, worker
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sealwright")
+def main() -> None:
+    """Sign JSON Web Tokens with keys that never leave a KMS or an HSM.
+
+    Exit status: 0; 1 when the service or a check said no; 2 when the command line was wrong.
+    """
+
+
+main.add_command(serve)
+main.add_command(config)
+main.add_command(db)
+main.add_command(worker)
+
+if __name__ == "__main__":
+    main()

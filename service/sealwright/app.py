@@ -1,0 +1,216 @@
+"""The top: builds the whole service from a configuration, for the server and for tests alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import grpc
+
+from sealwright.access.grants import Authoriser
+from sealwright.administration import Administration
+from sealwright.audit.keys import AuditedKeys
+from sealwright.audit.writer import AuditWriter
+from sealwright.clock import Clock, SystemClock
+from sealwright.config import Config
+from sealwright.jose.token import uuid7
+from sealwright.keys import lifecycle
+from sealwright.keys.keyring import Keyring
+from sealwright.keys.operations import KeyOperations
+from sealwright.keys.ports import StoreUnavailableError
+from sealwright.keys.replica import ReplicaSync
+from sealwright.keys.rotation import Rotator
+from sealwright.kms.guard import GuardedProvider
+from sealwright.kms.registry import load_factory
+from sealwright.server.http.admin import AdminPages
+from sealwright.server.http.listener import HttpListener
+from sealwright.server.http.public import PublicPages
+from sealwright.server.rpc.interceptors import Calls
+from sealwright.server.rpc.jwks import JwksService
+from sealwright.server.rpc.keys import KeyService
+from sealwright.server.rpc.listener import GrpcListener
+from sealwright.server.rpc.signing import SigningService
+from sealwright.server.settings import parse_address
+from sealwright.signing import Signer
+from sealwright.sql.store import SqlStore
+from sealwright.v1.jwks_pb2_grpc import add_JwksServiceServicer_to_server
+from sealwright.v1.keys_pb2_grpc import add_KeyServiceServicer_to_server
+from sealwright.v1.signing_pb2_grpc import add_SigningServiceServicer_to_server
+
+log = logging.getLogger(__name__)
+
+START_SECONDS: Final = 45.0
+"""How long a start waits for every issuer to be able to sign."""
+_HEALTH_INTERVAL: Final = 0.2
+
+
+class App:
+    """One worker's service: `start`, then `stop`.
+
+    Attributes:
+        replica_id: Names this start of the worker.
+        keyring: What it signs and publishes with.
+        signer: The path of a signature.
+        administration: What may be done to keys.
+    """
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self.replica_id = uuid7()
+        self.keyring = Keyring(config.issuers, config.timing, clock)
+        self._alive = True
+        self._closers = contextlib.AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._providers: dict[str, GuardedProvider] = {}
+
+    async def start(self) -> None:
+        """Open the store, the audit, the providers and the listeners, and begin to rotate.
+
+        Raises:
+            ConfigurationError: Something that the configuration names cannot be used.
+            StoreUnavailableError: The store cannot be opened.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        config, clock = self._config, self._clock
+        store = await SqlStore.open(config.store)
+        self._closers.push_async_callback(store.aclose)
+        audit = AuditWriter(config.audit, self.replica_id, clock)
+        self._closers.push_async_callback(audit.aclose)
+        sync = ReplicaSync(self.replica_id, store, self.keyring, config.timing, clock)
+        self._closers.push_async_callback(sync.farewell)
+        await self._open_providers()
+        events = AuditedKeys(audit)
+        self.rotator = Rotator(
+            store=store,
+            keyring=self.keyring,
+            sync=sync,
+            providers=self._providers,
+            timing=config.timing,
+            clock=clock,
+            events=events,
+        )
+        operations = KeyOperations(
+            store=store,
+            keyring=self.keyring,
+            sync=sync,
+            rotator=self.rotator,
+            providers=self._providers,
+            timing=config.timing,
+            clock=clock,
+            events=events,
+        )
+        authoriser = Authoriser(config.grants)
+        self.signer = Signer(
+            keyring=self.keyring,
+            providers=self._providers,
+            authoriser=authoriser,
+            audit=audit,
+            sync=sync,
+            clock=clock,
+        )
+        self.administration = Administration(
+            keyring=self.keyring,
+            operations=operations,
+            authoriser=authoriser,
+            audit=audit,
+            clock=clock,
+        )
+        await sync.refresh()
+        await self._listen()
+        self._run(sync.run(), self.rotator.run(), self._report_health())
+
+    async def _open_providers(self) -> None:
+        for name, settings in self._config.providers.items():
+            factory = load_factory(settings.kind, self._config.plugins)
+            guarded = GuardedProvider(name, await factory.open(settings), settings, self._clock)
+            self._closers.push_async_callback(guarded.aclose)
+            self._providers[name] = guarded
+
+    async def _listen(self) -> None:
+        settings = self._config.server
+        calls = Calls(self._clock, local=settings.insecure_local or settings.grpc_is_unix)
+
+        def add_services(server: grpc.aio.Server) -> None:
+            add_SigningServiceServicer_to_server(SigningService(self.signer, calls), server)
+            add_JwksServiceServicer_to_server(JwksService(self.keyring), server)
+            add_KeyServiceServicer_to_server(KeyService(self.administration, calls), server)
+
+        public = PublicPages(self.keyring, alive=lambda: self._alive)
+        tls = None if settings.http_is_plaintext else settings.tls
+        self._http = HttpListener("http", parse_address(settings.http), public.page, tls)
+        self._admin = HttpListener("admin", parse_address(settings.admin), AdminPages(public).page)
+        self._grpc = GrpcListener(settings, add_services)
+        for listener in (self._http, self._admin):
+            await listener.start()
+            self._closers.push_async_callback(listener.close)
+        await self._grpc.start()
+        self._closers.push_async_callback(self._grpc.drain)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The real addresses of the listeners: `grpc`, `http` and `admin`."""
+        return {"grpc": self._grpc.address, "http": self._http.address, "admin": self._admin.address}
+
+    async def wait_until_useful(self, seconds: float = START_SECONDS) -> None:
+        """Return once every issuer can sign, or cannot be helped by waiting: its KMS refuses, or its keys wait for their lead."""
+        end = self._clock.elapsed() + seconds
+        # Polled, since what it waits for also comes with time alone.
+        while self._clock.elapsed() < end and any(self._may_yet_sign(name) for name in self.keyring.settings):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    def _may_yet_sign(self, name: str) -> bool:
+        if self.keyring.can_sign(name) or name in self.rotator.failing:
+            return False
+        state = self.keyring.state
+        issuer = state.issuers.get(name) if state else None
+        queued = [k for k in issuer.keys if lifecycle.queued(k)] if issuer else []
+        return not queued or any(k.ready_time is None for k in queued)
+
+    async def stop(self) -> None:
+        """Refuse new calls, let those under way end, and close everything, the listeners first. May be called twice."""
+        self._alive = False
+        await self._closers.aclose()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _report_health(self) -> None:
+        signing: bool | None = None
+        while True:
+            now = all(self.keyring.can_sign(name) for name in self.keyring.settings)
+            if now is not signing:
+                await self._grpc.set_serving(signing=now)
+                signing = now
+            await asyncio.sleep(_HEALTH_INTERVAL)
+
+    def _run(self, *jobs: Coroutine[Any, Any, None]) -> None:
+        async def cancel_all() -> None:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        self._tasks = [asyncio.create_task(job) for job in jobs]
+        self._closers.push_async_callback(cancel_all)
+
+
+def build(config: Config, clock: Clock | None = None) -> App:
+    """Wire a service. Nothing is opened before `App.start`.
+
+    Args:
+        config: A checked configuration.
+        clock: For tests; else the machine's.
+    """
+    return App(config, clock or SystemClock())
+
+
+__all__ = ["App", "StoreUnavailableError", "build"]

@@ -1,0 +1,37 @@
+"""`sealwright db`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from sqlalchemy.exc import SQLAlchemyError
+
+from sealwright.cli.output import fail, output_option, show
+from sealwright.config import load
+from sealwright.errors import ConfigurationError
+from sealwright.sql.engine import open_engine
+from sealwright.sql.engine import upgrade as upgrade_schema
+
+
+@click.group()
+def db() -> None:
+    """Look after the store."""
+
+
+@db.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), required=True, help="The configuration file.")
+@output_option
+def upgrade(path: Path, output: str) -> None:
+    """Bring the store's schema up to date. Safe to repeat, and to run from several hosts at once."""
+    try:
+        engine = open_engine(load(path).store)
+        try:
+            revision = upgrade_schema(engine)
+        finally:
+            engine.dispose()
+    except ConfigurationError as e:
+        fail(output, e.problems)
+    except SQLAlchemyError:
+        fail(output, ["store: it cannot be opened or brought up to date"])
+    show(output, f"the store is at revision {revision}", {"revision": revision})

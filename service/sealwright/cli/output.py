@@ -1,0 +1,38 @@
+"""What commands print: for people, or with `--output json` for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def output_option(function: F) -> F:
+    """Add `--output text|json` to a command."""
+    option = click.option(
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Print for people or for programs.",
+    )
+    return option(function)
+
+
+def show(output: str, text: str, value: Any) -> None:
+    """Print a result: the text, or the value as one line of JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False) if output == "json" else text)
+
+
+def fail(output: str, problems: Sequence[str]) -> NoReturn:
+    """Print problems, on standard error for people and on standard output for programs, and end with status 1."""
+    if output == "json":
+        click.echo(json.dumps({"problems": list(problems)}, ensure_ascii=False))
+    else:
+        for problem in problems:
+            click.echo(f"error: {problem}", err=True)
+    raise SystemExit(1)

@@ -1,0 +1,97 @@
+"""`sealwright serve`, and the hidden `sealwright worker` that it starts where there is more than one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from sealwright.cli.output import fail, output_option
+from sealwright.config import Config, load, parse, warnings
+from sealwright.errors import ConfigurationError
+from sealwright.keys.ports import StoreUnavailableError
+
+log = logging.getLogger("sealwright")
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s [%(process)d]: %(message)s"
+
+
+@click.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), required=True, help="The configuration file.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What is logged to standard error.",
+)
+@output_option
+def serve(path: Path, log_level: str, output: str) -> None:
+    """Serve until SIGTERM or SIGINT, then let calls under way end.
+
+    Once every issuer can sign, or cannot be helped by waiting, one line of JSON on standard output says where the listeners are:
+    {"grpc": "127.0.0.1:8443", "http": "127.0.0.1:8080", "admin": "127.0.0.1:9090"}. Logs go to standard error.
+    """
+    _log_to_stderr(log_level)
+    with _failures(output):
+        config = load(path)
+        for warning in warnings(config):
+            log.warning("%s", warning)
+        if config.server.workers == 1:
+            _run_worker(config)
+        else:
+            _supervise(config, log_level)
+
+
+@click.command(hidden=True)
+@click.option("--log-level", default="info")
+def worker(log_level: str) -> None:
+    """Be one of several workers: the configuration comes on standard input, as JSON."""
+    _log_to_stderr(log_level)
+    with _failures("text"):
+        _run_worker(parse(json.load(sys.stdin)))
+
+
+def _run_worker(config: Config) -> None:
+    # Here, and not on top: `--help` and `config check` need no gRPC.
+    from sealwright.app import build  # noqa: PLC0415
+    from sealwright.server.worker import run_worker  # noqa: PLC0415
+
+    run_worker(lambda: build(config), _announce)
+
+
+def _supervise(config: Config, log_level: str) -> None:
+    from sealwright.server.supervisor import Supervisor, reserved_ports  # noqa: PLC0415
+
+    command = (sys.executable, "-m", "sealwright", "worker", "--log-level", log_level)
+    with reserved_ports(config.server) as addresses:
+        server = config.server.model_copy(update=addresses)
+        document = config.model_copy(update={"server": server}).model_dump_json(
+            exclude_unset=True, serialize_as_any=True
+        )
+        Supervisor(command, document.encode(), config.server, _announce).run()
+
+
+def _announce(addresses: Mapping[str, str]) -> None:
+    click.echo(json.dumps(dict(addresses)))
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(level=level.upper(), format=_LOG_FORMAT)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def _failures(output: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as e:
+        fail(output, e.problems)
+    except StoreUnavailableError as e:
+        log.debug("the store", exc_info=e)
+        fail(output, ["store: it cannot be opened"])

@@ -1,0 +1,217 @@
+"""Strict JSON objects: what two parsers could read in two ways is refused, and what is kept is kept to the byte.
+
+Python's `json` takes the last of duplicate names, NaN, Infinity, lone surrogates and any depth; a verifier may read each of
+these otherwise (RFC 8259 §4, §6 and §8.2, RFC 8725 §2.6). The text of each member is kept beside its value, since a number that goes through a
+float or an integer of fixed width is no longer what the caller said.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sealwright.errors import Violation
+
+MAX_BYTES: Final = 64 * 1024
+MAX_DEPTH: Final = 32
+_MAX_NAME_SHOWN: Final = 64
+_INT64_DIGITS: Final = 19
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the outermost object: what it means, and how it is written.
+
+    Attributes:
+        name: The name, unescaped.
+        value: The value; integers of more than 19 digits are `LargeInteger`.
+        text: `"name":value`, as the caller wrote both.
+        raw: The value, as the caller wrote it.
+    """
+
+    name: str
+    value: Any
+    text: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class LargeInteger:
+    """An integer that may fit no 64 bits, as it is written."""
+
+    text: str
+
+
+class _Bad:
+    """Stands in the tree for a value that JSON does not have."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+
+
+class _Repeated(dict[str, Any]):
+    """An object in which names occur more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.names = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
+
+
+class StrictJsonError(ValueError):
+    """The text is no strict JSON object.
+
+    Attributes:
+        violations: Everything that is wrong with it.
+        members: Its members, where it is an object for all that; else empty.
+    """
+
+    def __init__(self, violations: list[Violation], members: Sequence[Member] = ()) -> None:
+        super().__init__("not a strict JSON object")
+        self.violations = violations
+        self.members = members
+
+
+def _parse_int(text: str) -> int | LargeInteger:
+    return int(text) if len(text) <= _INT64_DIGITS else LargeInteger(text)
+
+
+def _parse_float(text: str) -> float | _Bad:
+    value = float(text)
+    return value if math.isfinite(value) else _Bad("a number too large for a double")
+
+
+def _parse_constant(name: str) -> _Bad:
+    return _Bad(f"{name} is not JSON")
+
+
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else _Repeated(pairs)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_parse_object,
+    parse_int=_parse_int,
+    parse_float=_parse_float,
+    parse_constant=_parse_constant,
+)
+
+
+def depth(text: str) -> int:
+    """Return how deep brackets nest outside of strings; the outermost object counts as 1."""
+    level = deepest = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        match text[match.start()]:
+            case "{" | "[":
+                level += 1
+                deepest = max(deepest, level)
+            case "}" | "]":
+                level -= 1
+    return deepest
+
+
+def parse_object(text: str, field: str) -> list[Member]:
+    """Parse a JSON object strictly.
+
+    Args:
+        text: The JSON text.
+        field: Name of the request's field, for the paths of violations.
+
+    Returns:
+        The members in the order of the text.
+
+    Raises:
+        StrictJsonError: With every violation: a text that is no JSON object or over 64 KiB, nesting over 32, duplicate names
+            at any depth, NaN, Infinity, numbers too large for a double, lone surrogates.
+    """
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_BYTES:
+        raise StrictJsonError([Violation(field, f"{size} bytes; at most {MAX_BYTES} are allowed")])
+    if depth(text) > MAX_DEPTH:
+        raise StrictJsonError([Violation(field, f"nested deeper than {MAX_DEPTH}")])
+    try:
+        members = list(_members(text))
+    except json.JSONDecodeError as e:
+        raise StrictJsonError([Violation(field, f"not a JSON object: error at character {e.pos}")]) from None
+    tree = _parse_object([(m.name, m.value) for m in members])
+    violations = list(_violations(tree, field, surrogates=_SURROGATE_ESCAPE.search(text) is not None))
+    if violations:
+        raise StrictJsonError(violations, members)
+    return members
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _expect(text: str, at: int, character: str) -> int:
+    if not text.startswith(character, at):
+        raise json.JSONDecodeError("unexpected character", text, at)
+    return at + 1
+
+
+def _members(text: str) -> Iterator[Member]:
+    """Walk the outermost object by hand, for the text of each member; the standard library parses each name and value."""
+    at = _skip(text, _expect(text, _skip(text, 0), "{"))
+    if text.startswith("}", at):
+        at += 1
+    else:
+        while True:
+            start = at
+            _expect(text, at, '"')
+            name, at = _DECODER.raw_decode(text, at)
+            label = text[start:at]
+            at = _skip(text, _expect(text, _skip(text, at), ":"))
+            value_start = at
+            value, at = _DECODER.raw_decode(text, at)
+            raw = text[value_start:at]
+            yield Member(name, value, f"{label}:{raw}", raw)
+            at = _skip(text, at)
+            if text.startswith("}", at):
+                at += 1
+                break
+            at = _skip(text, _expect(text, at, ","))
+    end = _skip(text, at)
+    if end != len(text):
+        raise json.JSONDecodeError("extra data", text, end)
+
+
+def _shown(name: str) -> str:
+    """Make a name fit to stand in a path: it is the caller's text."""
+    shown = json.dumps(name)[1:-1]
+    return shown if len(shown) <= _MAX_NAME_SHOWN else shown[:_MAX_NAME_SHOWN] + "…"
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _violations(value: Any, path: str, *, surrogates: bool) -> Iterator[Violation]:
+    match value:
+        case _Bad():
+            yield Violation(path, value.description)
+        case str() if surrogates and _has_surrogate(value):
+            yield Violation(path, "a lone surrogate")
+        case dict():
+            if isinstance(value, _Repeated):
+                yield from (
+                    Violation(f"{path}.{_shown(name)}", "name occurs more than once") for name in sorted(value.names)
+                )
+            for name, member in value.items():
+                here = f"{path}.{_shown(name)}"
+                if surrogates and _has_surrogate(name):
+                    yield Violation(here, "a lone surrogate in a name")
+                yield from _violations(member, here, surrogates=surrogates)
+        case list():
+            for i, item in enumerate(value):
+                yield from _violations(item, f"{path}[{i}]", surrogates=surrogates)

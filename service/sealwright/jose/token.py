@@ -1,0 +1,52 @@
+"""Compact JWS (RFC 7515 §3.1): header, payload and signature, each in base64url."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import uuid
+
+from sealwright.jose import base64url
+
+
+def header_segment(*, alg: str, kid: str, typ: str) -> str:
+    """Return the encoded header: `alg`, `kid` and `typ`, and never anything that a caller chose freely (RFC 8725 §3.10).
+
+    The same text in every process, so that tokens of one key differ in nothing that identifies a replica.
+
+    Args:
+        alg: JWS algorithm.
+        kid: Key ID.
+        typ: Token type (RFC 8725 §3.11), without `application/`.
+    """
+    text = json.dumps({"alg": alg, "kid": kid, "typ": typ}, separators=(",", ":"))
+    return base64url.encode(text.encode())
+
+
+def signing_input(header: str, payload: bytes) -> bytes:
+    """Return the JWS Signing Input (RFC 7515 §5.1 step 5)."""
+    return f"{header}.{base64url.encode(payload)}".encode("ascii")
+
+
+def compact(signed: bytes, signature: bytes) -> str:
+    """Return the token: the very bytes that were signed, and their signature."""
+    return f"{signed.decode('ascii')}.{base64url.encode(signature)}"
+
+
+def compact_length(signed: bytes, signature_size: int) -> int:
+    """Return the length of the token before its signature is known."""
+    return len(signed) + 1 + base64url.encoded_length(signature_size)
+
+
+def uuid7() -> str:
+    """Return a fresh UUIDv7 (RFC 9562 §5.7): milliseconds since the epoch, then 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (
+        (milliseconds & (1 << 48) - 1) << 80
+        | 0x7 << 76
+        | secrets.randbits(12) << 64
+        | 0b10 << 62
+        | secrets.randbits(62)
+    )
+    return str(uuid.UUID(int=value))

@@ -1,0 +1,277 @@
+"""The keyring: an immutable snapshot of the store that signs and publishes, without a database or a lock on the way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sealwright.clock import Clock
+from sealwright.errors import AlgorithmNotSupportedError, IssuerNotFoundError, NoActiveKeyError, StateTooOldError
+from sealwright.jose import base64url
+from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
+from sealwright.jose.jwk import Jwk, jwk_set, load_public_key, to_jwk
+from sealwright.jose.token import header_segment
+from sealwright.keys import lifecycle
+from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.ports import IssuerState, StoreState
+from sealwright.keys.settings import IssuerSettings, TimingSettings
+
+_RETRY_SECONDS: Final = 1.0
+_SECOND = timedelta(seconds=1)
+
+
+class SigningKey:
+    """A key with all that is made of it once: its parsed public half, its JWK and its headers.
+
+    Attributes:
+        key: The key in the store.
+        algorithm: Its JWS algorithm.
+        public_key: The very key that the JWK Set publishes under the kid.
+        jwk: As it is published.
+    """
+
+    __slots__ = ("_headers", "algorithm", "jwk", "key", "public_key")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.algorithm: Algorithm = ALGORITHMS[key.algorithm]
+        self.public_key: PublicKey = load_public_key(key.public_key)
+        self.jwk: Jwk = to_jwk(self.public_key, self.algorithm)
+        if self.jwk.kid != key.kid:
+            raise ValueError("the store holds a public key under another key's kid")
+        self._headers: dict[str, str] = {}
+
+    def header(self, token_type: str) -> str:
+        """Return the encoded JOSE header of the key's tokens of that type."""
+        header = self._headers.get(token_type)
+        if header is None:
+            header = header_segment(alg=self.algorithm.name, kid=self.key.kid, typ=token_type)
+            self._headers[token_type] = header
+        return header
+
+
+@dataclass(frozen=True, slots=True)
+class JwksDocument:
+    """A JWK Set as it is served, over HTTP and gRPC alike.
+
+    Attributes:
+        body: The JSON.
+        etag: Strong entity tag (RFC 9110 §8.8.3), with its quotes; depends on the body alone.
+        max_age: Seconds.
+        cache_control: Constant, since a max-age that counts down would send all verifiers here in one instant.
+    """
+
+    body: bytes
+    etag: str
+    max_age: int
+    cache_control: str
+
+
+class IssuerView:
+    """One issuer in one snapshot."""
+
+    def __init__(self, settings: IssuerSettings, state: IssuerState, keys: Mapping[str, SigningKey]) -> None:
+        self.settings = settings
+        self.state = state
+        self._keys = keys
+        self._order = [s.name for s in settings.series]
+        self._documents: dict[tuple[str, ...], JwksDocument] = {}
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the row that was read: what the replica obeys, whatever its own file says."""
+        return self.state.limits
+
+    def default_algorithm(self) -> str:
+        """Return the algorithm of the issuer's first series."""
+        return self.settings.series[0].algorithm
+
+    def signers(self, algorithm: str, now: datetime) -> list[SigningKey]:
+        """Return the keys that may sign with an algorithm, best first.
+
+        Raises:
+            AlgorithmNotSupportedError: No series of the issuer has that algorithm.
+            NoActiveKeyError: None of its keys may sign now.
+        """
+        if all(s.algorithm != algorithm for s in self.settings.series):
+            raise AlgorithmNotSupportedError(
+                "no series of the issuer signs with that algorithm",
+                metadata={"algorithms": ",".join(dict.fromkeys(s.algorithm for s in self.settings.series))},
+            )
+        able = lifecycle.signers(self.state.keys, now, self._order)
+        found = [self._keys[k.kid] for k in able if k.algorithm == algorithm]
+        if not found:
+            raise NoActiveKeyError("no key of the issuer may sign now", retry_after=_RETRY_SECONDS)
+        return found
+
+    def document(self, now: datetime) -> JwksDocument | None:
+        """Return the JWK Set; None before the issuer's first key was published."""
+        if self.state.first_publish_time is None:
+            return None
+        kids = tuple(k.kid for k in lifecycle.jwks(self.state.keys, now))
+        document = self._documents.get(kids)
+        if document is None:
+            body = jwk_set(self._keys[kid].jwk for kid in kids)
+            self._documents = {kids: (document := self._document(body))}
+        return document
+
+    def public_keys(self, now: datetime) -> dict[str, SigningKey]:
+        """Return the published keys by kid."""
+        return {k.kid: self._keys[k.kid] for k in lifecycle.jwks(self.state.keys, now)}
+
+    def _document(self, body: bytes) -> JwksDocument:
+        max_age = self.limits.max_age // _SECOND
+        stale = self.limits.stale_if_error // _SECOND
+        return JwksDocument(
+            body=body,
+            etag=f'"{base64url.encode(hashlib.sha256(body).digest()[:16])}"',
+            max_age=max_age,
+            cache_control=f"public, max-age={max_age}" + (f", stale-if-error={stale}" if stale else ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What one confirmed read of the store gave, and when it was confirmed."""
+
+    state: StoreState
+    issuers: Mapping[str, IssuerView]
+    confirmed: float
+    """Stopwatch at the start of the newest read that confirmed the state."""
+    wall: datetime
+    """Wall clock at that time: the two must go on side by side."""
+    clock_error: timedelta
+
+
+class Keyring:
+    """The snapshot that this replica signs and publishes with.
+
+    `install` and `confirm` replace it; readers never wait. All limits are those of the store's rows.
+    """
+
+    def __init__(self, issuers: Sequence[IssuerSettings], timing: TimingSettings, clock: Clock) -> None:
+        self.settings = {i.name: i for i in issuers}
+        self._timing = timing
+        self._clock = clock
+        self._snapshot: _Snapshot | None = None
+        self._keys: dict[str, SigningKey] = {}
+
+    def install(self, state: StoreState, *, started: float) -> None:
+        """Take over a read of the store.
+
+        Args:
+            state: What was read.
+            started: The stopwatch before the read began.
+        """
+        keys: dict[str, SigningKey] = {}
+        views: dict[str, IssuerView] = {}
+        for name, settings in self.settings.items():
+            issuer = state.issuers.get(name)
+            if issuer is None:
+                continue
+            for key in issuer.keys:
+                known = self._keys.get(key.kid)
+                keys[key.kid] = known if known is not None and known.key == key else SigningKey(key)
+            views[name] = IssuerView(settings, issuer, keys)
+        self._keys = keys
+        self._snapshot = self._confirmed(state, views, state.time, started)
+
+    def confirm(self, time: datetime, *, started: float) -> None:
+        """Note that the store still is at the revision that was read.
+
+        Args:
+            time: The store's clock.
+            started: The stopwatch before the question was asked.
+        """
+        old = self._snapshot
+        if old is not None:
+            self._snapshot = self._confirmed(old.state, old.issuers, time, started)
+
+    def _confirmed(
+        self,
+        state: StoreState,
+        issuers: Mapping[str, IssuerView],
+        time: datetime,
+        started: float,
+    ) -> _Snapshot:
+        wall, elapsed = self._clock.now(), self._clock.elapsed()
+        taken = timedelta(seconds=elapsed - started)
+        # The store read its clock somewhere between start and end: what is off by more than that is an error of a clock.
+        error = max(time - wall, wall - taken - time, timedelta())
+        return _Snapshot(state, issuers, started, wall - taken, error)
+
+    @property
+    def state(self) -> StoreState | None:
+        """The newest read of the store; None before the first."""
+        return self._snapshot.state if self._snapshot else None
+
+    def view(self, name: str) -> IssuerView:
+        """Return an issuer.
+
+        Raises:
+            IssuerNotFoundError: The configuration has none of that name.
+            StateTooOldError: The store has not been read yet.
+        """
+        if name not in self.settings:
+            raise IssuerNotFoundError("no such issuer")
+        view = self._snapshot.issuers.get(name) if self._snapshot else None
+        if view is None:
+            raise StateTooOldError("the store has not been read yet", retry_after=_RETRY_SECONDS)
+        return view
+
+    def age(self) -> timedelta:
+        """Return the time since the start of the newest confirmed read."""
+        if self._snapshot is None:
+            return timedelta.max
+        return timedelta(seconds=self._clock.elapsed() - self._snapshot.confirmed)
+
+    def require_fresh(self, view: IssuerView) -> None:
+        """Refuse to sign on what may no longer be so.
+
+        Raises:
+            StateTooOldError: The newest confirmed read is older than S, or the clock is off by more than `max_clock_error`.
+        """
+        snapshot = self._snapshot
+        if snapshot is None or self.age() > view.limits.max_staleness:
+            raise StateTooOldError("the store has not been read for too long", retry_after=_RETRY_SECONDS)
+        passed = timedelta(seconds=self._clock.elapsed() - snapshot.confirmed)
+        drift = abs(self._clock.now() - (snapshot.wall + passed))
+        if snapshot.clock_error + drift > self._timing.max_clock_error:
+            raise StateTooOldError("the clock differs from the store's", retry_after=_RETRY_SECONDS)
+
+    def may_release(self, issuer: str, kid: str) -> None:
+        """Check once more, on the newest snapshot, that a token signed with a key may leave.
+
+        Raises:
+            StateTooOldError: See `require_fresh`.
+            NoActiveKeyError: The key has been revoked meanwhile.
+        """
+        view = self.view(issuer)
+        self.require_fresh(view)
+        if kid not in view.public_keys(self._clock.now()):
+            raise NoActiveKeyError("the key was withdrawn while it signed", retry_after=0)
+
+    def document(self, name: str) -> JwksDocument | None:
+        """Return the JWK Set of an issuer; None while there is none, or none that is young enough to be served."""
+        view = self._snapshot.issuers.get(name) if self._snapshot else None
+        if view is None or self.age() > view.limits.max_serve_age:
+            return None
+        return view.document(self._clock.now())
+
+    def can_sign(self, name: str) -> bool:
+        """Tell whether each algorithm of the issuer has a key that may sign now."""
+        try:
+            view = self.view(name)
+            self.require_fresh(view)
+            for series in view.settings.series:
+                view.signers(series.algorithm, self._clock.now())
+        except (StateTooOldError, NoActiveKeyError):
+            return False
+        return True
+
+    def now(self) -> datetime:
+        """Return the time of day that the keyring goes by, in UTC."""
+        return self._clock.now().astimezone(UTC)

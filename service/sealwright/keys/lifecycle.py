@@ -1,0 +1,367 @@
+"""Keys in time, as pure functions: what a key may do follows from its times and `now`, and nothing else.
+
+A series is a queue of keys. Its first ready key signs, the next stands by, and rotating is retiring the head. No state is
+stored: every state that people see is derived here. Nothing in this module reads a clock, waits or does I/O, so that the
+whole timeline can be searched by a property test (`tests/unit/keys/test_timeline.py`).
+
+The arithmetic of `lead` and `tail` is the heart of promises 2 and 3: a key signs only when every verifier that honours
+`Cache-Control` (RFC 9111) must have it, and leaves the JWK Set only when its last token has expired.
+`docs/decisions/0002-keys-in-time.md` shows by simulation that each of their terms is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import assert_never
+
+QUEUE_LENGTH = 2
+"""Queued keys that a series keeps: the one that signs and the one that stands by."""
+
+
+class KeyState(StrEnum):
+    """What people see of a key. Derived, never stored."""
+
+    STANDBY = "STANDBY"
+    ACTIVE = "ACTIVE"
+    RETIRED = "RETIRED"
+    WITHDRAWN = "WITHDRAWN"
+    REVOKED = "REVOKED"
+    DESTROYED = "DESTROYED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One pinned KMS key (version) from the commit that publishes it. All times are UTC.
+
+    Attributes:
+        kid: RFC 7638 SHA-256 thumbprint of the public key.
+        issuer: Name of the issuer that the key belongs to.
+        series: Name of the series in which it queues.
+        ordinal: Place in the queue; the lowest that is ready signs.
+        algorithm: JWS algorithm, the only one that the key is used with.
+        provider: Name of the configured provider that holds the private key.
+        uri: Pinned key URI (`awskms:///arn:…`).
+        public_key: SubjectPublicKeyInfo, DER (RFC 5280 §4.1).
+        publish_time: Fact: in the JWK Set since then at the latest.
+        ready_time: Deadline: may sign from then. None until it is known when the publishing commit was visible.
+        retire_time: Fact: signs no more.
+        withdraw_time: Deadline: out of the JWK Set from then. None until it is known when the retiring commit was visible.
+        revoke_time: Fact: neither signs nor is published, for good.
+        destroy_time: Fact: its deletion was scheduled in the KMS.
+    """
+
+    kid: str
+    issuer: str
+    series: str
+    ordinal: int
+    algorithm: str
+    provider: str
+    uri: str
+    public_key: bytes
+    publish_time: datetime
+    ready_time: datetime | None = None
+    retire_time: datetime | None = None
+    withdraw_time: datetime | None = None
+    revoke_time: datetime | None = None
+    destroy_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits that an issuer's replicas obey: one row in the store, only ever raised.
+
+    Attributes:
+        max_staleness: S; a replica signs only within S of a confirmed read of the store.
+        max_age: A; `max-age` of the JWK Set (RFC 9111 §5.2.2.1).
+        stale_if_error: E; `stale-if-error` of the JWK Set (RFC 5861 §4).
+        max_lifetime: L; a token's `exp` is at most `iat` + L.
+        verifier_skew: K; what any two clocks may differ by: those of two replicas (so K is at least twice `max_clock_error`), or
+            a replica's and a verifier's.
+        max_serve_age: How long a replica that is cut off from the store goes on serving its JWK Set.
+    """
+
+    max_staleness: timedelta
+    max_age: timedelta
+    stale_if_error: timedelta
+    max_lifetime: timedelta
+    verifier_skew: timedelta
+    max_serve_age: timedelta
+
+    def raised_to(self, other: Limits) -> Limits:
+        """Return the larger of each limit, since a limit that was once in force may still bind a verifier."""
+        return Limits(**{f.name: max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+    @property
+    def cache_age(self) -> timedelta:
+        """How long after a replica last served it a set may still be in use, by any clock: 2 (A + E) + K.
+
+        Two A and two E, since a shared cache that cannot reach us may hand out a set that is A + E old, to a verifier that
+        ignores `Age`, keeps it for A again, then finds the cache failing and keeps it for E more. K, since the key's first
+        signature and its publication are timed by two replicas.
+        """
+        return 2 * (self.max_age + self.stale_if_error) + self.verifier_skew
+
+    def lead(self, min_lead: timedelta) -> timedelta:
+        """Time from the commit that publishes a key to its first signature."""
+        return max(min_lead, self.max_staleness + self.cache_age)
+
+    @property
+    def tail(self) -> timedelta:
+        """Time from the commit that retires a key to its leaving the JWK Set: S + L + 2 K.
+
+        Two K, since two pairs of clocks are at work: one replica writes the deadline and another obeys it, and one stamps the
+        token's `exp` and a verifier obeys that.
+        """
+        return self.max_staleness + self.max_lifetime + 2 * self.verifier_skew
+
+    @property
+    def scheduled_wait(self) -> timedelta:
+        """Time from a standby's publication to a rotation that nobody asked for: replicas that are cut off have it too."""
+        return self.max_serve_age + self.cache_age
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesPolicy:
+    """What the configuration says of one series.
+
+    Attributes:
+        name: Name of the series, unique in its issuer.
+        rotation_period: Time a key signs before it is rotated; None: only by hand.
+        min_lead: Least time from publication to first use, for verifiers that do not refetch on an unknown kid.
+        destroy_after: Time from a key's withdrawal to its deletion in the KMS; None: never.
+        create: Whether rotation may create keys.
+    """
+
+    name: str
+    rotation_period: timedelta | None = None
+    min_lead: timedelta = timedelta(hours=1)
+    destroy_after: timedelta | None = None
+    create: bool = True
+
+
+def queued(key: Key) -> bool:
+    """Tell whether the key signs now or may sign later."""
+    return not (key.retire_time or key.revoke_time)
+
+
+def ready(key: Key, now: datetime) -> bool:
+    """Tell whether the key may sign: every verifier must have it by now."""
+    return queued(key) and key.ready_time is not None and key.ready_time <= now
+
+
+def published(key: Key, now: datetime) -> bool:
+    """Tell whether the key is in the JWK Set."""
+    return not key.revoke_time and (key.withdraw_time is None or now < key.withdraw_time)
+
+
+def jwks(keys: Iterable[Key], now: datetime) -> list[Key]:
+    """Return the keys of the JWK Set, in an order that depends on nothing but their kids."""
+    return sorted((k for k in keys if published(k, now)), key=lambda k: k.kid)
+
+
+def signers(keys: Iterable[Key], now: datetime, order: Sequence[str]) -> list[Key]:
+    """Return the keys that may sign, best first.
+
+    This is normal signing, fail-over to the next series and the choice after a revocation, all in one.
+
+    Args:
+        keys: The keys of one issuer.
+        now: The time of the signature.
+        order: Names of the issuer's series, in order of preference. Keys of other series do not sign.
+    """
+    rank = {name: i for i, name in enumerate(order)}
+    able = (k for k in keys if k.series in rank and ready(k, now))
+    return sorted(able, key=lambda k: (rank[k.series], k.ordinal))
+
+
+def queue(keys: Iterable[Key], series: str) -> list[Key]:
+    """Return the queued keys of a series, head first."""
+    return sorted((k for k in keys if k.series == series and queued(k)), key=lambda k: k.ordinal)
+
+
+def active(keys: Iterable[Key], series: str, now: datetime) -> Key | None:
+    """Return the key of the series that signs, or None before its first is ready."""
+    return next((k for k in queue(keys, series) if ready(k, now)), None)
+
+
+def state(key: Key, keys: Iterable[Key], now: datetime) -> KeyState:
+    """Derive the state that people see.
+
+    Args:
+        key: The key in question.
+        keys: All keys of its issuer, the key among them.
+        now: The time of the question.
+    """
+    if key.destroy_time:
+        return KeyState.DESTROYED
+    if key.revoke_time:
+        return KeyState.REVOKED
+    if not published(key, now):
+        return KeyState.WITHDRAWN
+    if key.retire_time:
+        return KeyState.RETIRED
+    head = active(keys, key.series, now)
+    return KeyState.ACTIVE if head is not None and head.kid == key.kid else KeyState.STANDBY
+
+
+def active_since(keys: Iterable[Key], head: Key) -> datetime:
+    """Return when the head of a series took over: when it was ready, or when its last forerunner stopped, if that was later.
+
+    A forerunner stops once: revoking it after its retirement changes nothing for its successors.
+    """
+    forerunners = [k for k in keys if k.series == head.series and k.ordinal < head.ordinal]
+    stops = [min(times) for k in forerunners if (times := [t for t in (k.retire_time, k.revoke_time) if t])]
+    return max([head.ready_time or head.publish_time, *stops])
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """The series lacks keys: record that many intents, then create the keys in the KMS."""
+
+    series: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetReady:
+    """The commit that published the key has been seen: from it on, its lead can be counted."""
+
+    kid: str
+    lead: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """The head's period is over and the standby is ready: the head signs no more."""
+
+    kid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetWithdraw:
+    """The commit that retired the key has been seen: from it on, its tail can be counted."""
+
+    kid: str
+    tail: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy:
+    """The key has been out of the JWK Set for `destroy_after`: schedule its deletion in the KMS."""
+
+    kid: str
+
+
+Step = Create | SetReady | Retire | SetWithdraw | Destroy
+
+
+def rotation_time(keys: Sequence[Key], policy: SeriesPolicy, limits: Limits) -> datetime | None:
+    """Return when the series is due to rotate by itself, or None where nothing is planned.
+
+    It is when the head's period is over, but never before the standby is ready by every replica's clock (hence K, or a replica
+    whose clock is behind would have no key to sign with) and has been published for so long that even replicas that are cut
+    off from the store (which serve an old set for `max_serve_age`) have stopped handing out sets without it.
+    """
+    line = queue(keys, policy.name)
+    if policy.rotation_period is None or len(line) < QUEUE_LENGTH:
+        return None
+    head, standby = line[0], line[1]
+    if head.ready_time is None or standby.ready_time is None:
+        return None
+    period_over = active_since(keys, head) + policy.rotation_period
+    ready_everywhere = standby.ready_time + limits.verifier_skew
+    return max(period_over, ready_everywhere, standby.publish_time + limits.scheduled_wait)
+
+
+def handover_time(keys: Iterable[Key], series: str) -> datetime | None:
+    """Return from when the head of a series may be retired by hand: when the standby is ready. None while that is not known."""
+    line = queue(keys, series)
+    return line[1].ready_time if len(line) >= QUEUE_LENGTH else None
+
+
+def emergency(keys: Iterable[Key], now: datetime, order: Sequence[str]) -> SetReady | None:
+    """Return the step that makes a young standby ready at once after a revocation, or None where a ready key is left.
+
+    It belongs into the transaction of the revocation. Some verifiers will not have the key yet, which the caller is warned of.
+
+    Args:
+        keys: The keys of one issuer, after the revocation.
+        now: The time of the writer.
+        order: Names of the series that stand in for one another, in order of preference.
+    """
+    keys = list(keys)
+    if signers(keys, now, order):
+        return None
+    young = next((k for name in order for k in queue(keys, name)), None)
+    return None if young is None else SetReady(young.kid, timedelta())
+
+
+def next_steps(
+    keys: Sequence[Key],
+    policies: Sequence[SeriesPolicy],
+    limits: Limits,
+    open_intents: Mapping[str, int],
+    now: datetime,
+) -> list[Step]:
+    """Return what is due for an issuer now.
+
+    Each step is written in a transaction of its own, by compare-and-swap on the state that this was computed from, with
+    a time that is read after that state was. `SetReady` and `SetWithdraw` are due as soon as their commit is seen, so the
+    deadline they write can only be late, never early, however long a writer sleeps.
+
+    Args:
+        keys: All keys of the issuer, from one read of the store.
+        policies: The configured series of the issuer.
+        limits: The issuer's limits, from the same read.
+        open_intents: Keys on their way by series: recorded, but not yet published.
+        now: A time that was read after the keys were.
+    """
+    steps: list[Step] = []
+    leads = {p.name: p.min_lead for p in policies}
+    for key in keys:
+        if queued(key) and key.ready_time is None and key.series in leads:
+            steps.append(SetReady(key.kid, limits.lead(leads[key.series])))
+        if key.retire_time and not key.revoke_time and key.withdraw_time is None:
+            steps.append(SetWithdraw(key.kid, limits.tail))
+    for policy in policies:
+        missing = QUEUE_LENGTH - len(queue(keys, policy.name)) - open_intents.get(policy.name, 0)
+        if policy.create and missing > 0:
+            steps.append(Create(policy.name, missing))
+        due = rotation_time(keys, policy, limits)
+        if due is not None and due <= now:
+            steps.append(Retire(queue(keys, policy.name)[0].kid))
+        if policy.destroy_after is not None:
+            steps += [
+                Destroy(k.kid)
+                for k in keys
+                if k.series == policy.name
+                and not k.destroy_time
+                and k.withdraw_time
+                and k.withdraw_time + policy.destroy_after <= now
+            ]
+    return steps
+
+
+def apply_step(key: Key, step: Step, now: datetime) -> Key:
+    """Return the key after a step that concerns it, with `now` as the time of the writer.
+
+    Raises:
+        ValueError: The step does not concern one key.
+    """
+    match step:
+        case SetReady(_, lead):
+            return replace(key, publish_time=now, ready_time=now + lead)
+        case Retire(_):
+            return replace(key, retire_time=now)
+        case SetWithdraw(_, tail):
+            return replace(key, withdraw_time=now + tail)
+        case Destroy(_):
+            return replace(key, destroy_time=now)
+        case Create():
+            msg = "creation concerns a series, not a key"
+            raise ValueError(msg)
+        case _:
+            assert_never(step)

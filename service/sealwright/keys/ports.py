@@ -1,0 +1,170 @@
+"""What rotation and the keyring need of a store.
+
+Every write is a compare-and-swap on the revision of the issuer that it was computed from: a write that finds another revision
+changes nothing and returns False, and the writer reads again. So any replica may rotate, and exactly one wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from sealwright.keys.lifecycle import Key, Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """A key on its way: recorded before the KMS is asked to create it, so that a crash leaves no orphan.
+
+    Attributes:
+        intent_id: Random; the KMS key is tagged with it.
+        issuer: Name of the issuer.
+        series: Name of the series.
+        algorithm: JWS algorithm of the key.
+        provider: Name of the provider that is asked.
+        create_time: When it was recorded.
+        claimed_by: The replica that is creating the key.
+        claim_expire_time: Another replica may take it over from then.
+        uri: Pinned URI of the created key; empty until it is known.
+        public_key: SubjectPublicKeyInfo, DER; empty until it is known.
+        kid: The key that it became; empty until that is published. The row stays: it is the proof that a KMS key is ours.
+    """
+
+    intent_id: str
+    issuer: str
+    series: str
+    algorithm: str
+    provider: str
+    create_time: datetime
+    claimed_by: str
+    claim_expire_time: datetime
+    uri: str = ""
+    public_key: bytes = b""
+    kid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerState:
+    """All that the store holds of an issuer, from one read.
+
+    Attributes:
+        name: Name of the issuer.
+        revision: Changes with every write.
+        limits: In force for all replicas.
+        first_publish_time: When it had its first JWK Set; None: not yet.
+        keys: All its keys, the withdrawn and revoked among them.
+        intents: Keys on their way.
+    """
+
+    name: str
+    revision: int
+    limits: Limits
+    first_publish_time: datetime | None = None
+    keys: Sequence[Key] = ()
+    intents: Sequence[Intent] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """A worker process, as others see it in the store.
+
+    Attributes:
+        replica_id: Unique for each start.
+        revision: The newest revision of the store that it has read.
+        seen_time: When it last said so.
+    """
+
+    replica_id: str
+    revision: int
+    seen_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreState:
+    """One consistent read of the store.
+
+    Attributes:
+        deployment_id: Random, made with the store; KMS keys are tagged with it.
+        revision: Changes with every write to any issuer.
+        time: The store's clock at the read.
+        issuers: By name.
+    """
+
+    deployment_id: str
+    revision: int
+    time: datetime
+    issuers: Mapping[str, IssuerState] = field(default_factory=dict)
+
+
+class KeyStore(Protocol):
+    """The store. Methods raise `StoreUnavailableError` where it cannot be reached."""
+
+    async def read(self) -> StoreState:
+        """Read everything in one transaction."""
+        ...
+
+    async def probe(self) -> tuple[int, datetime]:
+        """Return the store's revision and its clock: a confirmed read for as long as the revision is the one that was read."""
+        ...
+
+    async def ensure_issuer(self, name: str, limits: Limits) -> None:
+        """Create the issuer's row, or raise its limits to these; limits are never lowered."""
+        ...
+
+    async def add_intents(self, state: IssuerState, intents: Sequence[Intent]) -> bool:
+        """Record intents."""
+        ...
+
+    async def change_intent(self, state: IssuerState, intent: Intent) -> bool:
+        """Write an intent's claim or key."""
+        ...
+
+    async def publish(self, state: IssuerState, keys: Sequence[Key], intents: Sequence[Intent]) -> bool:
+        """Publish keys and end their intents, in one transaction."""
+        ...
+
+    async def change_keys(self, state: IssuerState, keys: Sequence[Key]) -> bool:
+        """Write the times of keys, in one transaction."""
+        ...
+
+    async def heartbeat(self, replica: Replica, start_time: datetime) -> None:
+        """Say which revision a replica has read."""
+        ...
+
+    async def replicas(self, since: datetime) -> Sequence[Replica]:
+        """Return the replicas that were seen since a time."""
+        ...
+
+    async def farewell(self, replica_id: str) -> None:
+        """Forget a replica that signs no more."""
+        ...
+
+    async def add_token_counts(self, counts: Mapping[tuple[str, int], int]) -> None:
+        """Add to the number of tokens by kid and minute (since the epoch) of their `exp`."""
+        ...
+
+    async def live_tokens(self, kids: Sequence[str], minute: int) -> int:
+        """Return how many tokens of these kids were counted that expire in that minute or later."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the store."""
+        ...
+
+
+class KeyEvents(Protocol):
+    """Who is told of what happens to keys: the audit."""
+
+    async def published(self, key: Key) -> None:
+        """A key was published by this replica."""
+        ...
+
+    async def changed(self, old: Key, new: Key) -> None:
+        """Times of a key were written by this replica."""
+        ...
+
+
+class StoreUnavailableError(Exception):
+    """The store cannot be reached, or what it holds cannot be read."""

@@ -1,0 +1,1 @@
+"""The port to any KMS or HSM."""

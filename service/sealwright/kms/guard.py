@@ -1,0 +1,221 @@
+"""The guard around a provider: places, deadlines, one retry layer and a circuit breaker.
+
+The SDKs' own retries are off, since only here is the caller's deadline known. Whatever is refused here is refused at once, so
+that a KMS that hangs takes neither the service's memory nor the time of callers who could be served elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from sealwright.clock import Clock
+from sealwright.errors import (
+    InternalError,
+    OverloadedError,
+    ProviderError,
+    ProviderThrottledError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    ProviderUnsupportedError,
+)
+from sealwright.jose.algorithms import Algorithm
+from sealwright.kms.provider import (
+    KeyCreator,
+    KeyDeleter,
+    KeyDescription,
+    KeyDisabler,
+    KeyFinder,
+    KeyProvider,
+    KeySpec,
+    RawSignature,
+)
+from sealwright.kms.settings import ProviderSettings
+
+T = TypeVar("T")
+
+ATTEMPTS: Final = 2
+"""Calls to the backend per request at the most, so that a struggling KMS meets no storm."""
+
+FAILURES_TO_OPEN: Final = 5
+"""Calls in a row that must fail before the breaker opens."""
+
+OPEN_SECONDS: Final = 1.0
+"""How long an open breaker refuses calls before it lets one try."""
+
+_BACKOFF_SECONDS: Final = (0.02, 0.1)
+
+
+class Breaker:
+    """Refuses calls to a backend that does not answer, but for one try a second."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._next_try = 0.0
+
+    def wait(self) -> float:
+        """Return the seconds until a call may be tried; 0: now. A permitted try in the open state moves the next one on."""
+        if self._failures < FAILURES_TO_OPEN:
+            return 0.0
+        now = self._clock.elapsed()
+        if now < self._next_try:
+            return self._next_try - now
+        self._next_try = now + OPEN_SECONDS
+        return 0.0
+
+    def record(self, *, answered: bool) -> None:
+        """Take note of whether the backend answered, be it with an error of the key or the caller."""
+        if answered:
+            self._failures = 0
+            return
+        self._failures += 1
+        self._next_try = self._clock.elapsed() + OPEN_SECONDS
+
+    @property
+    def open(self) -> bool:
+        """Whether calls are being refused."""
+        return self._failures >= FAILURES_TO_OPEN
+
+
+class GuardedProvider:
+    """A provider that the rest of the service may call without a thought for its backend.
+
+    Every error that leaves it is a `ProviderError` (or `OverloadedError`) with the provider's configured name in its metadata.
+    """
+
+    def __init__(self, name: str, inner: KeyProvider, settings: ProviderSettings, clock: Clock) -> None:
+        self.name = name
+        self._inner = inner
+        self._settings = settings
+        self._clock = clock
+        self._places = asyncio.Semaphore(settings.max_in_flight)
+        self._waiting = 0
+        self.breaker = Breaker(clock)
+
+    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
+        """See `KeyProvider.sign`."""
+        return await self._call(lambda left: self._inner.sign(uri, algorithm, message, timeout=left), timeout)
+
+    async def describe(self, uri: str, *, timeout: float) -> KeyDescription:
+        """See `KeyProvider.describe`."""
+        return await self._call(lambda left: self._inner.describe(uri, timeout=left), timeout)
+
+    async def check(self, *, timeout: float) -> None:
+        """See `KeyProvider.check`."""
+        await self._call(lambda left: self._inner.check(timeout=left), timeout)
+
+    async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
+        """See `KeyCreator.create`. Never tried twice: a call that failed may have made a key all the same."""
+        inner = self._capability(KeyCreator)  # type: ignore[type-abstract]
+        return await self._call(lambda left: inner.create(spec, timeout=left), timeout, attempts=1, whole=True)
+
+    async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
+        """See `KeyFinder.find`."""
+        inner = self._capability(KeyFinder)  # type: ignore[type-abstract]
+        return await self._call(lambda left: inner.find(tags, timeout=left), timeout, whole=True)
+
+    async def disable(self, uri: str, *, timeout: float) -> None:
+        """See `KeyDisabler.disable`."""
+        inner = self._capability(KeyDisabler)  # type: ignore[type-abstract]
+        await self._call(lambda left: inner.disable(uri, timeout=left), timeout)
+
+    async def schedule_deletion(self, uri: str, *, timeout: float) -> None:
+        """See `KeyDeleter.schedule_deletion`."""
+        inner = self._capability(KeyDeleter)  # type: ignore[type-abstract]
+        await self._call(lambda left: inner.schedule_deletion(uri, timeout=left), timeout)
+
+    def can(self, capability: type[object]) -> bool:
+        """Tell whether the provider has a capability."""
+        return isinstance(self._inner, capability)
+
+    async def aclose(self) -> None:
+        """Give back what the provider holds."""
+        await self._inner.aclose()
+
+    def _capability(self, capability: type[T]) -> T:
+        if not isinstance(self._inner, capability):
+            raise self._named(ProviderUnsupportedError("the provider cannot do that"))
+        return self._inner
+
+    def _named(self, error: ProviderError) -> ProviderError:
+        error.metadata["provider"] = self.name
+        return error
+
+    @asynccontextmanager
+    async def _place(self, end: float) -> AsyncIterator[None]:
+        """Hold one of the places for calls under way; wait for one only in a short queue, and not beyond the deadline."""
+        if self._places.locked():
+            if self._waiting >= self._settings.max_queue:
+                raise OverloadedError("too many calls to the KMS are under way", retry_after=OPEN_SECONDS)
+            self._waiting += 1
+            try:
+                async with asyncio.timeout(max(0, end - self._clock.elapsed())):
+                    await self._places.acquire()
+            except TimeoutError:
+                raise OverloadedError("no call to the KMS ended in time", retry_after=OPEN_SECONDS) from None
+            finally:
+                self._waiting -= 1
+        else:
+            await self._places.acquire()
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _call(
+        self,
+        call: Callable[[float], Awaitable[T]],
+        timeout: float,
+        *,
+        attempts: int = ATTEMPTS,
+        whole: bool = False,
+    ) -> T:
+        """Make a call, twice at the most where a second try can help and there is time for it.
+
+        Args:
+            call: Makes one attempt, given the seconds that it may take.
+            timeout: Seconds for all of it, waiting included.
+            attempts: How often to try.
+            whole: One attempt may take all the time there is, for calls that are slow by nature.
+        """
+        end = self._clock.elapsed() + timeout
+        for attempt in range(1, attempts + 1):
+            try:
+                async with self._place(end):
+                    return await self._attempt(call, end, whole=whole)
+            except (ProviderThrottledError, ProviderUnavailableError) as error:
+                asked = error.retry_after
+                pause = random.uniform(*_BACKOFF_SECONDS) if asked is None else asked  # noqa: S311 - jitter, no secret
+                if attempt == attempts or self.breaker.open or self._clock.elapsed() + pause >= end:
+                    error.retry_after = OPEN_SECONDS if asked is None else asked
+                    raise
+                await asyncio.sleep(pause)
+        raise InternalError("a call without an attempt")
+
+    async def _attempt(self, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
+        wait = self.breaker.wait()
+        if wait:
+            raise self._named(ProviderUnavailableError("the KMS has not been answering", retry_after=wait))
+        left = end - self._clock.elapsed()
+        if not whole:
+            left = min(left, self._settings.timeout.total_seconds())
+        if left <= 0:
+            raise self._named(ProviderTimeoutError("no time left to ask the KMS", retry_after=0))
+        try:
+            async with asyncio.timeout(left):
+                result = await call(left)
+        except TimeoutError:
+            self.breaker.record(answered=False)
+            raise self._named(
+                ProviderTimeoutError("the KMS did not answer in time", retry_after=OPEN_SECONDS)
+            ) from None
+        except ProviderError as error:
+            self.breaker.record(answered=not isinstance(error, ProviderUnavailableError | ProviderTimeoutError))
+            self._named(error)
+            raise
+        self.breaker.record(answered=True)
+        return result

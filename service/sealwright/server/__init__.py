@@ -1,0 +1,1 @@
+"""Listeners: gRPC for callers, HTTP for verifiers, HTTP for operators."""

@@ -1,0 +1,1 @@
+"""HTTP: what verifiers and operators fetch, all of it from memory."""

@@ -1,0 +1,57 @@
+"""From errors to `google.rpc.Status` (AIP-193)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from sealwright.errors import DOMAIN, SealwrightError, Violation
+
+DETAILS_KEY: Final = "grpc-status-details-bin"
+_MAX_VIOLATIONS: Final = 50
+_MAX_VIOLATION_BYTES: Final = 4096
+
+
+def to_status(error: SealwrightError, request_id: str) -> status_pb2.Status:
+    """Return the status of an error: ErrorInfo, RequestInfo, and BadRequest and RetryInfo where they say something."""
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.code.value), message=error.message)
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata),
+        error_details_pb2.RequestInfo(request_id=request_id),
+    ]
+    if error.violations:
+        details.append(_bad_request(error.violations))
+    if error.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(max(error.retry_after, 0) * 1e9))
+        details.append(retry)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status
+
+
+def trailers(status: status_pb2.Status) -> tuple[tuple[str, bytes], ...]:
+    """Return the trailing metadata that carries the status's details."""
+    return ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def grpc_code(error: SealwrightError) -> grpc.StatusCode:
+    """Return the status code of an error."""
+    return grpc.StatusCode[error.code.value]
+
+
+def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
+    """List the violations, up to 50 and 4 kB and then a count: gRPC drops trailers that are larger than 8 kB."""
+    bad = error_details_pb2.BadRequest()
+    size = 0
+    for shown, violation in enumerate(violations):
+        size += len(violation.field.encode()) + len(violation.description.encode()) + 8
+        if shown == _MAX_VIOLATIONS or size > _MAX_VIOLATION_BYTES:
+            bad.field_violations.add(field="", description=f"and {len(violations) - shown} more")
+            break
+        bad.field_violations.add(field=violation.field, description=violation.description)
+    return bad

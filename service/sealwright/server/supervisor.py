@@ -1,0 +1,164 @@
+"""The supervisor: as many workers as configured, on the same ports, and one line that says where."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Final
+
+from sealwright.errors import ConfigurationError
+from sealwright.server.settings import Address, ServerSettings, parse_address
+from sealwright.server.worker import Announce
+
+log = logging.getLogger(__name__)
+
+_RESTART_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.2
+_KILL_AFTER: Final = 10.0
+"""Seconds beyond `drain_seconds` after which a worker that does not end is killed."""
+
+
+@contextlib.contextmanager
+def reserved_ports(settings: ServerSettings) -> Iterator[dict[str, str]]:
+    """Hold each port with a socket that never listens, so that port 0 becomes one port for all workers.
+
+    Yields:
+        The addresses of `grpc`, `http` and `admin`, with real ports.
+
+    Raises:
+        ConfigurationError: A port is taken.
+    """
+    with contextlib.ExitStack() as stack:
+        yield {name: str(_reserve(name, getattr(settings, name), stack)) for name in ("grpc", "http", "admin")}
+
+
+def _reserve(name: str, text: str, stack: contextlib.ExitStack) -> Address:
+    address = parse_address(text)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # Without SO_REUSEPORT: this fails where another program listens, even one that would share.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address.host, address.port))
+            port = probe.getsockname()[1]
+        holder = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind((address.host, port))
+    except OSError as e:
+        raise ConfigurationError([f"server.{name}: cannot listen there: {e.strerror}"]) from e
+    return Address(address.host, port)
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    started: float
+    line: bytes = b""
+    ready: bool = field(default=False)
+
+
+class Supervisor:
+    """Starts each worker as a fresh process, starts anew what crashes, and passes signals on.
+
+    Never a fork: gRPC and HSM clients do not survive one.
+    """
+
+    def __init__(self, command: Sequence[str], document: bytes, settings: ServerSettings, announce: Announce) -> None:
+        """Prepare the workers.
+
+        Args:
+            command: Starts a worker, which prints its addresses as one line of JSON once it is useful.
+            document: Its configuration, for its standard input.
+            settings: How many workers, and how long they may drain.
+            announce: Is given the addresses once all workers are useful.
+        """
+        self._command = command
+        self._document = document
+        self._settings = settings
+        self._announce = announce
+        self._workers: list[_Worker] = []
+        self._stopping = False
+        self._announced = False
+
+    def run(self) -> None:
+        """Run the workers until told to stop and all have ended."""
+        with self._signals():
+            try:
+                while len(self._workers) < self._settings.workers:
+                    self._workers.append(self._start())
+                while not self._stopping:
+                    self._look()
+                self._end()
+            finally:
+                for worker in self._workers:
+                    if worker.process.poll() is None:
+                        worker.process.kill()
+                        worker.process.wait()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self._stopping = True
+
+        before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _start(self) -> _Worker:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for the supervisor, which then lets the workers drain
+        )
+        if process.stdin is None:
+            raise RuntimeError("a worker without standard input")
+        with process.stdin as pipe:
+            pipe.write(self._document)
+        log.info("worker %d started", process.pid)
+        return _Worker(process, time.monotonic())
+
+    def _look(self) -> None:
+        """Read what workers say, and start anew those that have ended."""
+        waiting = {w.process.stdout: w for w in self._workers if w.process.stdout and not w.ready}
+        for stream in select.select(list(waiting), [], [], _POLL_SECONDS)[0]:
+            worker = waiting[stream]
+            chunk = os.read(stream.fileno(), 4096)
+            worker.line += chunk
+            worker.ready = b"\n" in worker.line
+            if not chunk:
+                time.sleep(_POLL_SECONDS)
+        if not self._announced and all(w.ready for w in self._workers):
+            self._announced = True
+            self._announce(json.loads(self._workers[0].line))
+        for i, worker in enumerate(self._workers):
+            if worker.process.poll() is not None and not self._stopping:
+                if not self._announced and not worker.ready:
+                    raise ConfigurationError(["a worker ended before it was ready; its log says why"])
+                log.error(
+                    "worker %d ended with status %d; it is started anew", worker.process.pid, worker.process.returncode
+                )
+                time.sleep(max(0.0, worker.started + _RESTART_SECONDS - time.monotonic()))
+                self._workers[i] = self._start()
+
+    def _end(self) -> None:
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.drain_seconds + _KILL_AFTER
+        for worker in self._workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))

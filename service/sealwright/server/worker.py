@@ -1,0 +1,71 @@
+"""One worker process: an event loop, a service, and a way to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import uvloop
+
+log = logging.getLogger(__name__)
+
+Announce = Callable[[Mapping[str, str]], None]
+"""Is given the real addresses once every issuer can sign or cannot be helped by waiting."""
+
+
+class Service(Protocol):
+    """What a worker runs: the whole service, as `app.build` makes it."""
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """The real addresses of the listeners."""
+        ...
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        ...
+
+    async def wait_until_useful(self) -> None:
+        """Return once every issuer can sign or cannot be helped by waiting."""
+        ...
+
+    async def stop(self) -> None:
+        """Let calls under way end, and close."""
+        ...
+
+
+def run_worker(build: Callable[[], Service], announce: Announce) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Args:
+        build: Makes the service; called in the worker's event loop.
+        announce: See `Announce`.
+
+    Raises:
+        ConfigurationError: Something that the configuration names cannot be used.
+        StoreUnavailableError: The store cannot be opened.
+    """
+    uvloop.run(_serve(build, announce))
+
+
+async def _serve(build: Callable[[], Service], announce: Announce) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    service = build()
+    await service.start()
+    try:
+        ready = asyncio.create_task(service.wait_until_useful())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if not stop.is_set():
+            announce(service.addresses)
+        await stopping
+        log.info("stopping: calls under way end first")
+    finally:
+        await service.stop()

@@ -1,0 +1,1 @@
+"""The store on a database: `keys/ports.py` fulfilled with SQLAlchemy Core."""

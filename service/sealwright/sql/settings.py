@@ -1,0 +1,32 @@
+"""Settings of the store."""
+
+from __future__ import annotations
+
+from pydantic import field_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from sealwright.settings import Settings
+
+
+class StoreSettings(Settings):
+    """Where the service keeps its state.
+
+    Attributes:
+        url: `sqlite:////absolute/path`, on a local file system: WAL needs one.
+    """
+
+    url: str
+
+    @field_validator("url")
+    @classmethod
+    def _supported(cls, value: str) -> str:
+        try:
+            url = make_url(value)
+        except ArgumentError:
+            raise ValueError("must be a database URL such as sqlite:////var/lib/sealwright/state.db") from None
+        if url.drivername != "sqlite":
+            raise ValueError("must be a sqlite:// URL")
+        if not url.database or not url.database.startswith("/") or url.query:
+            raise ValueError("must name an absolute path (sqlite: and four slashes), and nothing else")
+        return value

@@ -1,0 +1,48 @@
+"""The command `sealwright-emulator`: one subcommand for each KMS."""
+
+from __future__ import annotations
+
+import click
+
+from .emulators.serving import serve
+
+_host = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+_port = click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port to listen on; 0 takes a free one."
+)
+
+
+@click.group(name="sealwright-emulator", context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Emulate a KMS, with real keys and faults on demand, for tests.
+
+    Prints one JSON line with the `endpoint` once it accepts connections, and serves until SIGTERM or SIGINT.
+    """
+
+
+@main.command()
+@_host
+@_port
+@click.option("--region", default="eu-west-1", show_default=True, help="Region of the keys.")
+@click.option("--account", default="111122223333", show_default=True, help="Account of the keys, twelve digits.")
+@click.option("--access-key", default="test", show_default=True, help="Access key id that may sign requests.")
+@click.option("--secret-key", default="test", show_default=True, help="Its secret.")
+def aws(*, host: str, port: int, region: str, account: str, access_key: str, secret_key: str) -> None:
+    """Emulate AWS KMS of one account in one Region, in plain HTTP.
+
+    Faults, counts and keys are under /_emulator/ on the same port.
+    """
+    # Each subcommand imports its own emulator, so that none needs what only another does.
+    from .emulators.aws import AwsEmulator  # noqa: PLC0415
+
+    emulator = AwsEmulator(
+        host=host, port=port, region=region, account=account, access_key=access_key, secret_key=secret_key
+    )
+    try:
+        serve(emulator)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    main()

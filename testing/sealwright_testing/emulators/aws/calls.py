@@ -1,0 +1,116 @@
+"""What clients asked for: counts, and the last requests."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_RECORDS: Final = 1000
+"""How many requests are remembered. Counts go on."""
+PENDING: Final = "pending"
+"""The outcome of a request that is not answered yet."""
+GONE: Final = "gone"
+"""The outcome of a request whose client did not wait for the answer."""
+OK: Final = "ok"
+"""The outcome of a request that was answered with success."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CallRecord:
+    """One request that named an operation, whatever became of it.
+
+    Attributes:
+        time: when it came, in seconds since the epoch by the wall clock.
+        operation: such as `Sign`.
+        reference: its KeyId (or TargetKeyId) as it came: an id, an ARN or an alias.
+        key_id: the id of the key that this meant, if there is one.
+        message_type: of Sign and Verify; RAW where the request has none.
+        algorithm: its SigningAlgorithm or MacAlgorithm.
+        message_length: bytes in its Message. The message itself is not kept.
+        outcome: `ok`, the `__type` of the error, the fault that left it without one, `pending`, or `gone` where the
+            client left before the answer.
+    """
+
+    time: float
+    operation: str
+    reference: str | None = None
+    key_id: str | None = None
+    message_type: str | None = None
+    algorithm: str | None = None
+    message_length: int | None = None
+    outcome: str = PENDING
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object with the names of the attributes."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class CallLog:
+    """Counts and the last requests."""
+
+    _records: deque[CallRecord] = field(default_factory=lambda: deque(maxlen=MAX_RECORDS))
+    _counts: Counter[str] = field(default_factory=Counter)
+    _by_key: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, record: CallRecord) -> None:
+        """Count and remember a request."""
+        self._records.append(record)
+        self._counts[record.operation] += 1
+        if record.key_id is not None:
+            self._by_key.setdefault(record.key_id, Counter())[record.operation] += 1
+
+    def counts(self, key_id: str | None = None) -> dict[str, int]:
+        """Return how often each operation was asked for, refused ones too; for one key (an id or ARN) if given."""
+        if key_id is None:
+            return dict(self._counts)
+        return dict(self._by_key.get(key_id.rpartition("/")[2], {}))
+
+    def records(self) -> tuple[CallRecord, ...]:
+        """Return the last requests, oldest first."""
+        return tuple(self._records)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._records.clear()
+        self._counts.clear()
+        self._by_key.clear()
+
+
+def describe(operation: str, body: bytes, time: float) -> CallRecord:
+    """Return the record of a request whose body may be anything at all."""
+    record = CallRecord(time=time, operation=operation)
+    try:
+        values = json.loads(body or b"{}")
+    except ValueError:
+        return record
+    if not isinstance(values, dict):
+        return record
+    record.reference = _text(values, "KeyId") or _text(values, "TargetKeyId")
+    record.algorithm = _text(values, "SigningAlgorithm") or _text(values, "MacAlgorithm")
+    message = _text(values, "Message")
+    if message is not None:
+        record.message_length = _decoded_length(message)
+        record.message_type = _text(values, "MessageType")
+        if record.message_type is None and operation in {"Sign", "Verify"}:
+            record.message_type = "RAW"
+    return record
+
+
+def _text(values: Mapping[str, Any], name: str) -> str | None:
+    value = values.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _decoded_length(text: str) -> int | None:
+    try:
+        return len(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        return None

@@ -1,0 +1,127 @@
+"""What tests ask of the emulator over HTTP, unsigned, under a path that AWS KMS does not have: `/_emulator/`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from .faults import Fault
+from .sigv4 import Credential
+from .specs import KeyState
+
+if TYPE_CHECKING:
+    from .emulator import AwsEmulator
+
+PREFIX: Final = "/_emulator"
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Control:
+    """The control routes.
+
+    | request | body | answer |
+    |---|---|---|
+    | `GET /_emulator/faults` | | the faults in force, with the `left` times of those that end |
+    | `POST /_emulator/faults` | a fault, or a list of them (the attributes of `Fault`) | the same |
+    | `DELETE /_emulator/faults` | | `[]`; hanging requests are let go |
+    | `GET /_emulator/calls[?key_id=...]` | | how often each operation was asked for, refused requests too |
+    | `POST /_emulator/calls/reset` | | `{}`; forgets counts and requests |
+    | `GET /_emulator/requests` | | the last 1000 requests, oldest first (the attributes of `CallRecord`) |
+    | `GET /_emulator/keys` | | all keys by id (the attributes of `KeySummary`) |
+    | `POST /_emulator/keys/{key_id}` | `{"state": "Creating"}` | the key; puts it into any state |
+    | `POST /_emulator/credentials` | `access_key`, `secret_key`, and if they are temporary `session_token`, `expire_in_seconds` | `{}` |
+    | `POST /_emulator/clock` | `{"advance_seconds": 86400}` | `{"time": ...}`; moves the clock that keys live by |
+
+    A request that makes no sense gets 400 and `{"message": ...}`; nothing has then changed.
+    """  # noqa: E501 - a table
+
+    def __init__(self, emulator: AwsEmulator) -> None:
+        self._emulator = emulator
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.get(f"{PREFIX}/faults", _guarded(self._get_faults)),
+            web.post(f"{PREFIX}/faults", _guarded(self._add_faults)),
+            web.delete(f"{PREFIX}/faults", _guarded(self._clear_faults)),
+            web.get(f"{PREFIX}/calls", _guarded(self._get_calls)),
+            web.post(f"{PREFIX}/calls/reset", _guarded(self._reset_calls)),
+            web.get(f"{PREFIX}/requests", _guarded(self._get_requests)),
+            web.get(f"{PREFIX}/keys", _guarded(self._get_keys)),
+            web.post(f"{PREFIX}/keys/{{key_id}}", _guarded(self._set_state)),
+            web.post(f"{PREFIX}/credentials", _guarded(self._add_credentials)),
+            web.post(f"{PREFIX}/clock", _guarded(self._move_clock)),
+        ]
+
+    async def _get_faults(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response(self._emulator.book.to_json())
+
+    async def _add_faults(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        # All are read before any is armed, so that a typing error in the last does not leave half of them.
+        faults = [Fault.from_json(item) for item in (body if isinstance(body, list) else [body])]
+        for fault in faults:
+            self._emulator.arm(fault)
+        return await self._get_faults(request)
+
+    async def _clear_faults(self, request: web.Request) -> web.StreamResponse:
+        self._emulator.clear_faults()
+        return await self._get_faults(request)
+
+    async def _get_calls(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(self._emulator.log.counts(request.query.get("key_id")))
+
+    async def _reset_calls(self, _request: web.Request) -> web.StreamResponse:
+        self._emulator.reset_calls()
+        return web.json_response({})
+
+    async def _get_requests(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response([record.to_json() for record in self._emulator.log.records()])
+
+    async def _get_keys(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response({key_id: asdict(key) for key_id, key in self._emulator.keys.items()})
+
+    async def _set_state(self, request: web.Request) -> web.StreamResponse:
+        key_id = request.match_info["key_id"]
+        self._emulator.set_key_state(key_id, KeyState(_field(await request.json(), "state", str)))
+        return web.json_response(asdict(self._emulator.keys[key_id]))
+
+    async def _add_credentials(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        seconds = _field(body, "expire_in_seconds", int, float, type(None))
+        credential = Credential(
+            access_key=_field(body, "access_key", str),
+            secret_key=_field(body, "secret_key", str),
+            session_token=_field(body, "session_token", str, type(None)),
+            expire_time=None if seconds is None else time.time() + seconds,
+        )
+        self._emulator.add_credential(credential)
+        return web.json_response({})
+
+    async def _move_clock(self, request: web.Request) -> web.StreamResponse:
+        self._emulator.advance_clock(_field(await request.json(), "advance_seconds", int, float))
+        return web.json_response({"time": self._emulator.store.clock.now()})
+
+
+def _field(body: object, name: str, *kinds: type) -> Any:
+    value = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(value, kinds):
+        raise ValueError(f"{name} is needed and has to be of the type {' or '.join(k.__name__ for k in kinds)}")  # noqa: TRY004
+    return value
+
+
+def _guarded(handler: _Handler) -> _Handler:
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except json.JSONDecodeError as error:
+            return web.json_response({"message": f"not JSON: {error}"}, status=400)
+        except (ValueError, KeyError) as error:
+            return web.json_response({"message": str(error)}, status=400)
+
+    return guarded

@@ -1,0 +1,166 @@
+"""AWS KMS over HTTP: authentication, dispatch, faults, and the answers in JSON 1.1."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from . import sigv4
+from .calls import GONE, OK, PENDING, CallRecord, describe
+from .errors import AwsError
+from .faults import Fault, FaultKind, Plan
+from .operations import OPERATIONS
+from .operations.call import Answer, Call
+from .params import Params
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from .emulator import AwsEmulator
+
+CONTENT_TYPE: Final = "application/x-amz-json-1.1"
+_TARGET_PREFIX: Final = "TrentService."
+
+
+class KmsHandler:
+    """Answers `POST /`, which is all there is to AWS KMS."""
+
+    def __init__(self, emulator: AwsEmulator) -> None:
+        self._emulator = emulator
+        self._released = asyncio.Event()
+        self._working: set[asyncio.Future[Answer]] = set()
+
+    def release(self) -> None:
+        """Let go of the requests that hang; their connections close."""
+        self._released.set()
+        self._released = asyncio.Event()
+
+    async def finish(self) -> None:
+        """Wait for the operations whose clients have left."""
+        await asyncio.gather(*self._working, return_exceptions=True)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        body = await request.read()
+        operation = _operation(request)
+        if operation is None:
+            return _error(AwsError("UnknownOperationException"))
+        record = describe(operation, body, time.time())
+        key = None if record.reference is None else self._emulator.store.find(record.reference)
+        record.key_id = None if key is None else key.key_id
+        self._emulator.log.add(record)
+        try:
+            self._authenticate(request, body)
+            return await self._answer(request, body, record)
+        except AwsError as error:
+            record.outcome = error.type
+            return _error(error)
+        except asyncio.CancelledError:
+            record.outcome = GONE if record.outcome == PENDING else record.outcome
+            raise
+
+    def _authenticate(self, request: web.Request, body: bytes) -> None:
+        signed = sigv4.SignedRequest(
+            method=request.method,
+            path=request.rel_url.raw_path,
+            query=request.rel_url.raw_query_string,
+            headers=tuple(request.headers.items()),
+            body=body,
+        )
+        sigv4.verify(
+            signed,
+            credentials=self._emulator.credentials,
+            region=self._emulator.store.region,
+            now=time.time(),
+        )
+
+    async def _answer(self, request: web.Request, body: bytes, record: CallRecord) -> web.StreamResponse:
+        plan = self._emulator.book.take(record.operation, record.key_id, record.reference)
+        failure = plan.failure
+        malformed = failure is not None and failure.kind is FaultKind.MALFORMED_JSON
+        await asyncio.sleep(plan.delay)
+        if failure is not None and not malformed and not failure.after:
+            return await self._fail(failure, request, record)
+        answer = await self._unstoppable(self._execute(body, record.operation, plan))
+        await asyncio.sleep(plan.late)
+        if failure is not None and not malformed:
+            return await self._fail(failure, request, record)
+        text = json.dumps(answer, default=_base64)
+        if failure is not None:
+            record.outcome = failure.kind
+            return _response(200, text[: len(text) // 2])
+        record.outcome = OK
+        # Operations without an output shape answer with an empty body.
+        return _response(200, text if answer else "")
+
+    async def _unstoppable(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        # A real KMS makes the key, whether or not its client is still there to hear of it.
+        task = asyncio.ensure_future(work)
+        self._working.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Future[Answer]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            task.exception()  # Nobody may be left to look at it, and asyncio would complain.
+
+    async def _execute(self, body: bytes, operation: str, plan: Plan) -> Answer:
+        handler = OPERATIONS.get(operation)
+        if handler is None:
+            raise AwsError("UnknownOperationException")
+        call = Call(
+            operation=operation,
+            params=Params.parse(body),
+            store=self._emulator.store,
+            strangers=self._emulator.strangers,
+            tampering=plan.tampering,
+            hide=plan.hide,
+        )
+        return await handler(call)
+
+    async def _fail(self, fault: Fault, request: web.Request, record: CallRecord) -> web.StreamResponse:
+        if fault.kind not in {FaultKind.HANG, FaultKind.DROP_CONNECTION}:
+            raise fault.error()
+        record.outcome = fault.kind
+        if fault.kind is FaultKind.HANG:
+            await self._released.wait()
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()
+
+
+def _operation(request: web.Request) -> str | None:
+    target = request.headers.get("X-Amz-Target", "")
+    if request.path != "/" or request.method != "POST" or not target.startswith(_TARGET_PREFIX):
+        return None
+    return target.removeprefix(_TARGET_PREFIX)
+
+
+def _base64(value: object) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    raise TypeError(f"{type(value).__name__} has no place in an answer")
+
+
+def _response(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        body=text.encode(),
+        headers={"x-amzn-RequestId": str(uuid.uuid4()), "Content-Type": CONTENT_TYPE, **(headers or {})},
+    )
+
+
+def _error(error: AwsError) -> web.Response:
+    body: dict[str, Any] = {"__type": error.type}
+    if error.message:
+        body["message"] = error.message
+    headers = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
+    return _response(error.status, json.dumps(body), headers)
