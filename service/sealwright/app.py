@@ -57,8 +57,9 @@ class App:
         administration: What may be done to keys.
     """
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, *, share_ports: bool) -> None:
         self._config = config
+        self._share_ports = share_ports
         self._clock = clock
         self.replica_id = uuid7()
         self.keyring = Keyring(config.issuers, config.timing, clock)
@@ -147,9 +148,10 @@ class App:
 
         public = PublicPages(self.keyring, alive=lambda: self._alive)
         tls = None if settings.http_is_plaintext else settings.tls
-        self._http = HttpListener("http", parse_address(settings.http), public.page, tls)
-        self._admin = HttpListener("admin", parse_address(settings.admin), AdminPages(public).page)
-        self._grpc = GrpcListener(settings, add_services)
+        share = self._share_ports
+        self._http = HttpListener("http", parse_address(settings.http), public.page, tls=tls, share_port=share)
+        self._admin = HttpListener("admin", parse_address(settings.admin), AdminPages(public).page, share_port=share)
+        self._grpc = GrpcListener(settings, add_services, share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()
             self._closers.push_async_callback(listener.close)
@@ -203,14 +205,15 @@ class App:
         self._closers.push_async_callback(cancel_all)
 
 
-def build(config: Config, clock: Clock | None = None) -> App:
+def build(config: Config, clock: Clock | None = None, *, share_ports: bool = False) -> App:
     """Wire a service. Nothing is opened before `App.start`.
 
     Args:
         config: A checked configuration.
         clock: For tests; else the machine's.
+        share_ports: Whether other workers listen on the same ports (SO_REUSEPORT).
     """
-    return App(config, clock or SystemClock())
+    return App(config, clock or SystemClock(), share_ports=share_ports)
 
 
 __all__ = ["App", "StoreUnavailableError", "build"]

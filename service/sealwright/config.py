@@ -55,13 +55,21 @@ def load(path: Path) -> Config:
     Raises:
         ConfigurationError: With every problem.
     """
+    return parse(read(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a configuration file, unchecked.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is no TOML.
+    """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise ConfigurationError([f"{path}: {e.strerror}"]) from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigurationError([f"{path}: not TOML: {e}"]) from e
-    return parse(document)
 
 
 def parse(document: Mapping[str, Any]) -> Config:

@@ -9,7 +9,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
@@ -28,23 +28,13 @@ def parse_duration(value: Any) -> Any:
     return timedelta(milliseconds=int(match[1]) * round(_UNITS[match[2]] * 1000))
 
 
-def format_duration(value: timedelta) -> str:
-    """Return a duration as the configuration writes it."""
-    milliseconds = value // timedelta(milliseconds=1)
-    for unit in ("d", "h", "m", "s"):
-        size = round(_UNITS[unit] * 1000)
-        if milliseconds and milliseconds % size == 0:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms" if milliseconds else "0s"
-
-
 def _positive(value: timedelta) -> timedelta:
     if not value:
         raise ValueError("must be longer than nothing")
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 """A duration, zero allowed."""
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]

@@ -15,8 +15,12 @@ from sealwright.audit.writer import AuditUnavailableError, AuditWriter
 from sealwright.clock import Clock
 from sealwright.errors import (
     InternalError,
+    MessageTooLargeError,
     OverloadedError,
+    ProviderAccessDeniedError,
     ProviderError,
+    ProviderKeyDisabledError,
+    ProviderKeyMissingError,
     ProviderUnsupportedError,
     RequestInvalidError,
     SealwrightError,
@@ -34,7 +38,10 @@ from sealwright.kms.provider import RawSignature
 
 log = logging.getLogger(__name__)
 
-_LAST_RESORT: Final = (SignatureRejectedError, TokenTooLargeError)
+_KEY_ERRORS: Final = (ProviderKeyDisabledError, ProviderKeyMissingError, ProviderAccessDeniedError)
+"""Errors of one key: another key of the same provider may still sign."""
+
+_FINAL_ERRORS: Final = (SignatureRejectedError, MessageTooLargeError)
 """Errors after which no other key is tried: an alarm, and what no other key can mend."""
 
 
@@ -140,6 +147,7 @@ class Signer:
         self._audit = audit
         self._sync = sync
         self._clock = clock
+        self._failing: dict[str, str] = {}
 
     async def sign(self, call: Call, request: SignRequest) -> SignedToken:
         """Sign a token, and write exactly one audit record of the outcome.
@@ -194,16 +202,40 @@ class Signer:
         claims: Claims,
         draft: _Draft,
     ) -> SignedToken:
-        """Sign with the first key whose KMS does it; the keys of one algorithm are fallbacks for one another."""
-        for position, key in enumerate(keys, start=1):
+        """Sign with the first key whose KMS does it; the keys of one algorithm are fallbacks for one another.
+
+        A provider that does not answer or is throttled is not asked again with another of its keys: that would double its load.
+        """
+        failed: ProviderError | OverloadedError | None = None
+        given_up: set[str] = set()
+        for key in keys:
+            if key.key.provider in given_up or (failed and self._clock.elapsed() >= call.end):
+                continue
             try:
-                return await self._sign_with(call, view, key, claims, draft)
+                signed = await self._sign_with(call, view, key, claims, draft)
             except (ProviderError, OverloadedError) as error:
-                last = position == len(keys) or self._clock.elapsed() >= call.end
-                if last or isinstance(error, _LAST_RESORT):
+                self._note(key, error.reason)
+                if isinstance(error, _FINAL_ERRORS):
                     raise
-                log.warning("request %s: %s of key %s; the next key signs", call.request_id, error.reason, key.key.kid)
-        raise InternalError("there was no key to sign with")
+                if not isinstance(error, _KEY_ERRORS):
+                    given_up.add(key.key.provider)
+                failed = failed or error
+            else:
+                self._note(key, "")
+                return signed
+        raise failed or InternalError("there was no key to sign with")
+
+    def _note(self, key: SigningKey, reason: str) -> None:
+        """Log that a key has begun to fail, or to sign again; not each time."""
+        kid = key.key.kid
+        if self._failing.get(kid, "") == reason:
+            return
+        if reason:
+            self._failing[kid] = reason
+            log.warning("key %s of provider %s does not sign: %s", kid, key.key.provider, reason)
+        else:
+            del self._failing[kid]
+            log.info("key %s of provider %s signs again", kid, key.key.provider)
 
     async def _sign_with(
         self,

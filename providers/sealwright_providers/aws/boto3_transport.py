@@ -9,10 +9,12 @@ from typing import Any, Final
 import botocore
 import botocore.config
 import botocore.exceptions
+import botocore.parsers
 import botocore.session
 
-from sealwright.errors import ProviderAccessDeniedError, ProviderTimeoutError, ProviderUnavailableError
-from sealwright_providers.aws.errors import to_provider_error
+from sealwright.errors import ProviderError, ProviderTimeoutError, ProviderUnavailableError
+from sealwright_providers.aws.endpoint import endpoint_of
+from sealwright_providers.aws.errors import CredentialsRefusedError, to_provider_error
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.transport import Answer
 
@@ -25,45 +27,58 @@ class Boto3Transport:
 
     def __init__(self, settings: AwsSettings) -> None:
         session = botocore.session.Session()
-        endpoint = settings.endpoint_url
-        if endpoint is None:
-            resolved = session.get_component("endpoint_resolver").construct_endpoint("kms", settings.region)
-            endpoint = f"https://{resolved['hostname']}"
         seconds = settings.timeout.total_seconds()
         self._client = session.create_client(
             "kms",
             region_name=settings.region,
-            endpoint_url=endpoint,
+            endpoint_url=endpoint_of(session, settings),
             config=botocore.config.Config(
                 connect_timeout=seconds,
                 read_timeout=seconds,
                 retries={"total_max_attempts": 1},
                 max_pool_connections=_MAX_THREADS,
                 proxies={},
+                use_fips_endpoint=False,
+                use_dualstack_endpoint=False,
                 ignore_configured_endpoint_urls=True,  # type: ignore[call-arg] # missing in botocore-stubs
             ),
         )
+        self._closed = False
         self._threads = ThreadPoolExecutor(max_workers=_MAX_THREADS, thread_name_prefix="sealwright-aws")
 
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> Answer:
         """See `Transport.call`. A call that is cancelled ends in its thread, after the provider's `timeout` at the latest."""
+        if timeout <= 0:
+            raise ProviderTimeoutError("no time left to ask AWS KMS")
+        if self._closed:
+            raise ProviderUnavailableError("the provider is closed")
         method = getattr(self._client, botocore.xform_name(operation))
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                fields = await loop.run_in_executor(self._threads, lambda: method(**fields))
+                answer = await loop.run_in_executor(self._threads, lambda: method(**fields))
         except (TimeoutError, botocore.exceptions.ReadTimeoutError, botocore.exceptions.ConnectTimeoutError):
             raise ProviderTimeoutError("AWS KMS did not answer in time") from None
         except botocore.exceptions.ClientError as e:
-            code = str(e.response.get("Error", {}).get("Code", ""))
-            raise to_provider_error(code, int(e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))) from e
-        except botocore.exceptions.NoCredentialsError as e:
-            raise ProviderAccessDeniedError("the service has no AWS credentials") from e
-        except botocore.exceptions.BotoCoreError as e:
+            # Without its cause, whose text names the account and the key.
+            raise _refusal(e.response) from None
+        except botocore.exceptions.NoCredentialsError:
+            raise CredentialsRefusedError("the service has no AWS credentials") from None
+        except (botocore.exceptions.BotoCoreError, botocore.parsers.ResponseParserError, RuntimeError) as e:
+            # RuntimeError: credentials that were renewed and have expired all the same.
             raise ProviderUnavailableError("AWS KMS cannot be reached") from e
-        return Answer(fields, str(fields.get("ResponseMetadata", {}).get("RequestId", "")))
+        return Answer(answer, str(answer.get("ResponseMetadata", {}).get("RequestId", "")))
 
     async def aclose(self) -> None:
         """Wait for the threads and close the client. May be called twice."""
+        self._closed = True
         await asyncio.to_thread(self._threads.shutdown)
         self._client.close()
+
+
+def _refusal(response: Any) -> ProviderError:
+    code = str(response.get("Error", {}).get("Code", ""))
+    metadata = response.get("ResponseMetadata", {})
+    retry_after = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
+    seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
+    return to_provider_error(code, int(metadata.get("HTTPStatusCode", 0)), seconds)

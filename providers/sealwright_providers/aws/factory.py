@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from pydantic import BaseModel
 
-from sealwright.errors import ProviderNotInstalledError
+from sealwright.errors import ConfigurationError, ProviderNotInstalledError
 from sealwright.kms.provider import KeyProvider
 from sealwright_providers.aws.settings import AwsSettings
 
@@ -24,19 +24,26 @@ class AwsFactory:
 
         Raises:
             ProviderNotInstalledError: boto3 is not installed.
+            ConfigurationError: The SDK cannot be set up, or knows no such region.
         """
         if not isinstance(settings, AwsSettings):
             raise TypeError("not the settings of an aws provider")
         try:
+            from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
             from sealwright_providers.aws.boto3_transport import Boto3Transport  # noqa: PLC0415
             from sealwright_providers.aws.http_transport import HttpTransport  # noqa: PLC0415
         except ImportError as e:
             raise ProviderNotInstalledError(["kind aws needs boto3: install sealwright[aws]"]) from e
         from sealwright_providers.aws.provider import AwsProvider  # noqa: PLC0415
 
-        if settings.transport == "boto3":
-            return AwsProvider(settings, await asyncio.to_thread(Boto3Transport, settings))
-        return AwsProvider(settings, await HttpTransport.open(settings))
+        try:
+            if settings.transport == "boto3":
+                return AwsProvider(settings, await asyncio.to_thread(Boto3Transport, settings))
+            return AwsProvider(settings, await HttpTransport.open(settings))
+        except BotoCoreError as e:
+            # A profile that does not exist, a file that cannot be parsed.
+            raise ConfigurationError([f"the AWS SDK cannot be set up ({type(e).__name__})"]) from e
 
 
 FACTORY: Final = AwsFactory()

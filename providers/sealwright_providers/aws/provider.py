@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sealwright.errors import (
     MessageTooLargeError,
@@ -22,13 +22,19 @@ from sealwright.jose.signatures import SignatureEncoding
 from sealwright.kms.provider import KeyDescription, KeySpec, Protection, RawSignature
 from sealwright_providers.aws.algorithms import MAX_MESSAGE_BYTES, SIGNING_ALGORITHMS, jws_algorithms, key_spec
 from sealwright_providers.aws.arn import pinned_arn, resolvable, to_uri
+from sealwright_providers.aws.errors import CredentialsRefusedError
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.transport import Answer, Transport
 
+T = TypeVar("T")
+
 _USAGE: Final = "SIGN_VERIFY"
 _ENABLED: Final = "Enabled"
+_CREATING: Final = "Creating"
+_ENDING: Final = frozenset({"PendingDeletion", "PendingReplicaDeletion"})
 _VISIBILITY_PAUSE: Final = 0.2
 _PAGE: Final = 100
+_TAG_PAGE: Final = 50
 _TAG_LOOKUPS: Final = 8
 _DELETION_DAYS: Final = 7
 
@@ -44,7 +50,9 @@ class AwsProvider:
         """See `KeyProvider.describe`. An alias is resolved to the key that it names now."""
         name = resolvable(uri, region=self._settings.region, account=self._settings.account)
         async with _limited(timeout) as limit:
-            metadata = (await self._call("DescribeKey", {"KeyId": name}, limit)).fields.get("KeyMetadata", {})
+            metadata = await self._metadata("DescribeKey", {"KeyId": name}, limit)
+            if "alias/" not in name and metadata["Arn"] != name:
+                raise ProviderUnavailableError("AWS KMS described another key than the one that was asked for")
             return await self._described(metadata, limit)
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
@@ -67,6 +75,8 @@ class AwsProvider:
         signature, key_id = answer.fields.get("Signature"), answer.fields.get("KeyId")
         if not isinstance(signature, bytes) or not isinstance(key_id, str):
             raise SignatureRejectedError("AWS KMS answered no signature")
+        if answer.fields.get("SigningAlgorithm", kms_algorithm) != kms_algorithm:
+            raise SignatureRejectedError("AWS KMS signed with another algorithm than the one that was asked for")
         ecdsa = algorithm.scheme is Scheme.ECDSA
         return RawSignature(
             value=signature,
@@ -79,6 +89,8 @@ class AwsProvider:
         """See `KeyProvider.check`."""
         try:
             await self._transport.call("ListKeys", {"Limit": 1}, timeout=timeout)
+        except CredentialsRefusedError:
+            raise
         except ProviderAccessDeniedError:
             return  # It answers, and signing needs no right to list keys.
 
@@ -93,26 +105,32 @@ class AwsProvider:
             "Tags": [{"TagKey": name, "TagValue": value} for name, value in spec.tags.items()],
         }
         async with _limited(timeout) as limit:
-            metadata = (await self._call("CreateKey", fields, limit)).fields.get("KeyMetadata", {})
+            metadata = await self._metadata("CreateKey", fields, limit)
             while True:
+                # A new key is not visible everywhere at once (Developer Guide, "AWS KMS eventual consistency"), and where it
+                # is, it may still be Creating ("Key states").
                 try:
                     return await self._described(metadata, limit)
                 except ProviderKeyMissingError:
-                    # A new key is not visible everywhere at once (Developer Guide, "AWS KMS eventual consistency").
                     await asyncio.sleep(_VISIBILITY_PAUSE)
+                except ProviderKeyDisabledError:
+                    metadata = await self._once_created(metadata["Arn"], limit)
 
     async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
         """See `KeyFinder.find`. AWS KMS has no search by tag: every key of the account is looked at."""
         async with _limited(timeout) as limit:
-            arns = [a async for a in self._all_keys(limit)]
             turns = asyncio.Semaphore(_TAG_LOOKUPS)
 
-            async def tagged(arn: str) -> str | None:
+            async def tagged(arn: str) -> bool:
                 async with turns:
-                    return arn if await self._has_tags(arn, tags, limit) else None
+                    return await self._has_tags(arn, tags, limit)
 
-            found = await asyncio.gather(*(tagged(a) for a in arns))
-            return [to_uri(a) for a in found if a is not None]
+            found: list[str] = []
+            async for page in self._pages("ListKeys", "Keys", {"Limit": _PAGE}, limit):
+                arns = [_text(key, "KeyArn") for key in page]
+                marks = await _together([tagged(arn) for arn in arns])
+                found += [to_uri(arn) for arn, mark in zip(arns, marks, strict=True) if mark]
+            return found
 
     async def disable(self, uri: str, *, timeout: float) -> None:
         """See `KeyDisabler.disable`."""
@@ -123,10 +141,13 @@ class AwsProvider:
         """See `KeyDeleter.schedule_deletion`. AWS KMS waits at least seven days (API Reference, ScheduleKeyDeletion)."""
         arn = pinned_arn(uri, region=self._settings.region, account=self._settings.account)
         fields = {"KeyId": arn, "PendingWindowInDays": _DELETION_DAYS}
-        try:
-            await self._transport.call("ScheduleKeyDeletion", fields, timeout=timeout)
-        except ProviderKeyDisabledError:
-            return  # It is pending deletion already: a disabled key can be scheduled.
+        async with _limited(timeout) as limit:
+            try:
+                await self._call("ScheduleKeyDeletion", fields, limit)
+            except ProviderKeyDisabledError:
+                metadata = await self._metadata("DescribeKey", {"KeyId": arn}, limit)
+                if metadata.get("KeyState") not in _ENDING:
+                    raise
 
     async def aclose(self) -> None:
         """See `KeyProvider.aclose`."""
@@ -137,46 +158,94 @@ class AwsProvider:
         left = 0.0 if when is None else when - asyncio.get_running_loop().time()
         return await self._transport.call(operation, fields, timeout=left)
 
-    async def _described(self, metadata: Mapping[str, Any], limit: asyncio.Timeout) -> KeyDescription:
-        arn = metadata.get("Arn")
-        if not isinstance(arn, str):
+    async def _metadata(self, operation: str, fields: dict[str, Any], limit: asyncio.Timeout) -> Mapping[str, Any]:
+        metadata = (await self._call(operation, fields, limit)).fields.get("KeyMetadata")
+        if not isinstance(metadata, dict):
             raise ProviderUnavailableError("AWS KMS answered no description of a key")
+        _text(metadata, "Arn")
+        return metadata
+
+    async def _once_created(self, arn: str, limit: asyncio.Timeout) -> Mapping[str, Any]:
+        while True:
+            await asyncio.sleep(_VISIBILITY_PAUSE)
+            try:
+                metadata = await self._metadata("DescribeKey", {"KeyId": arn}, limit)
+            except ProviderKeyMissingError:
+                continue
+            if metadata.get("KeyState") == _ENABLED:
+                return metadata
+            if metadata.get("KeyState") != _CREATING:
+                raise ProviderKeyDisabledError("the new key in AWS KMS is not usable")
+
+    async def _described(self, metadata: Mapping[str, Any], limit: asyncio.Timeout) -> KeyDescription:
+        arn = _text(metadata, "Arn")
         uri = to_uri(arn)
         pinned_arn(uri, region=self._settings.region, account=self._settings.account)
         if metadata.get("KeyState", _ENABLED) != _ENABLED:
             raise ProviderKeyDisabledError("the key in AWS KMS is disabled, pending deletion or not ready")
         answer = (await self._call("GetPublicKey", {"KeyId": arn}, limit)).fields
-        public_key = answer.get("PublicKey")
-        if not isinstance(public_key, bytes):
+        public_key, algorithms = answer.get("PublicKey"), answer.get("SigningAlgorithms") or []
+        if not isinstance(public_key, bytes) or not isinstance(algorithms, list):
             raise ProviderUnavailableError("AWS KMS answered no public key")
+        # By its last part: AWS answers the ARN here, and some emulators the bare id.
+        if _text(answer, "KeyId").rpartition("/")[2] != arn.rpartition("/")[2]:
+            raise ProviderUnavailableError("AWS KMS answered another key's public key")
+        if metadata.get("KeyUsage", _USAGE) != _USAGE:
+            algorithms = []
         spec = metadata.get("KeySpec") or metadata.get("CustomerMasterKeySpec", "")
         return KeyDescription(
             uri=uri,
             public_key=public_key,
-            algorithms=jws_algorithms(list(answer.get("SigningAlgorithms", ())), str(spec)),
+            algorithms=jws_algorithms(algorithms, str(spec)),
             protection=Protection.EXTERNAL if metadata.get("Origin") == "EXTERNAL_KEY_STORE" else Protection.HSM,
         )
 
-    async def _all_keys(self, limit: asyncio.Timeout) -> AsyncIterator[str]:
-        fields: dict[str, Any] = {"Limit": _PAGE}
+    async def _pages(
+        self, operation: str, name: str, fields: Mapping[str, Any], limit: asyncio.Timeout
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        marker: dict[str, str] = {}
         while True:
-            page = (await self._call("ListKeys", fields, limit)).fields
-            for key in page.get("Keys", ()):
-                yield key["KeyArn"]
+            page = (await self._call(operation, {**fields, **marker}, limit)).fields
+            items = page.get(name)
+            # Not to be taken for an empty list: a key that is overlooked is made a second time.
+            if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
+                raise ProviderUnavailableError("AWS KMS answered no list")
+            yield items
             if not page.get("Truncated"):
                 return
-            fields = {"Limit": _PAGE, "Marker": page["NextMarker"]}
+            marker = {"Marker": _text(page, "NextMarker")}
 
     async def _has_tags(self, arn: str, tags: Mapping[str, str], limit: asyncio.Timeout) -> bool:
+        found: dict[str, str] = {}
         try:
-            answer = await self._call("ListResourceTags", {"KeyId": arn}, limit)
-        except (ProviderAccessDeniedError, ProviderKeyMissingError):
+            async for page in self._pages("ListResourceTags", "Tags", {"KeyId": arn, "Limit": _TAG_PAGE}, limit):
+                found |= {_text(t, "TagKey"): _text(t, "TagValue") for t in page}
+            if any(found.get(name) != value for name, value in tags.items()):
+                return False
+            metadata = await self._metadata("DescribeKey", {"KeyId": arn}, limit)
+        except CredentialsRefusedError:
+            raise
+        except (ProviderAccessDeniedError, ProviderKeyMissingError, ProviderUnsupportedError):
             return False  # Keys that we made let us read their tags.
-        found = {t["TagKey"]: t["TagValue"] for t in answer.fields.get("Tags", ())}
-        if any(found.get(name) != value for name, value in tags.items()):
-            return False
-        metadata = (await self._call("DescribeKey", {"KeyId": arn}, limit)).fields.get("KeyMetadata", {})
-        return bool(metadata.get("KeyState") != "PendingDeletion")
+        return metadata.get("KeyState") not in _ENDING
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise ProviderUnavailableError("AWS KMS answered something that its API does not have")
+    return value
+
+
+async def _together(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run jobs side by side, and leave none behind where one fails or the caller leaves."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

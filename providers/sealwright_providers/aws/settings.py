@@ -22,8 +22,8 @@ class AwsSettings(ProviderSettings):
     """
 
     kind: Literal["aws"] = "aws"
-    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d{1,2}$")
-    account: str | None = Field(default=None, pattern=r"^\d{12}$")
+    region: str = Field(pattern=r"^[a-z]{2,8}(-[a-z]+)+-[0-9]{1,2}$")
+    account: str | None = Field(default=None, pattern=r"^[0-9]{12}$")
     endpoint_url: str | None = None
     message: Literal["digest", "raw"] = "digest"
     transport: Literal["http", "boto3"] = "http"
@@ -34,6 +34,10 @@ class AwsSettings(ProviderSettings):
         if value is None:
             return None
         parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"} or parts.query:
+        # Put together again from what was understood: nothing else (a user, a query) may be in it.
+        plain = f"{parts.scheme}://{parts.netloc}"
+        if parts.scheme not in {"http", "https"} or not parts.hostname or value not in {plain, plain + "/"}:
             raise ValueError("must be http(s)://host[:port]")
-        return value.rstrip("/")
+        if "@" in parts.netloc or parts.port == 0:
+            raise ValueError("must be http(s)://host[:port]")
+        return plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -10,15 +11,26 @@ from cryptography import x509
 from sealwright.errors import CallerUnauthenticatedError
 
 LOCAL: Final = "local"
-_MAX_NAME: Final = 2048
+_MAX_SPIFFE_ID: Final = 2048
+_SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")
+_DNS_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+_MAX_DNS_NAME: Final = 253
+_UNREADABLE: Final = (
+    ValueError,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    x509.InvalidVersion,
+)
 
 
 @lru_cache(maxsize=1024)
 def caller_of_certificate(pem: bytes) -> str:
     """Return the caller that a client certificate names. That the certificate may be trusted the TLS stack has checked.
 
-    A certificate with URI names must have exactly one, a SPIFFE ID (X509-SVID specification §2); one without must have exactly one DNS
-    name, and the caller is `dns:` and that name. The subject's common name is never looked at (RFC 6125 §6.4.4).
+    A certificate with URI names must have exactly one, the SPIFFE ID of a workload, and be no CA certificate (X509-SVID
+    specification §2, §3.1 and §5.2); one without must have exactly one DNS name, no wildcard, and the caller is `dns:` and
+    that name. The subject's common name is never looked at (RFC 6125 §6.4.4).
 
     Args:
         pem: The leaf certificate.
@@ -27,26 +39,35 @@ def caller_of_certificate(pem: bytes) -> str:
         CallerUnauthenticatedError: The certificate names nobody, or more than one.
     """
     try:
-        names = (
-            x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        )
-    except (ValueError, x509.ExtensionNotFound):
+        certificate = x509.load_pem_x509_certificate(pem)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except _UNREADABLE:
         raise CallerUnauthenticatedError("the client certificate names no caller") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if uris:
-        if len(uris) != 1 or not _is_spiffe_id(uris[0]):
-            raise CallerUnauthenticatedError("the client certificate must have exactly one URI name, a SPIFFE ID")
+        if len(uris) != 1 or not _is_workload_id(uris[0]):
+            raise CallerUnauthenticatedError(
+                "the client certificate must have exactly one URI name, a workload's SPIFFE ID"
+            )
+        if _is_authority(certificate):
+            raise CallerUnauthenticatedError("the client certificate is that of a certificate authority")
         return uris[0]
     hosts = names.get_values_for_type(x509.DNSName)
     if len(hosts) != 1:
         raise CallerUnauthenticatedError("the client certificate must have one URI name or one DNS name")
-    return f"dns:{hosts[0].lower()}"
+    host = hosts[0].lower()
+    if len(host) > _MAX_DNS_NAME or not _DNS_NAME.fullmatch(host):
+        raise CallerUnauthenticatedError("the client certificate's DNS name does not name one host")
+    return f"dns:{host}"
 
 
-def _is_spiffe_id(uri: str) -> bool:
-    """SPIFFE-ID specification §2: scheme, trust domain, path; no query, fragment, port or user; no empty or dot segments."""
-    if not uri.startswith("spiffe://") or len(uri) > _MAX_NAME or not uri.isascii() or any(c in uri for c in "?#%@ "):
+def _is_workload_id(uri: str) -> bool:
+    """SPIFFE-ID specification §2: scheme, trust domain and, for a workload, a path of segments that are neither empty nor dots."""
+    return len(uri) <= _MAX_SPIFFE_ID and _SPIFFE_ID.fullmatch(uri) is not None
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
         return False
-    domain, slash, path = uri.removeprefix("spiffe://").partition("/")
-    segments = path.split("/") if slash else []
-    return bool(domain) and ":" not in domain and all(s not in {"", ".", ".."} for s in segments)

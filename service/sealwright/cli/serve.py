@@ -8,11 +8,12 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sealwright.cli.output import fail, output_option
-from sealwright.config import Config, load, parse, warnings
+from sealwright.config import Config, parse, read, warnings
 from sealwright.errors import ConfigurationError
 from sealwright.keys.ports import StoreUnavailableError
 
@@ -39,13 +40,14 @@ def serve(path: Path, log_level: str, output: str) -> None:
     """
     _log_to_stderr(log_level)
     with _failures(output):
-        config = load(path)
+        document = read(path)
+        config = parse(document)
         for warning in warnings(config):
             log.warning("%s", warning)
         if config.server.workers == 1:
             _run_worker(config)
         else:
-            _supervise(config, log_level)
+            _supervise(document, config, log_level)
 
 
 @click.command(hidden=True)
@@ -54,27 +56,24 @@ def worker(log_level: str) -> None:
     """Be one of several workers: the configuration comes on standard input, as JSON."""
     _log_to_stderr(log_level)
     with _failures("text"):
-        _run_worker(parse(json.load(sys.stdin)))
+        _run_worker(parse(json.load(sys.stdin)), share_ports=True)
 
 
-def _run_worker(config: Config) -> None:
+def _run_worker(config: Config, *, share_ports: bool = False) -> None:
     # Here, and not on top: `--help` and `config check` need no gRPC.
     from sealwright.app import build  # noqa: PLC0415
     from sealwright.server.worker import run_worker  # noqa: PLC0415
 
-    run_worker(lambda: build(config), _announce)
+    run_worker(lambda: build(config, share_ports=share_ports), _announce)
 
 
-def _supervise(config: Config, log_level: str) -> None:
+def _supervise(document: dict[str, Any], config: Config, log_level: str) -> None:
     from sealwright.server.supervisor import Supervisor, reserved_ports  # noqa: PLC0415
 
     command = (sys.executable, "-m", "sealwright", "worker", "--log-level", log_level)
     with reserved_ports(config.server) as addresses:
-        server = config.server.model_copy(update=addresses)
-        document = config.model_copy(update={"server": server}).model_dump_json(
-            exclude_unset=True, serialize_as_any=True
-        )
-        Supervisor(command, document.encode(), config.server, _announce).run()
+        workers_document = {**document, "server": {**document["server"], **addresses}}
+        Supervisor(command, json.dumps(workers_document).encode(), config.server, _announce).run()
 
 
 def _announce(addresses: Mapping[str, str]) -> None:

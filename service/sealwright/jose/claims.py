@@ -15,11 +15,17 @@ from sealwright.errors import (
     RequestInvalidError,
     Violation,
 )
-from sealwright.jose.strict_json import Member, StrictJsonError, parse_object
+from sealwright.jose.strict_json import LargeInteger, Member, StrictJsonError, parse_object
 
 FIELD: Final = "claims_json"
 _SERVICE_OWNED: Final = ("iss", "iat")
+_REGISTERED: Final = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 _MILLISECOND_DIGITS: Final = 13
+_FAR: Final = 10**20
+"""Stands for every time that has too many digits: farther than any limit, on either side."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND: Final = timedelta(seconds=1)
+_json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +89,20 @@ class Claims:
 
 @dataclass(slots=True)
 class _Problems:
-    """Everything that is wrong, and the reason that names the worst of it."""
+    """Everything that is wrong, and for each kind of it the first violation."""
 
     violations: list[Violation] = field(default_factory=list)
-    kinds: set[type[InvalidRequestError]] = field(default_factory=set)
+    first: dict[type[InvalidRequestError], Violation] = field(default_factory=dict)
 
     def add(self, path: str, description: str, kind: type[InvalidRequestError] = RequestInvalidError) -> None:
-        self.violations.append(Violation(path, description))
-        self.kinds.add(kind)
+        violation = Violation(path, description)
+        self.violations.append(violation)
+        self.first.setdefault(kind, violation)
 
     def raise_any(self) -> None:
         for kind in (RequestInvalidError, ClaimNotAllowedError, LifetimeTooLongError):
-            if kind in self.kinds:
-                first = self.violations[0]
+            first = self.first.get(kind)
+            if first is not None:
                 raise kind(f"{first.field}: {first.description}", violations=self.violations)
 
 
@@ -110,7 +117,7 @@ def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime,
 
     Raises:
         RequestInvalidError: The JSON is not strict, or a claim has a wrong type or value, or two values differ.
-        ClaimNotAllowedError: The JSON holds a claim that the service owns.
+        ClaimNotAllowedError: The JSON holds a claim that the service owns, or a registered claim in other letter case.
         LifetimeTooLongError: `exp` lies more than `max_lifetime` after `iat`.
     """
     problems = _Problems()
@@ -122,10 +129,8 @@ def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime,
         for violation in e.violations:
             problems.add(violation.field, violation.description)
     given = {m.name: m for m in members}
-    for name in _SERVICE_OWNED:
-        if name in given:
-            problems.add(f"{FIELD}.{name}", "set by the service", ClaimNotAllowedError)
-    issue_time = int(now.timestamp())
+    _names(given, problems)
+    issue_time = _seconds(now)
     subject = _subject(given, request, problems)
     audience, audience_text = _audience(given, request, problems)
     expire_time = _expire_time(given, request, policy, issue_time, problems)
@@ -133,19 +138,18 @@ def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime,
     jwt_id = _jwt_id(given, policy, jwt_id, problems)
     problems.raise_any()
 
-    own: list[tuple[str, Any]] = [("iss", json.dumps(policy.issuer, ensure_ascii=False))]
+    own = [f'"iss":{_json_text(policy.issuer)}']
     if subject is not None:
-        own.append(("sub", json.dumps(subject, ensure_ascii=False)))
+        own.append(f'"sub":{_json_text(subject)}')
     if audience_text is not None:
-        own.append(("aud", audience_text))
-    own.append(("iat", issue_time))
+        own.append(f'"aud":{audience_text}')
+    own.append(f'"iat":{issue_time}')
     if not_before is not None:
-        own.append(("nbf", not_before))
-    own += [("exp", expire_time), ("jti", json.dumps(jwt_id, ensure_ascii=False))]
-    registered = {name for name, _ in own}
-    texts = [f'"{name}":{value}' for name, value in own] + [m.text for m in members if m.name not in registered]
+        own.append(f'"nbf":{not_before}')
+    own.append(f'"exp":{expire_time},"jti":{_json_text(jwt_id)}')
+    own += [m.text for m in members if m.name not in _REGISTERED]
     return Claims(
-        payload=("{" + ",".join(texts) + "}").encode(),
+        payload=f"{{{','.join(own)}}}".encode(),
         subject=subject,
         audience=audience,
         issue_time=issue_time,
@@ -155,15 +159,44 @@ def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime,
     )
 
 
+def _seconds(moment: datetime) -> int:
+    """Return the floor in whole seconds since the epoch; a float of seconds would round up far from now."""
+    return (moment - _EPOCH) // _SECOND
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether UTF-8 can say the text: it has no lone surrogates."""
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _names(given: dict[str, Member], problems: _Problems) -> None:
+    """Refuse what the service owns, and look-alikes: Go's encoding/json reads `ISS`, or `sub` with a long s, as `iss` or `sub`."""
+    for name in _SERVICE_OWNED:
+        if name in given:
+            problems.add(f"{FIELD}.{name}", "set by the service", ClaimNotAllowedError)
+    for name in given:
+        if name not in _REGISTERED and name.casefold() in _REGISTERED:
+            path = f"{FIELD}.{json.dumps(name)[1:-1]}"
+            problems.add(path, "a registered claim in other letter case", ClaimNotAllowedError)
+
+
 def _subject(given: dict[str, Member], request: ClaimsRequest, problems: _Problems) -> str | None:
+    asked = request.subject
+    if asked is not None and not (asked and _is_unicode(asked)):
+        problems.add("subject", "must be Unicode text that is not empty")
     member = given.get("sub")
     if member is None:
-        return request.subject
-    if not isinstance(member.value, str) or not member.value:
+        return asked
+    if not _is_text(member.value):
         problems.add(f"{FIELD}.sub", "must be a string that is not empty")
-    elif request.subject is not None and request.subject != member.value:
+        return None
+    if asked is not None and asked != member.value:
         problems.add("subject", f"differs from {FIELD}.sub")
-    return member.value if isinstance(member.value, str) else None
+    return str(member.value)
 
 
 def _audience(
@@ -174,15 +207,15 @@ def _audience(
     """Return the audiences, and the JSON text of `aud` in the shape that it was asked for."""
     asked = tuple(request.audience)
     for i, name in enumerate(asked):
-        if not name:
-            problems.add(f"audience[{i}]", "must not be empty")
+        if not (name and _is_unicode(name)):
+            problems.add(f"audience[{i}]", "must be Unicode text that is not empty")
     member = given.get("aud")
     if member is None:
         if not asked:
             return (), None
-        return asked, json.dumps(asked[0] if len(asked) == 1 else asked, ensure_ascii=False, separators=(",", ":"))
+        return asked, _json_text(asked[0] if len(asked) == 1 else asked)
     values = member.value if isinstance(member.value, list) else [member.value]
-    if not values or not all(type(v) is str and v for v in values):
+    if not values or not all(_is_text(v) for v in values):
         problems.add(f"{FIELD}.aud", "must be a string or a list of strings, none of them empty")
         return (), None
     if asked and asked != tuple(values):
@@ -195,6 +228,8 @@ def _number(given: dict[str, Member], name: str, problems: _Problems) -> int | N
     member = given.get(name)
     if member is None:
         return None
+    if isinstance(member.value, LargeInteger):
+        return -_FAR if member.raw.startswith("-") else _FAR
     if type(member.value) is not int:
         problems.add(f"{FIELD}.{name}", "must be a whole number of seconds since the epoch")
         return None
@@ -212,7 +247,7 @@ def _expire_time(
     path = "lifetime"
     if lifetime.microseconds:
         problems.add(path, "must be whole seconds")
-    expire_time = issue_time + lifetime // timedelta(seconds=1)
+    expire_time = issue_time + lifetime // _SECOND
     claimed = _number(given, "exp", problems)
     if claimed is not None:
         path = f"{FIELD}.exp"
@@ -221,15 +256,15 @@ def _expire_time(
         expire_time = claimed
     if expire_time <= issue_time:
         problems.add(path, "the token would have expired when it is issued")
-    elif expire_time > issue_time + policy.max_lifetime // timedelta(seconds=1):
-        limit = f"the token would live longer than {policy.max_lifetime // timedelta(seconds=1)} s"
+    elif expire_time > issue_time + policy.max_lifetime // _SECOND:
+        limit = f"the token would live longer than {policy.max_lifetime // _SECOND} s"
         milliseconds = claimed is not None and len(str(claimed)) == _MILLISECOND_DIGITS
         problems.add(path, limit + (" (milliseconds? seconds are meant)" if milliseconds else ""), LifetimeTooLongError)
     return expire_time
 
 
 def _not_before(given: dict[str, Member], request: ClaimsRequest, expire_time: int, problems: _Problems) -> int | None:
-    asked = None if request.not_before is None else int(request.not_before.astimezone(UTC).timestamp())
+    asked = None if request.not_before is None else _seconds(request.not_before)
     claimed = _number(given, "nbf", problems)
     if claimed is not None and asked is not None and claimed != asked:
         problems.add("not_before", f"differs from {FIELD}.nbf")
@@ -249,7 +284,7 @@ def _jwt_id(given: dict[str, Member], policy: ClaimsPolicy, fresh: str, problems
     if not policy.caller_chooses_jti:
         problems.add(f"{FIELD}.jti", "set by the service", ClaimNotAllowedError)
         return fresh
-    if not isinstance(member.value, str) or not member.value:
+    if not _is_text(member.value):
         problems.add(f"{FIELD}.jti", "must be a string that is not empty")
         return fresh
     return str(member.value)

@@ -45,14 +45,14 @@ def load_public_key(spki: bytes) -> PublicKey:
     """Read a SubjectPublicKeyInfo (RFC 5280 §4.1), DER.
 
     Raises:
-        KeyFormatError: It is malformed, or of a kind that no algorithm in our table uses.
+        KeyFormatError: It is malformed, or of a kind, curve or size that no algorithm in our table uses.
     """
     try:
         key = load_der_public_key(spki)
     except (ValueError, UnsupportedAlgorithm) as e:
         raise KeyFormatError("not a public key in SubjectPublicKeyInfo form") from e
-    if not isinstance(key, PublicKey):
-        raise KeyFormatError("a kind of key that no JWS algorithm here uses")
+    if not isinstance(key, PublicKey) or not any(a.fits(key) for a in ALGORITHMS.values()):
+        raise KeyFormatError("a kind, curve or size of key that no JWS algorithm here uses")
     return key
 
 

@@ -1,8 +1,8 @@
 """Strict JSON objects: what two parsers could read in two ways is refused, and what is kept is kept to the byte.
 
 Python's `json` takes the last of duplicate names, NaN, Infinity, lone surrogates and any depth; a verifier may read each of
-these otherwise (RFC 8259 §4, §6 and §8.2, RFC 8725 §2.6). The text of each member is kept beside its value, since a number that goes through a
-float or an integer of fixed width is no longer what the caller said.
+these otherwise (RFC 8259 §4, §6 and §8.2, RFC 8725 §2.6). The text of each member is kept beside its value, since a number
+that goes through a float or an integer of fixed width is no longer what the caller said.
 """
 
 from __future__ import annotations
@@ -13,22 +13,29 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, NamedTuple, NoReturn
 
 from sealwright.errors import Violation
 
 MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
+MAX_VIOLATIONS: Final = 1000
+"""Paths can be long, so that without a limit 64 KiB of text could make tens of megabytes of violations."""
 _MAX_NAME_SHOWN: Final = 64
 _INT64_DIGITS: Final = 19
 
-_SPACE = re.compile(r"[ \t\n\r]*")
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# The quantifiers are possessive and a string may lack its end, so that no text is read twice: with backtracking, a string of n
+# escaped quotes without an end took n² steps.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_OPENING = re.compile(r"[ \t\n\r]*+\{[ \t\n\r]*+")
+_LABEL = re.compile(r'("(?:[^"\\\x00-\x1f]++|\\.)*+")[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
+_AFTER_VALUE = re.compile(r"[ \t\n\r]*+([,}])[ \t\n\r]*+")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A member of the outermost object: what it means, and how it is written.
 
     Attributes:
@@ -49,6 +56,10 @@ class LargeInteger:
     """An integer that may fit no 64 bits, as it is written."""
 
     text: str
+
+
+class _IrregularError(Exception):
+    """The text holds something that is to be refused; a second reading tells what and where."""
 
 
 class _Bad:
@@ -98,12 +109,39 @@ def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members if len(members) == len(pairs) else _Repeated(pairs)
 
 
-_DECODER = json.JSONDecoder(
+def _regular_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _IrregularError
+    return value
+
+
+def _no_constant(_name: str) -> NoReturn:
+    raise _IrregularError
+
+
+def _regular_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _IrregularError
+    return members
+
+
+_FAST = json.JSONDecoder(
+    object_pairs_hook=_regular_object,
+    parse_int=_parse_int,
+    parse_float=_regular_float,
+    parse_constant=_no_constant,
+)
+"""Gives up at the first thing that is wrong."""
+
+_THOROUGH = json.JSONDecoder(
     object_pairs_hook=_parse_object,
     parse_int=_parse_int,
     parse_float=_parse_float,
     parse_constant=_parse_constant,
 )
+"""Marks what is wrong in the tree that it returns."""
 
 
 def depth(text: str) -> int:
@@ -130,60 +168,65 @@ def parse_object(text: str, field: str) -> list[Member]:
         The members in the order of the text.
 
     Raises:
-        StrictJsonError: With every violation: a text that is no JSON object or over 64 KiB, nesting over 32, duplicate names
-            at any depth, NaN, Infinity, numbers too large for a double, lone surrogates.
+        StrictJsonError: With every violation (at most `MAX_VIOLATIONS`): a text that is no JSON object or over 64 KiB, nesting
+            over 32, duplicate names at any depth, NaN, Infinity, numbers too large for a double, lone surrogates.
     """
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
         raise StrictJsonError([Violation(field, f"{size} bytes; at most {MAX_BYTES} are allowed")])
-    if depth(text) > MAX_DEPTH:
+    # Most texts have so few brackets that they cannot be too deep.
+    if text.count("{") + text.count("[") > MAX_DEPTH and depth(text) > MAX_DEPTH:
         raise StrictJsonError([Violation(field, f"nested deeper than {MAX_DEPTH}")])
+    surrogates = ("\\u" in text and _SURROGATE_ESCAPE.search(text) is not None) or _has_surrogate(text)
     try:
-        members = list(_members(text))
+        regular = None if surrogates else _regular_members(text)
+        if regular is not None:
+            return regular
+        members = list(_members(text, _THOROUGH))
     except json.JSONDecodeError as e:
         raise StrictJsonError([Violation(field, f"not a JSON object: error at character {e.pos}")]) from None
     tree = _parse_object([(m.name, m.value) for m in members])
-    violations = list(_violations(tree, field, surrogates=_SURROGATE_ESCAPE.search(text) is not None))
+    violations = list(islice(_violations(tree, field, surrogates=surrogates), MAX_VIOLATIONS))
     if violations:
         raise StrictJsonError(violations, members)
     return members
 
 
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
+def _regular_members(text: str) -> list[Member] | None:
+    """Return the members if there is nothing wrong with them; only where there is does a second reading pay."""
+    try:
+        members = list(_members(text, _FAST))
+    except _IrregularError:
+        return None
+    return members if len({m.name for m in members}) == len(members) else None
 
 
-def _expect(text: str, at: int, character: str) -> int:
-    if not text.startswith(character, at):
+def _find(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
+    found = pattern.match(text, at)
+    if found is None:
         raise json.JSONDecodeError("unexpected character", text, at)
-    return at + 1
+    return found
 
 
-def _members(text: str) -> Iterator[Member]:
+def _members(text: str, decoder: json.JSONDecoder) -> Iterator[Member]:
     """Walk the outermost object by hand, for the text of each member; the standard library parses each name and value."""
-    at = _skip(text, _expect(text, _skip(text, 0), "{"))
+    at = _find(_OPENING, text, 0).end()
     if text.startswith("}", at):
         at += 1
     else:
-        while True:
-            start = at
-            _expect(text, at, '"')
-            name, at = _DECODER.raw_decode(text, at)
-            label = text[start:at]
-            at = _skip(text, _expect(text, _skip(text, at), ":"))
-            value_start = at
-            value, at = _DECODER.raw_decode(text, at)
-            raw = text[value_start:at]
-            yield Member(name, value, f"{label}:{raw}", raw)
-            at = _skip(text, at)
-            if text.startswith("}", at):
-                at += 1
-                break
-            at = _skip(text, _expect(text, at, ","))
-    end = _skip(text, at)
-    if end != len(text):
-        raise json.JSONDecodeError("extra data", text, end)
+        closed = False
+        while not closed:
+            label = _find(_LABEL, text, at)
+            quoted, start = label[1], label.end()
+            name = decoder.raw_decode(text, at)[0] if "\\" in quoted else quoted[1:-1]
+            value, end = decoder.raw_decode(text, start)
+            raw = text[start:end]
+            yield Member(name, value, f"{quoted}:{raw}", raw)
+            after = _find(_AFTER_VALUE, text, end)
+            closed = after[1] == "}"
+            at = after.end()
+    if text[at:].strip(" \t\n\r"):
+        raise json.JSONDecodeError("extra data", text, at)
 
 
 def _shown(name: str) -> str:
@@ -193,7 +236,7 @@ def _shown(name: str) -> str:
 
 
 def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in text)
+    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def _violations(value: Any, path: str, *, surrogates: bool) -> Iterator[Violation]:

@@ -276,16 +276,10 @@ def rotation_time(keys: Sequence[Key], policy: SeriesPolicy, limits: Limits) -> 
     return max(period_over, ready_everywhere, standby.publish_time + limits.scheduled_wait)
 
 
-def handover_time(keys: Iterable[Key], series: str) -> datetime | None:
-    """Return from when the head of a series may be retired by hand: when the standby is ready. None while that is not known."""
-    line = queue(keys, series)
-    return line[1].ready_time if len(line) >= QUEUE_LENGTH else None
-
-
 def emergency(keys: Iterable[Key], now: datetime, order: Sequence[str]) -> SetReady | None:
     """Return the step that makes a young standby ready at once after a revocation, or None where a ready key is left.
 
-    It belongs into the transaction of the revocation. Some verifiers will not have the key yet, which the caller is warned of.
+    It belongs in the transaction of the revocation. Verifiers that do not have the key yet will refuse its first tokens.
 
     Args:
         keys: The keys of one issuer, after the revocation.

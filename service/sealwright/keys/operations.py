@@ -186,15 +186,14 @@ class KeyOperations:
         """Return the standbys that must be made ready at once since no key of their algorithm is, and what to say of it."""
         raised: list[Key] = []
         warnings: list[str] = []
-        order = [s.name for s in settings.series]
-        able = lifecycle.signers(keys, now, order)
         for algorithm in dict.fromkeys(s.algorithm for s in settings.series):
-            if any(k.algorithm == algorithm for k in able):
-                continue
             names = [s.name for s in settings.series if s.algorithm == algorithm]
-            young = [k for name in names for k in lifecycle.queue(keys, name)]
-            if young:
-                raised.append(replace(young[0], ready_time=now))
+            if lifecycle.signers(keys, now, names):
+                continue
+            step = lifecycle.emergency(keys, now, names)
+            if step is not None:
+                young = next(k for k in keys if k.kid == step.kid)
+                raised.append(replace(young, ready_time=now))
                 warnings.append(
                     f"no {algorithm} key was ready: a young standby signs at once, and verifiers that cached the JWK Set "
                     "before it was published refuse its tokens until they fetch again"

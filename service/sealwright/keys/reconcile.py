@@ -25,9 +25,6 @@ TAG_INTENT: Final = "sealwright:intent"
 TAG_ISSUER: Final = "sealwright:issuer"
 TAG_SERIES: Final = "sealwright:series"
 
-CREATE_SECONDS: Final = 30.0
-"""Time for creating a key, or finding it again."""
-
 
 class KeyMaker:
     """Turns intents into keys."""
@@ -66,7 +63,7 @@ class KeyMaker:
                 TAG_SERIES: series.name,
             },
         )
-        return check_key(await provider.create(spec, timeout=CREATE_SECONDS), intent.algorithm)
+        return check_key(await provider.create(spec, timeout=provider.manage_timeout), intent.algorithm)
 
     async def _find(self, provider: GuardedProvider, intent: Intent) -> KeyDescription | None:
         """Find the key of an intent.
@@ -75,14 +72,14 @@ class KeyMaker:
         never published, and their intent is in this store.
         """
         tags = {TAG_DEPLOYMENT: self._deployment_id, TAG_INTENT: intent.intent_id}
-        uris = sorted(await provider.find(tags, timeout=CREATE_SECONDS))
+        uris = sorted(await provider.find(tags, timeout=provider.manage_timeout))
         if not uris:
             return None
         for surplus in uris[1:]:
             log.warning("intent %s has a second key; it is scheduled for deletion", intent.intent_id)
-            await provider.schedule_deletion(surplus, timeout=CREATE_SECONDS)
+            await provider.schedule_deletion(surplus, timeout=provider.manage_timeout)
         log.info("intent %s: its key was found again", intent.intent_id)
-        return check_key(await provider.describe(uris[0], timeout=CREATE_SECONDS), intent.algorithm)
+        return check_key(await provider.describe(uris[0], timeout=provider.manage_timeout), intent.algorithm)
 
 
 def check_key(found: KeyDescription, algorithm: str) -> KeyDescription:

@@ -21,14 +21,15 @@ from sealwright.jose.token import uuid7
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Create, Destroy, Key, Step, apply_step, next_steps
 from sealwright.keys.ports import Intent, IssuerState, KeyEvents, KeyStore, StoreUnavailableError
-from sealwright.keys.reconcile import CREATE_SECONDS, KeyMaker, describe_failure, kid_of
+from sealwright.keys.reconcile import KeyMaker, describe_failure, kid_of
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import IssuerSettings, TimingSettings
 from sealwright.kms.guard import GuardedProvider
 
 log = logging.getLogger(__name__)
 
-_CLAIM: Final = timedelta(seconds=2 * CREATE_SECONDS)
+_CLAIM_FACTOR: Final = 3
+"""How many times `manage_timeout` a claim holds: looking for the key, creating it, and the store."""
 _FIRST_SET_PATIENCE: Final = timedelta(seconds=15)
 """How long an issuer's first set waits for keys that are slow to come, once it has some."""
 _BACKOFF: Final = (1.0, 60.0)
@@ -143,7 +144,7 @@ class Rotator:
         if provider is None or self._waits(key.kid):
             return False
         try:
-            await provider.schedule_deletion(key.uri, timeout=CREATE_SECONDS)
+            await provider.schedule_deletion(key.uri, timeout=provider.manage_timeout)
         except SealwrightError as error:
             self._failed(key.kid, key.issuer, error)
             return False
@@ -161,7 +162,7 @@ class Rotator:
                 provider=series.provider,
                 create_time=now,
                 claimed_by=self._sync.replica_id,
-                claim_expire_time=now + _CLAIM,
+                claim_expire_time=now + self._claim(series.provider),
             )
             for _ in range(step.count)
         ]
@@ -194,7 +195,7 @@ class Rotator:
         claimed = intent
         try:
             if not first:
-                until = self._clock.now() + _CLAIM
+                until = self._clock.now() + self._claim(intent.provider)
                 claimed = replace(intent, claimed_by=self._sync.replica_id, claim_expire_time=until)
                 if not await self._write_intent(intent, claimed):
                     return
@@ -256,6 +257,9 @@ class Rotator:
             for key in keys:
                 await self._events.published(key)
         return True
+
+    def _claim(self, provider: str) -> timedelta:
+        return timedelta(seconds=_CLAIM_FACTOR * self._providers[provider].manage_timeout)
 
     def _wanted(self, settings: IssuerSettings) -> int:
         return sum(2 for s in settings.series if s.create)

@@ -7,7 +7,9 @@ that a KMS that hangs takes neither the service's memory nor the time of callers
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -15,12 +17,14 @@ from typing import Final, TypeVar
 from sealwright.clock import Clock
 from sealwright.errors import (
     InternalError,
+    MessageTooLargeError,
     OverloadedError,
     ProviderError,
     ProviderThrottledError,
     ProviderTimeoutError,
     ProviderUnavailableError,
     ProviderUnsupportedError,
+    SealwrightError,
 )
 from sealwright.jose.algorithms import Algorithm
 from sealwright.kms.provider import (
@@ -35,7 +39,10 @@ from sealwright.kms.provider import (
 )
 from sealwright.kms.settings import ProviderSettings
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+E = TypeVar("E", bound=SealwrightError)
 
 ATTEMPTS: Final = 2
 """Calls to the backend per request at the most, so that a struggling KMS meets no storm."""
@@ -46,7 +53,21 @@ FAILURES_TO_OPEN: Final = 5
 OPEN_SECONDS: Final = 1.0
 """How long an open breaker refuses calls before it lets one try."""
 
+FAIR_SECONDS: Final = 0.5
+"""A backend that was given less time than this (or its `timeout`) has not failed by using it up. Else a caller with hasty
+deadlines could open the breaker for everybody."""
+
 _BACKOFF_SECONDS: Final = (0.02, 0.1)
+_FRAMES: Final = 5
+
+
+class ProviderFaultError(ProviderError):
+    """The provider raised what it may not raise: a fault of its own. Its text is dropped, since it may hold anything."""
+
+
+_SILENT: Final = (ProviderUnsupportedError, MessageTooLargeError, ProviderFaultError)
+"""Errors that tell nothing of whether the backend answers, since they may come before any call to it."""
+_FAILED: Final = (ProviderUnavailableError, ProviderTimeoutError)
 
 
 class Breaker:
@@ -59,7 +80,7 @@ class Breaker:
 
     def wait(self) -> float:
         """Return the seconds until a call may be tried; 0: now. A permitted try in the open state moves the next one on."""
-        if self._failures < FAILURES_TO_OPEN:
+        if not self.open:
             return 0.0
         now = self._clock.elapsed()
         if now < self._next_try:
@@ -67,13 +88,19 @@ class Breaker:
         self._next_try = now + OPEN_SECONDS
         return 0.0
 
-    def record(self, *, answered: bool) -> None:
-        """Take note of whether the backend answered, be it with an error of the key or the caller."""
+    def record(self, *, answered: bool) -> bool:
+        """Take note of whether the backend answered, be it with an error of the key or the caller.
+
+        Returns:
+            Whether that opened or closed the breaker.
+        """
+        before = self.open
         if answered:
             self._failures = 0
-            return
-        self._failures += 1
-        self._next_try = self._clock.elapsed() + OPEN_SECONDS
+        else:
+            self._failures += 1
+            self._next_try = self._clock.elapsed() + OPEN_SECONDS
+        return before is not self.open
 
     @property
     def open(self) -> bool:
@@ -108,6 +135,11 @@ class GuardedProvider:
         """See `KeyProvider.check`."""
         await self._call(lambda left: self._inner.check(timeout=left), timeout)
 
+    @property
+    def manage_timeout(self) -> float:
+        """Seconds that creating a key, finding it again or scheduling its deletion may take."""
+        return self._settings.manage_timeout.total_seconds()
+
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         """See `KeyCreator.create`. Never tried twice: a call that failed may have made a key all the same."""
         inner = self._capability(KeyCreator)  # type: ignore[type-abstract]
@@ -141,7 +173,7 @@ class GuardedProvider:
             raise self._named(ProviderUnsupportedError("the provider cannot do that"))
         return self._inner
 
-    def _named(self, error: ProviderError) -> ProviderError:
+    def _named(self, error: E) -> E:
         error.metadata["provider"] = self.name
         return error
 
@@ -150,13 +182,15 @@ class GuardedProvider:
         """Hold one of the places for calls under way; wait for one only in a short queue, and not beyond the deadline."""
         if self._places.locked():
             if self._waiting >= self._settings.max_queue:
-                raise OverloadedError("too many calls to the KMS are under way", retry_after=OPEN_SECONDS)
+                raise self._named(OverloadedError("too many calls to the KMS are under way", retry_after=OPEN_SECONDS))
             self._waiting += 1
             try:
                 async with asyncio.timeout(max(0, end - self._clock.elapsed())):
                     await self._places.acquire()
             except TimeoutError:
-                raise OverloadedError("no call to the KMS ended in time", retry_after=OPEN_SECONDS) from None
+                raise self._named(
+                    OverloadedError("no call to the KMS ended in time", retry_after=OPEN_SECONDS)
+                ) from None
             finally:
                 self._waiting -= 1
         else:
@@ -197,25 +231,55 @@ class GuardedProvider:
         raise InternalError("a call without an attempt")
 
     async def _attempt(self, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
+        left = end - self._clock.elapsed()
+        longest = self._settings.timeout.total_seconds()
+        if not whole:
+            left = min(left, longest)
+        # Before the breaker is asked: a try that cannot be made must not use up the one that is permitted.
+        if left <= 0:
+            raise self._named(ProviderTimeoutError("no time left to ask the KMS", retry_after=0))
         wait = self.breaker.wait()
         if wait:
             raise self._named(ProviderUnavailableError("the KMS has not been answering", retry_after=wait))
-        left = end - self._clock.elapsed()
-        if not whole:
-            left = min(left, self._settings.timeout.total_seconds())
-        if left <= 0:
-            raise self._named(ProviderTimeoutError("no time left to ask the KMS", retry_after=0))
+        fair = left >= min(FAIR_SECONDS, longest)
         try:
             async with asyncio.timeout(left):
                 result = await call(left)
         except TimeoutError:
-            self.breaker.record(answered=False)
-            raise self._named(
-                ProviderTimeoutError("the KMS did not answer in time", retry_after=OPEN_SECONDS)
-            ) from None
+            error = ProviderTimeoutError("the KMS did not answer in time", retry_after=OPEN_SECONDS)
+            self._record_failure(error, fair=fair)
+            raise self._named(error) from None
         except ProviderError as error:
-            self.breaker.record(answered=not isinstance(error, ProviderUnavailableError | ProviderTimeoutError))
+            self._record_failure(error, fair=fair)
             self._named(error)
             raise
-        self.breaker.record(answered=True)
+        except (Exception, asyncio.CancelledError) as fault:
+            task = asyncio.current_task()
+            if isinstance(fault, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise  # Our caller has left; otherwise the provider has cancelled itself.
+            log.error("provider %s is faulty: it raised %s", self.name, _outline(fault))  # noqa: TRY400 - texts may hold key URIs
+            raise self._named(ProviderFaultError("the provider failed")) from None
+        if self.breaker.record(answered=True):
+            log.info("provider %s answers again", self.name)
         return result
+
+    def _record_failure(self, error: ProviderError, *, fair: bool) -> None:
+        if isinstance(error, _SILENT) or (isinstance(error, ProviderTimeoutError) and not fair):
+            return
+        changed = self.breaker.record(answered=not isinstance(error, _FAILED))
+        if changed and self.breaker.open:
+            cause = type(error.__cause__).__name__ if error.__cause__ else "no more is known"
+            log.warning(
+                "provider %s does not answer (%s; %s): calls are refused, but for one try a second",
+                self.name,
+                error.reason,
+                cause,
+            )
+        elif changed:
+            log.info("provider %s answers again", self.name)
+
+
+def _outline(fault: BaseException) -> str:
+    """Return where a fault comes from: names of code only, never a value."""
+    frames = traceback.extract_tb(fault.__traceback__)[-_FRAMES:]
+    return " < ".join([type(fault).__name__, *(f"{f.name} ({f.filename}:{f.lineno})" for f in reversed(frames))])

@@ -26,7 +26,7 @@ def load_factory(kind: str, plugins: Collection[str] = ()) -> ProviderFactory:
         plugins: Kinds that the configuration allows beyond the built-in ones.
 
     Raises:
-        ConfigurationError: There is no such kind, or it is a plug-in that the configuration does not name.
+        ConfigurationError: There is no such kind, or it is a plug-in that the configuration does not name or that is no good.
     """
     if kind in BUILT_IN:
         return cast("ProviderFactory", EntryPoint(kind, BUILT_IN[kind], GROUP).load())
@@ -37,4 +37,17 @@ def load_factory(kind: str, plugins: Collection[str] = ()) -> ProviderFactory:
     found = list(entry_points(group=GROUP, name=kind))
     if len(found) != 1:
         raise ConfigurationError([f"{len(found)} installed packages offer the kind {kind!r}; exactly one is needed"])
-    return cast("ProviderFactory", found[0].load())
+    return _load_plugin(kind, found[0])
+
+
+def _load_plugin(kind: str, entry: EntryPoint) -> ProviderFactory:
+    try:
+        factory = entry.load()
+    except (ImportError, AttributeError) as e:
+        raise ConfigurationError([f"the plug-in of kind {kind!r} cannot be imported ({type(e).__name__})"]) from e
+    missing = [name for name in ("kind", "scheme", "settings", "open") if not hasattr(factory, name)]
+    if missing:
+        raise ConfigurationError([f"the plug-in of kind {kind!r} is no provider factory: no {', '.join(missing)}"])
+    if factory.kind != kind:
+        raise ConfigurationError([f"the plug-in of kind {kind!r} calls itself {factory.kind!r}"])
+    return cast("ProviderFactory", factory)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING
 
 from sealwright.keys.lifecycle import Limits, SeriesPolicy
 
-from .timeline import SOUND, Flaws, World, seconds, span
+from .history import SOUND, Flaws, span
+from .timeline import World
 from .verifiers import failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from random import Random
 
-    from .timeline import History
+    from .history import History
     from .verifiers import Failure
 
 EVENTS = 800
@@ -100,3 +101,8 @@ def simulate(rng: Random, flaws: Flaws = SOUND, events: int = EVENTS) -> tuple[H
     """Run one history and return it with the tokens that a verifier could not have verified."""
     history = extreme_world(rng, flaws).run(events)
     return history, list(failures(history, flaws))
+
+
+def seeded(seed: int, flaws: Flaws = SOUND) -> tuple[History, list[Failure]]:
+    """Run the history of a seed, the same every time."""
+    return simulate(Random(seed), flaws)  # noqa: S311 - nothing is secret here

@@ -2,145 +2,20 @@
 
 It produces a `History`: what the store held when, and what each replica had read when. What the replicas could have
 signed and served, and whether a verifier could have met a token whose key it lacked, is judged in `verifiers.py`.
-
-True time is a whole number of seconds. A replica's clock is true time and its error.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
 
 from sealwright.keys import lifecycle
 from sealwright.keys.lifecycle import Create, Key, Limits, Retire, SeriesPolicy, SetReady, Step
 
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-ISSUER = "bar"
-
-
-Delay = int
-Actor = Generator[Delay, None, None]
-
-def seconds(span: timedelta) -> int:
-    return int(span.total_seconds())
-
-
-def span(length: int) -> timedelta:
-    return timedelta(seconds=length)
-
-
-@dataclass(frozen=True, slots=True)
-class Flaws:
-    """Ways in which an implementation may break the rules; a sound one has none.
-
-    `law` is what the writers take for the limits' arithmetic. The headers, lifetimes and freshness that replicas obey
-    come from the row as it is.
-    """
-
-    law: Callable[[Limits], Limits] = lambda limits: limits
-    deadline_with_fact: bool = False
-    clock_before_read: bool = False
-    keep_publish_time: bool = False
-    no_compare: bool = False
-    every_key_ready_at_once: bool = False
-    limits_from_own_file: bool = False
-    ignore_staleness: bool = False
-    fresh_since_end_of_read: bool = False
-
-
-SOUND = Flaws()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What the store holds of the issuer from one commit to the next."""
-
-    time: int
-    keys: tuple[Key, ...]
-    intents: Mapping[str, int]
-    limits: Limits
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A confirmed answer of the store.
-
-    Attributes:
-        start: When the last read began that gave this answer.
-        installed: When the replica first obeyed it.
-        row: The answer.
-    """
-
-    start: int
-    installed: int
-    row: Row
-
-
-@dataclass(slots=True, eq=False)
-class Life:
-    """A replica from one start to the next."""
-
-    error: int
-    config: Limits
-    policies: Sequence[SeriesPolicy]
-    reads: list[Read] = field(default_factory=list)
-    died: int | None = None
-    connected: bool = False
-    deaf_until: int = 0
-    writer: Actor | None = None
-    reader: Actor | None = None
-
-    def clock(self, time: int) -> datetime:
-        return EPOCH + span(time + self.error)
-
-    def true(self, told: datetime) -> int:
-        return seconds(told - EPOCH) - self.error
-
-    @property
-    def order(self) -> list[str]:
-        return [p.name for p in self.policies]
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """A scheduled one: when which key made way for which other, and what the limits were."""
-
-    time: int
-    head: str
-    heir: str
-    series: str
-    limits: Limits
-
-
-@dataclass(slots=True)
-class History:
-    """All that happened.
-
-    Attributes:
-        rows: The store's states, in order.
-        lives: The replicas, one for each start.
-        visible: True time of the commit that published each kid.
-        planned: True time from which the schedule, not a person or a failure, lets each kid sign.
-        hurried: The kids that an emergency made ready at once.
-        revoked: True time of the commit that revoked each kid.
-        rotations: The scheduled ones.
-        seen: What happened how often, so that a test can tell that the simulation is not idle.
-    """
-
-    rows: list[Row]
-    lives: list[Life] = field(default_factory=list)
-    visible: dict[str, int] = field(default_factory=dict)
-    planned: dict[str, int] = field(default_factory=dict)
-    hurried: set[str] = field(default_factory=set)
-    revoked: dict[str, int] = field(default_factory=dict)
-    rotations: list[Rotation] = field(default_factory=list)
-    seen: dict[str, int] = field(default_factory=dict)
-
-    def count(self, what: str) -> None:
-        self.seen[what] = self.seen.get(what, 0) + 1
+from .history import SOUND, Actor, Delay, Flaws, History, Life, Read, Rotation, Row, new_key, seconds, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +227,6 @@ class World:
             self.history.count("lost race")
             if not self.flaws.no_compare:
                 return False
-            known = {k.kid for k in after.keys}
-            after = replace(after, keys=after.keys + tuple(k for k in before.keys if k.kid not in known))
         for life in self.history.lives:
             self._confirm(life)
         self.history.rows.append(replace(after, time=self.now))
@@ -367,13 +240,16 @@ class World:
             case Publish():
                 fresh = [k for k in self.latest.keys if k not in row.keys]
                 self.history.visible.update({k.kid: self.now for k in fresh})
-                if not row.keys:
+                if not row.keys and not self.migrating:
+                    self.history.first.update(k.kid for k in fresh)
                     self.history.planned.update({k.kid: self.now for k in fresh})
             case Retire(kid):
                 series = next(k.series for k in row.keys if k.kid == kid)
-                heir = lifecycle.queue(self.latest.keys, series)[0]
+                heir = lifecycle.queue(row.keys, series)[1]
                 self.history.planned.setdefault(heir.kid, self.now)
-                self.history.rotations.append(Rotation(self.now, kid, heir.kid, series, row.limits))
+                self.history.rotations.append(
+                    Rotation(self.now, kid, heir.kid, series, row.limits, len(self.history.rows) - 1)
+                )
 
     # -- people -----------------------------------------------------------------------------------
 
@@ -391,22 +267,21 @@ class World:
         yield self.spans[-1]
 
     def _rotate(self) -> Actor:
-        """Rotate by hand, as soon as that is allowed."""
-        life, row = self._living(), self.latest
-        due = lifecycle.handover_time(row.keys, self.rng.choice(self.policies).name)
-        if life is None or due is None:
+        """Rotate by hand, as soon as the standby is ready."""
+        life, row, series = self._living(), self.latest, self.rng.choice(self.policies).name
+        line = lifecycle.queue(row.keys, series)
+        if life is None or len(line) < lifecycle.QUEUE_LENGTH or line[1].ready_time is None:
             return
-        yield max(0, life.true(due) - self.now) + self._pause()
-        for policy in self.policies:
-            line = lifecycle.queue(row.keys, policy.name)
-            due = lifecycle.handover_time(row.keys, policy.name)
-            if due is None or due > life.clock(self.now):
-                continue
-            after = self._carry_out(Retire(line[0].kid), row, life, life.clock(self.now))
-            yield self._pause()
-            if self._commit(row, after):
-                self.history.count("rotation by hand")
+        yield max(0, life.true(line[1].ready_time) - self.now) + self._pause()
+        now = life.clock(self.now)
+        head = lifecycle.active(row.keys, series, now)
+        others = [k for k in line if head is not None and k.kid != head.kid]
+        if head is None or not any(lifecycle.ready(k, now) for k in others):
             return
+        after = self._carry_out(Retire(head.kid), row, life, now)
+        yield self._pause()
+        if self._commit(row, after):
+            self.history.count("rotation by hand")
 
     def _revoke(self) -> Actor:
         row, life = self.latest, self._living()
@@ -432,7 +307,9 @@ class World:
         life = self._living()
         if life is None:
             return
-        name = self.rng.choice(("max_staleness", "max_age", "stale_if_error", "max_lifetime", "max_lifetime", "max_serve_age"))
+        name = self.rng.choice(
+            ("max_staleness", "max_age", "stale_if_error", "max_lifetime", "max_lifetime", "max_serve_age")
+        )
         limit: timedelta = getattr(life.config, name)
         longer = replace(life.config, **{name: limit + self.rng.choice((span(1), limit, 5 * limit))})
         self._confirm(life)
@@ -443,17 +320,3 @@ class World:
         if self._commit(row, replace(row, limits=row.limits.raised_to(longer))):
             self.spans = self._spans()
             self.history.count("limits raised")
-
-
-def new_key(kid: str, series: str, ordinal: int, now: datetime) -> Key:
-    return Key(
-        kid=kid,
-        issuer=ISSUER,
-        series=series,
-        ordinal=ordinal,
-        algorithm="ES256",
-        provider="aws",
-        uri=f"awskms:///{kid}",
-        public_key=kid.encode(),
-        publish_time=now,
-    )

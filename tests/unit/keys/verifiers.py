@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.lifecycle import Limits
 
-from .timeline import Flaws, History, Life, Read, Row, seconds
+from .history import Flaws, History, Life, Read, Row, seconds
 
 FOREVER = 10**9
+INSTANT = 0.25
+"""So short before the end of something: events happen on whole seconds, but fetches whenever they like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Failure:
     use: Use
     gap: Gap
     released: int
-    fetched: int
+    fetched: float
     time: int
 
 
@@ -97,7 +100,7 @@ def gaps(history: History) -> Iterator[Gap]:
             cuts = sorted({read.installed, stop} | {t for t in ends if read.installed < t < stop})
             fresh_until = read.start + seconds(limits.max_staleness)
             known = {k.kid for k in keys}
-            for begin, end in zip(cuts, cuts[1:], strict=False):
+            for begin, end in pairwise(cuts):
                 served = {k.kid for k in lifecycle.jwks(keys, life.clock(begin))}
                 for kid in kids - served:
                     yield Gap(kid, begin, end, read.row, fresh_until, kid in known)
@@ -151,7 +154,7 @@ def _overlap(history: History, use: Use, gap: Gap, first: int, end_of_gap: int) 
     end = min(use.last + use.lifetime + skew, end_of_gap + kept, history.revoked.get(use.kid, FOREVER))
     if begin >= end:
         return None
-    return Failure(use, gap, min(begin, use.last), min(begin, end_of_gap - 1), begin)
+    return Failure(use, gap, min(begin, use.last), min(begin, end_of_gap - INSTANT), begin)
 
 
 # -- acting a failure out -------------------------------------------------------------------------
@@ -162,14 +165,14 @@ class Copy:
     """A JWK Set as somebody holds it, and for how long RFC 9111 and RFC 5861 let them."""
 
     kids: frozenset[str]
-    got: int
+    got: float
     max_age: int
     stale_if_error: int
 
-    def fresh(self, now: int) -> bool:
+    def fresh(self, now: float) -> bool:
         return now - self.got < self.max_age
 
-    def usable(self, now: int) -> bool:
+    def usable(self, now: float) -> bool:
         """Tell whether the copy may be used where the source does not answer."""
         return now - self.got < self.max_age + self.stale_if_error
 
@@ -180,7 +183,7 @@ class SharedCache:
     def __init__(self, copy: Copy) -> None:
         self.copy = copy
 
-    def get(self, now: int) -> Copy | None:
+    def get(self, now: float) -> Copy | None:
         """Answer while the origin is out of reach."""
         return Copy(self.copy.kids, now, self.copy.max_age, self.copy.stale_if_error) if self.copy.usable(now) else None
 
@@ -191,7 +194,7 @@ class Verifier:
     def __init__(self) -> None:
         self.copy: Copy | None = None
 
-    def verify(self, kid: str, now: int, source: SharedCache) -> bool | None:
+    def verify(self, kid: str, now: float, source: SharedCache) -> bool | None:
         """Tell whether the kid is known; None where there is no set at all."""
         if self.copy is None or not self.copy.fresh(now):
             answer = source.get(now)
@@ -199,16 +202,17 @@ class Verifier:
                 self.copy = answer
             elif self.copy is None or not self.copy.usable(now):
                 return None
-        return None if self.copy is None else kid in self.copy.kids
+        return kid in self.copy.kids
 
 
-def play(failure: Failure, life_of_set: list[Key]) -> bool:
-    """Act a failure out: the cache fetches in the gap, the verifier asks as late as it helps; tell whether the token fails."""
+def play(failure: Failure, served: frozenset[str]) -> bool:
+    """Act a failure out and tell whether the token fails.
+
+    The cache fetches from the replica in the gap, and the verifier asks the cache as late as the cache still answers.
+    """
     limits = failure.gap.row.limits
     age, error = seconds(limits.max_age), seconds(limits.stale_if_error)
-    kids = frozenset(k.kid for k in life_of_set)
-    cache = SharedCache(Copy(kids, failure.fetched, age, error))
+    cache = SharedCache(Copy(served, failure.fetched, age, error))
     verifier = Verifier()
-    asked = min(failure.time, failure.fetched + age + error - 1)
-    verifier.verify(failure.use.kid, asked, cache)
+    verifier.verify(failure.use.kid, min(failure.time, failure.fetched + age + error - INSTANT), cache)
     return verifier.verify(failure.use.kid, failure.time, cache) is False

@@ -18,11 +18,18 @@ class HttpListener:
     """Serves pages on one address."""
 
     def __init__(
-        self, name: str, address: Address, pages: Callable[[str], Page], tls: TlsSettings | None = None
+        self,
+        name: str,
+        address: Address,
+        pages: Callable[[str], Page],
+        *,
+        tls: TlsSettings | None = None,
+        share_port: bool = False,
     ) -> None:
         self._name = name
         self._bind = address
         self._tls = tls
+        self._share_port = share_port
         self._runner = web.ServerRunner(web.Server(handler(pages), access_log=None), shutdown_timeout=_GRACE_SECONDS)  # type: ignore[arg-type]
         self.address = ""
 
@@ -34,7 +41,9 @@ class HttpListener:
         """
         await self._runner.setup()
         context = _tls_context(self._tls) if self._tls else None
-        site = web.TCPSite(self._runner, self._bind.host, self._bind.port, ssl_context=context, reuse_port=True)
+        site = web.TCPSite(
+            self._runner, self._bind.host, self._bind.port, ssl_context=context, reuse_port=self._share_port
+        )
         try:
             await site.start()
         except OSError as e:

@@ -28,7 +28,6 @@ _DRAIN_PAUSE: Final = 0.2
 """Seconds in which new calls are refused before the listener closes; see `Boundary`."""
 
 _OPTIONS: Final = (
-    ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 1000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -42,10 +41,12 @@ AddServices = Callable[[grpc.aio.Server], None]
 class GrpcListener:
     """Serves RPCs until it is drained."""
 
-    def __init__(self, settings: ServerSettings, add_services: AddServices) -> None:
+    def __init__(self, settings: ServerSettings, add_services: AddServices, *, share_port: bool) -> None:
         self._settings = settings
         self._boundary = Boundary()
-        self._server = grpc.aio.server(interceptors=[self._boundary], options=_OPTIONS)
+        # gRPC shares ports unless told otherwise: a second service would take half of the calls without a word.
+        options = (*_OPTIONS, ("grpc.so_reuseport", int(share_port)))
+        self._server = grpc.aio.server(interceptors=[self._boundary], options=options)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_services(self._server)

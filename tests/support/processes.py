@@ -1,0 +1,126 @@
+"""The emulator and the service as processes, started and stopped as their users do."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support.document import CREDENTIALS
+
+BIN = Path(sys.executable).parent
+_LINE_SECONDS = 60
+_STOP_SECONDS = 30
+
+
+class Process:
+    """A program that prints one line of JSON when it is ready."""
+
+    def __init__(self, directory: Path, *command: str, env: Mapping[str, str] | None = None) -> None:
+        self.log = directory / f"{Path(command[0]).name}-{time.monotonic_ns()}.log"
+        with self.log.open("wb") as log:
+            self.popen = subprocess.Popen(  # noqa: S603 - our own programs
+                [str(BIN / command[0]), *command[1:]],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **CREDENTIALS, **(env or {})},
+                start_new_session=True,
+            )
+        self.ready: dict[str, Any] = {}
+
+    def wait_ready(self) -> dict[str, Any]:
+        """Return the line that it prints."""
+        stdout = self.popen.stdout
+        assert stdout is not None
+        if not select.select([stdout], [], [], _LINE_SECONDS)[0]:
+            raise AssertionError(f"no line in time: {self.log.read_text()[-2000:]}")
+        line = stdout.readline()
+        if not line:
+            raise AssertionError(f"it ended with {self.popen.wait()}: {self.log.read_text()[-2000:]}")
+        self.ready = json.loads(line)
+        return self.ready
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process alone."""
+        self.popen.send_signal(number)
+
+    def wait(self, seconds: float = _STOP_SECONDS) -> int:
+        """Return its exit status."""
+        return self.popen.wait(seconds)
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.popen.pid, number)
+                self.popen.wait(_STOP_SECONDS)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        if self.popen.stdout:
+            self.popen.stdout.close()
+
+
+@contextmanager
+def process(directory: Path, *command: str, wait: bool = True, env: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """Run a program, and stop it in the end."""
+    running = Process(directory, *command, env=env)
+    try:
+        if wait:
+            running.wait_ready()
+        yield running
+    finally:
+        running.stop()
+
+
+def to_toml(document: Mapping[str, Any]) -> str:
+    """Write a configuration as TOML; for what `document()` makes, not for all of TOML."""
+    tables = {k: v for k, v in document.items() if isinstance(v, dict)}
+    arrays = {k: v for k, v in document.items() if isinstance(v, list)}
+    lines: list[str] = []
+    for name, table in tables.items():
+        _table(lines, name, table)
+    for name, items in arrays.items():
+        for item in items:
+            lines.append(f"[[{name}]]")
+            _values(lines, item)
+            for key, value in item.items():
+                if isinstance(value, dict):
+                    _table(lines, f"{name}.{key}", value)
+                elif _is_array_of_tables(value):
+                    for one in value:
+                        lines.append(f"[[{name}.{key}]]")
+                        _values(lines, one)
+    return "\n".join(lines) + "\n"
+
+
+def _table(lines: list[str], name: str, table: Mapping[str, Any]) -> None:
+    lines.append(f"[{name}]")
+    _values(lines, table)
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _table(lines, f"{name}.{key}", value)
+
+
+def _values(lines: list[str], table: Mapping[str, Any]) -> None:
+    lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if not isinstance(v, dict) and not _is_array_of_tables(v)]
+
+
+def _is_array_of_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def write_config(directory: Path, document: Mapping[str, Any]) -> str:
+    """Write a configuration file and return its path."""
+    path = directory / "sealwright.toml"
+    path.write_text(to_toml(document))
+    return str(path)

@@ -1,0 +1,91 @@
+"""Keys for the tests: elliptic ones from small scalars, so that anyone can rebuild them; RSA keys are made once a run."""
+
+from __future__ import annotations
+
+import base64
+import json
+from functools import cache
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sealwright.jose.algorithms import Algorithm, PublicKey, Scheme
+from sealwright.jose.jwk import Jwk, jwk_set
+from sealwright.jose.signatures import SignatureEncoding, normalise
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+CURVES: dict[str, type[ec.EllipticCurve]] = {
+    "P-256": ec.SECP256R1,
+    "P-384": ec.SECP384R1,
+    "P-521": ec.SECP521R1,
+    "secp256k1": ec.SECP256K1,
+}
+
+
+def elliptic(curve: str, scalar: int) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(scalar, CURVES[curve]())
+
+
+@cache
+def rsa_key(bits: int, which: int = 0) -> rsa.RSAPrivateKey:
+    """Return one of several keys of that size, told apart by `which`."""
+    assert which >= 0
+    return rsa.generate_private_key(65537, bits)
+
+
+def edwards(which: int = 0) -> ed25519.Ed25519PrivateKey:
+    return ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(which, which + 32)))
+
+
+def key_for(algorithm: Algorithm, which: int = 0) -> PrivateKey:
+    match algorithm.scheme:
+        case Scheme.RSA_PKCS1 | Scheme.RSA_PSS:
+            return rsa_key(2048, which)
+        case Scheme.ECDSA:
+            assert algorithm.crv is not None
+            return elliptic(algorithm.crv, 7 + which)
+        case Scheme.EDDSA:
+            return edwards(which)
+
+
+def sign(key: PrivateKey, algorithm: Algorithm, message: bytes) -> bytes:
+    """Sign as a KMS does, and bring the answer into JOSE form."""
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return normalise(key.sign(message), SignatureEncoding.OPAQUE, algorithm)
+    assert algorithm.hash is not None
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return normalise(key.sign(message, ec.ECDSA(algorithm.hash)), SignatureEncoding.DER, algorithm)
+    pad: padding.AsymmetricPadding = padding.PKCS1v15()
+    if algorithm.scheme is Scheme.RSA_PSS:
+        pad = padding.PSS(padding.MGF1(algorithm.hash), algorithm.hash.digest_size)
+    return normalise(key.sign(message, pad, algorithm.hash), SignatureEncoding.OPAQUE, algorithm)
+
+
+def spki(key: PublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def number(text: str) -> int:
+    return int.from_bytes(decode(text), "big")
+
+
+def from_members(members: dict[str, str]) -> PublicKey:
+    match members["kty"]:
+        case "RSA":
+            return rsa.RSAPublicNumbers(number(members["e"]), number(members["n"])).public_key()
+        case "EC":
+            curve = CURVES[members["crv"]]()
+            return ec.EllipticCurvePublicNumbers(number(members["x"]), number(members["y"]), curve).public_key()
+        case _:
+            return ed25519.Ed25519PublicKey.from_public_bytes(decode(members["x"]))
+
+
+def published(*jwks: Jwk) -> list[dict[str, Any]]:
+    keys: list[dict[str, Any]] = json.loads(jwk_set(jwks))["keys"]
+    return keys

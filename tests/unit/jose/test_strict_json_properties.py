@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from sealwright.errors import InvalidRequestError
+from sealwright.jose.claims import ClaimsPolicy, ClaimsRequest, build_claims
+from sealwright.jose.strict_json import MAX_DEPTH, LargeInteger, StrictJsonError, depth, parse_object
+
+POLICY = ClaimsPolicy(issuer="https://i", default_lifetime=timedelta(minutes=1), max_lifetime=timedelta(hours=1))
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+REGISTERED = {"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT, st.just(10**30)
+)
+VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(TEXT, v, max_size=4), max_leaves=20)
+OBJECTS = st.dictionaries(TEXT, VALUES, max_size=6)
+SEPARATORS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:\r "), ("  ,  ", "  :  ")])
+SOUP = st.text(st.sampled_from('{}[]",:\\ \n\t0123456789.eE+-truefalsnNIiyud800\ud800\u00fc'), max_size=40)
+
+
+class Refused(Exception):  # noqa: N818 - a reader's verdict, not an error of this suite
+    """What the reference reader raises."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise Refused
+    return dict(pairs)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise Refused
+    return float(text)
+
+
+def _never(_name: str) -> None:
+    raise Refused
+
+
+def reference(text: str) -> dict[str, Any]:
+    """Read a strict JSON object by other means: the standard library whole, and a walk over what it returns."""
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_never)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as e:
+        raise Refused from e
+    if not isinstance(value, dict) or _levels(value) > MAX_DEPTH:
+        raise Refused
+    return value
+
+
+def _levels(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_levels, value.values()), default=0)
+    return 1 + max(map(_levels, value), default=0) if isinstance(value, list) else 0
+
+
+def plain(value: Any) -> Any:
+    """Turn large integers, which are kept as text, into numbers."""
+    match value:
+        case LargeInteger():
+            return int(value.text)
+        case dict():
+            return {name: plain(member) for name, member in value.items()}
+        case list():
+            return [plain(item) for item in value]
+        case _:
+            return value
+
+
+@given(value=OBJECTS, separators=SEPARATORS, ensure_ascii=st.booleans())
+def test_an_accepted_object_has_the_values_and_the_text_of_its_members(
+    value: dict[str, Any], separators: tuple[str, str], *, ensure_ascii: bool
+) -> None:
+    text = json.dumps(value, separators=separators, ensure_ascii=ensure_ascii)
+    members = parse_object(f" {text}\n", "c")
+    assert {m.name: plain(m.value) for m in members} == value
+    for member in members:
+        label, raw = json.dumps(member.name, ensure_ascii=ensure_ascii), member.raw
+        assert member.text == f"{label}:{raw}"
+        assert raw == json.dumps(value[member.name], separators=separators, ensure_ascii=ensure_ascii)
+        assert label in text
+        assert raw in text
+
+
+@given(value=OBJECTS, separators=SEPARATORS, ensure_ascii=st.booleans())
+def test_the_payload_says_what_the_caller_said(
+    value: dict[str, Any], separators: tuple[str, str], *, ensure_ascii: bool
+) -> None:
+    assume(not {name.casefold() for name in value} & REGISTERED)
+    text = json.dumps(value, separators=separators, ensure_ascii=ensure_ascii)
+    payload = build_claims(ClaimsRequest(claims_json=text), POLICY, now=NOW, jwt_id="j").payload.decode()
+    read = json.loads(payload, object_pairs_hook=_unique)
+    assert {name: member for name, member in read.items() if name not in REGISTERED} == value
+    assert [name for name in read if name not in REGISTERED] == list(value)
+    assert all(m.text in payload for m in parse_object(text, "c"))
+
+
+@given(SOUP | OBJECTS.map(json.dumps))
+@example('{"a":NaN}')
+@example('{"a":1,"a":1}')
+@example('{"a":"\\ud800"}')
+@example('{"a":1e999}')
+@example('{"a":"\ud800\\udc00"}')
+@example("[" * 2000)
+def test_the_language_is_that_of_another_strict_reader(text: str) -> None:
+    try:
+        expected = reference(text)
+    except Refused:
+        with pytest.raises(StrictJsonError):
+            parse_object(text, "c")
+    else:
+        assert {m.name: plain(m.value) for m in parse_object(text, "c")} == expected
+
+
+@given(OBJECTS, st.data())
+def test_one_flaw_at_any_depth_is_refused_with_its_path(value: dict[str, Any], data: st.DataObject) -> None:
+    """A mark is put somewhere into the tree, and in the text the mark becomes what is to be refused."""
+    text, path = json.dumps("MARK"), "c"
+    for _ in range(data.draw(st.integers(1, MAX_DEPTH - 2))):
+        if data.draw(st.booleans()):
+            before = data.draw(st.lists(SCALARS, max_size=2))
+            text = json.dumps([*before, "HERE"]).replace('"HERE"', text)
+            path = path.replace("c", f"c[{len(before)}]", 1)
+        else:
+            text = json.dumps({"zero": 0, "deep": "HERE"}).replace('"HERE"', text)
+            path = path.replace("c", "c.deep", 1)
+    text = json.dumps(value | {"top": "HERE"}).replace('"HERE"', text)
+    path = path.replace("c", "c.top", 1)
+    flaw, suffix = data.draw(
+        st.sampled_from(
+            [
+                ("NaN", ""),
+                ("Infinity", ""),
+                ("-Infinity", ""),
+                ("1e999", ""),
+                ('"\\ud800"', ""),
+                ('"\\udfffx"', ""),
+                ('{"twice":1,"twice":1}', ".twice"),
+                ('{"twice":1,"\\u0074wice":1}', ".twice"),
+            ]
+        )
+    )
+    assume(text.count('"MARK"') == 1)
+    assert parse_object(text, "c")
+    with pytest.raises(StrictJsonError) as caught:
+        parse_object(text.replace('"MARK"', flaw), "c")
+    assert [v.field for v in caught.value.violations] == [path + suffix]
+
+
+@given(value=VALUES, more=st.integers(0, 2 * MAX_DEPTH), lists=st.booleans())
+def test_depth_counts_what_a_walk_counts(value: Any, more: int, *, lists: bool) -> None:
+    tree: Any = {"a": value}
+    for _ in range(more):
+        tree = {"a": [tree] if lists else tree}
+    text = json.dumps(tree)
+    assert depth(text) == _levels(tree)
+    if _levels(tree) <= MAX_DEPTH:
+        assert parse_object(text, "c")
+    else:
+        with pytest.raises(StrictJsonError) as caught:
+            parse_object(text, "c")
+        assert caught.value.violations[0].description == "nested deeper than 32"
+
+
+@given(st.text() | SOUP | SOUP.map(lambda s: '{"a":' + s + "}"))
+def test_no_text_raises_anything_but_a_refusal(text: str) -> None:
+    try:
+        claims = build_claims(ClaimsRequest(claims_json=text), POLICY, now=NOW, jwt_id="j")
+    except InvalidRequestError:
+        return
+    assert json.loads(claims.payload)["iss"] == "https://i"
