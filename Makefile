@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 ROOTS := service providers testing
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint types protos protos-check contract clean lock
+.PHONY: help install demo test lint types protos protos-check clean lock
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -22,8 +22,11 @@ $(STAMP): requirements/dev.lock pyproject.toml
 demo: install  ## Sign, publish, verify and rotate, on an emulated AWS KMS
 	@$(BIN)/python examples/demo.py
 
-test: install  ## Run all tests
-	@$(BIN)/python -m tests.run
+test: install  ## Run all tests, and show branch coverage (PYTEST="-k name" picks some)
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(PYTEST)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 lint: install  ## Style, import contracts, protos
 	$(BIN)/ruff check .
@@ -34,7 +37,7 @@ lint: install  ## Style, import contracts, protos
 
 types: install  ## mypy, strict
 	$(BIN)/mypy
-	$(BIN)/mypy tests examples benchmarks
+	$(BIN)/mypy tests examples
 
 protos: install  ## Generate service/sealwright/v1 from protos/
 	rm -f service/sealwright/v1/*_pb2*
