@@ -62,7 +62,7 @@ def assert_discreet(error: BaseException | None, caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.parametrize(("code", "status", "expected"), CODES)
-async def test_every_error_of_aws_kms_is_one_of_ours_and_says_nothing_of_its_text(
+async def test_every_error_of_aws_kms_is_one_of_ours_and_says_nothing_of_its_text(  # noqa: PLR0917 - fixtures
     provider: AwsProvider,
     emulator: AwsEmulator,
     caplog: pytest.LogCaptureFixture,
@@ -165,7 +165,7 @@ async def test_a_cancelled_call_closes_its_connection_and_leaves_nothing_behind(
 ) -> None:
     key = await make(http)
     tasks, threads = asyncio.all_tasks(), threading.active_count()
-    emulator.add_fault("hang", operation="Sign")
+    emulator.add_fault("delay", operation="Sign", seconds=60)
     calls = [asyncio.create_task(http.sign(key.uri, ES256, b"a.b", timeout=30)) for _ in range(20)]
     await until(lambda: emulator.calls.get("Sign", 0) == 20)
     for call in calls:

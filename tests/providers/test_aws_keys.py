@@ -48,7 +48,7 @@ async def test_a_key_is_described_by_arn_and_by_alias_as_the_same_pinned_key(
     assert len({thumbprint(load_public_key(k.public_key)) for k in found}) == 1
 
 
-@pytest.mark.parametrize("state", [s for s in KeyState if s not in {KeyState.ENABLED}])
+@pytest.mark.parametrize("state", [s for s in KeyState if s != KeyState.ENABLED])
 async def test_a_key_that_cannot_sign_now_is_described_as_disabled(
     http: AwsProvider, emulator: AwsEmulator, state: KeyState
 ) -> None:
@@ -246,9 +246,7 @@ async def test_a_key_that_is_gone_is_missing(http: AwsProvider, emulator: AwsEmu
             await call
 
 
-async def test_closing_twice_is_harmless_and_nothing_is_asked_afterwards(
-    emulator: AwsEmulator, transport: str
-) -> None:
+async def test_closing_twice_is_harmless_and_nothing_is_asked_afterwards(emulator: AwsEmulator, transport: str) -> None:
     async with opened(emulator.endpoint, transport=transport) as provider:
         key = await make(provider)
         await provider.aclose()

@@ -41,7 +41,7 @@ NEVER = [
     f"awskms:///{KEY.replace('key/', 'key/../')}",
     f"awskms:///{KEY.replace(REGION, 'us-east-1')}",
     f"awskms:///{KEY.replace(ACCOUNT, '999988887777')}",
-    f"awskms:///{KEY.replace(ACCOUNT, '٣' * 12)}",  # noqa: RUF001 - digits, but none of an account
+    f"awskms:///{KEY.replace(ACCOUNT, '٣' * 12)}",
     f"awskms:///{KEY.replace(ACCOUNT, '')}",
     f"awskms:///{ALIAS.replace(REGION, 'us-east-1')}",
     f"awskms:///{ALIAS.replace(ACCOUNT, '999988887777')}",
@@ -75,7 +75,7 @@ async def test_an_alias_is_for_describing_alone(offline: AwsProvider, uri: str) 
         await offline.describe(uri, timeout=1)
 
 
-async def test_without_a_configured_account_any_is_asked(offline: AwsProvider) -> None:
+async def test_without_a_configured_account_any_is_asked() -> None:
     free = AwsProvider(settings(None), NoNetwork())
     uri = f"awskms:///{KEY.replace(ACCOUNT, '999988887777')}"
     with pytest.raises(AssertionError, match="Sign"):

@@ -25,7 +25,7 @@ SEARCH = 200
 """Histories within which every mutant below must be caught."""
 
 RARE = {
-    # worst_cases.py constructs what chance meets in less than 1 of 100 histories
+    # worst_cases.py constructs what chance meets in less than 1 of 50 histories
     "limits from the own file",
     "scheduled wait without K",
     "publish_time not stamped again",
