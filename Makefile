@@ -28,20 +28,27 @@ test: install  ## Run all tests, and show branch coverage (PYTEST="-k name" pick
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-lint: install  ## Style, import contracts, protos
+GOOGLEAPIS := build/googleapis/google/rpc/status.proto
+
+$(GOOGLEAPIS): $(STAMP)
+	@mkdir -p $(@D)
+	@cp "$$($(BIN)/python -c 'import google.rpc, pathlib; print(pathlib.Path(list(google.rpc.__path__)[0], "status.proto"))')" $@
+
+lint: install $(GOOGLEAPIS)  ## Style, import contracts, protos
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
-	$(BIN)/buf breaking --against protos/released.json
+	$(BIN)/buf build --exclude-source-info --output build/now.json
+	$(BIN)/buf breaking build/now.json --against protos/released.json --config '{"version": "v2", "breaking": {"use": ["FILE"]}}'
 
 types: install  ## mypy, strict
 	$(BIN)/mypy
 	$(BIN)/mypy tests examples
 
-protos: install  ## Generate service/sealwright/v1 from protos/
+protos: install $(GOOGLEAPIS)  ## Generate service/sealwright/v1 from protos/
 	rm -f service/sealwright/v1/*_pb2*
-	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=service --pyi_out=service --grpc_python_out=service \
+	$(BIN)/python -m grpc_tools.protoc -I protos -I build/googleapis --python_out=service --pyi_out=service --grpc_python_out=service \
 	    $$(find protos -name '*.proto' | sort)
 
 protos-check: protos  ## Fail where the generated code is not what protos/ says

@@ -11,7 +11,6 @@ from typing import Any, Final
 from sealwright.access.grants import Authoriser
 from sealwright.access.settings import Role
 from sealwright.audit.writer import AuditUnavailableError, AuditWriter
-from sealwright.clock import Clock
 from sealwright.errors import (
     CallerNotPermittedError,
     InternalError,
@@ -41,17 +40,15 @@ class Administration:
         operations: KeyOperations,
         authoriser: Authoriser,
         audit: AuditWriter,
-        clock: Clock,
     ) -> None:
         self._keyring = keyring
         self._operations = operations
         self._authoriser = authoriser
         self._audit = audit
-        self._clock = clock
 
     def now(self) -> datetime:
-        """Return the time of day."""
-        return self._clock.now()
+        """Return the time that the keys' states are told by."""
+        return self._keyring.now()
 
     async def list_issuers(self, call: Call) -> list[IssuerSettings]:
         """Return the issuers that the caller has a role for."""

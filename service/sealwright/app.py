@@ -16,7 +16,7 @@ from sealwright.audit.keys import AuditedKeys
 from sealwright.audit.writer import AuditWriter
 from sealwright.clock import Clock, SystemClock
 from sealwright.config import Config
-from sealwright.jose.token import uuid7
+from sealwright.ids import uuid7
 from sealwright.keys import lifecycle
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.operations import KeyOperations
@@ -107,7 +107,6 @@ class App:
             rotator=self.rotator,
             providers=self._providers,
             timing=config.timing,
-            clock=clock,
             events=events,
         )
         authoriser = Authoriser(config.grants)
@@ -124,7 +123,6 @@ class App:
             operations=operations,
             authoriser=authoriser,
             audit=audit,
-            clock=clock,
         )
         await sync.refresh()
         await self._listen()

@@ -89,7 +89,11 @@ class RequestInvalidError(InvalidRequestError):
 
 
 class ClaimNotAllowedError(InvalidRequestError):
-    """The request sets a claim that the service owns (`iss`, `iat`, and `jti` unless the issuer lets callers choose it)."""
+    """The request sets a claim that the service owns.
+
+    That is `iss`, `iat`, and `jti` unless the issuer lets callers choose it; and every registered claim in another letter case,
+    which some verifiers read as the registered one.
+    """
 
     reason = "CLAIM_NOT_ALLOWED"
 

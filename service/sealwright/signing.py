@@ -28,6 +28,7 @@ from sealwright.errors import (
     TokenTooLargeError,
     Violation,
 )
+from sealwright.ids import uuid7
 from sealwright.jose import token as jws
 from sealwright.jose.claims import Claims, ClaimsPolicy, ClaimsRequest, build_claims
 from sealwright.jose.signatures import SignatureFormatError, normalise, verify
@@ -180,8 +181,8 @@ class Signer:
         self._authoriser.require(call.caller, {Role.SIGNER}, request.issuer)
         view = self._keyring.view(request.issuer)
         draft.token_type = self._token_type(view, request.token_type)
-        now = self._clock.now()
-        claims = build_claims(request.claims, self._policy(view), now=now, jwt_id=jws.uuid7())
+        now = self._keyring.now()
+        claims = build_claims(request.claims, self._policy(view), now=now, jwt_id=uuid7())
         draft.claims = claims
         self._authoriser.require_signature(
             call.caller,

@@ -209,8 +209,9 @@ async def answering(status: int, body: bytes, headers: dict[str, str] | None = N
     ("status", "body", "expected"),
     [
         (307, b"", ProviderUnavailableError),
-        (200, b"", SignatureRejectedError),
-        (200, b"{}", SignatureRejectedError),
+        (200, b"", ProviderUnavailableError),
+        (200, b"{}", ProviderUnavailableError),
+        (200, b'{"Signature": "AAAA", "KeyId": "k", "SigningAlgorithm": "SM2DSA"}', SignatureRejectedError),
         (200, b'{"Signature": 5}', ProviderUnavailableError),
         (200, b'{"Signature": "!!!", "KeyId": "k"}', ProviderUnavailableError),
         (200, b"[]", ProviderUnavailableError),

@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import botocore
-import botocore.config
 import botocore.exceptions
 import botocore.parsers
 import botocore.session
 
 from sealwright.errors import ProviderError, ProviderTimeoutError, ProviderUnavailableError
-from sealwright_providers.aws.endpoint import endpoint_of
+from sealwright_providers.aws.endpoint import client_config, endpoint_of
 from sealwright_providers.aws.errors import CredentialsRefusedError, to_provider_error
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.transport import Answer
@@ -32,15 +31,11 @@ class Boto3Transport:
             "kms",
             region_name=settings.region,
             endpoint_url=endpoint_of(session, settings),
-            config=botocore.config.Config(
+            config=client_config(
                 connect_timeout=seconds,
                 read_timeout=seconds,
                 retries={"total_max_attempts": 1},
                 max_pool_connections=_MAX_THREADS,
-                proxies={},
-                use_fips_endpoint=False,
-                use_dualstack_endpoint=False,
-                ignore_configured_endpoint_urls=True,  # type: ignore[call-arg] # missing in botocore-stubs
             ),
         )
         self._closed = False

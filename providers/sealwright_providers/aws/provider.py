@@ -74,7 +74,8 @@ class AwsProvider:
         answer = await self._transport.call("Sign", fields, timeout=timeout)
         signature, key_id = answer.fields.get("Signature"), answer.fields.get("KeyId")
         if not isinstance(signature, bytes) or not isinstance(key_id, str):
-            raise SignatureRejectedError("AWS KMS answered no signature")
+            # No alarm: half an answer is an outage, and nothing that could pass for a signature.
+            raise ProviderUnavailableError("AWS KMS answered no signature")
         if answer.fields.get("SigningAlgorithm", kms_algorithm) != kms_algorithm:
             raise SignatureRejectedError("AWS KMS signed with another algorithm than the one that was asked for")
         ecdsa = algorithm.scheme is Scheme.ECDSA

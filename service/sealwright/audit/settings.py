@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from pydantic import field_validator
 
-from sealwright.settings import Settings
+from sealwright.settings import FilePath, Settings
 
 
 class AuditSettings(Settings):
@@ -16,7 +16,7 @@ class AuditSettings(Settings):
         path: A directory, on a volume that outlives the process. Each replica writes files of its own.
     """
 
-    path: str
+    path: FilePath
 
     @field_validator("path")
     @classmethod

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
-import time
-import uuid
 
 from sealwright.jose import base64url
 
@@ -37,16 +34,3 @@ def compact(signed: bytes, signature: bytes) -> str:
 def compact_length(signed: bytes, signature_size: int) -> int:
     """Return the length of the token before its signature is known."""
     return len(signed) + 1 + base64url.encoded_length(signature_size)
-
-
-def uuid7() -> str:
-    """Return a fresh UUIDv7 (RFC 9562 §5.7): milliseconds since the epoch, then 74 random bits."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (
-        (milliseconds & (1 << 48) - 1) << 80
-        | 0x7 << 76
-        | secrets.randbits(12) << 64
-        | 0b10 << 62
-        | secrets.randbits(62)
-    )
-    return str(uuid.UUID(int=value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from sealwright.clock import Clock
@@ -135,15 +135,25 @@ class IssuerView:
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """What one confirmed read of the store gave, and when it was confirmed."""
+    """What one confirmed read of the store gave, and when it was confirmed.
+
+    Attributes:
+        state: What was read.
+        issuers: The same, ready for use.
+        started: Stopwatch before the newest read that confirmed the state: staleness counts from there.
+        ended: Stopwatch after it.
+        time: The store's clock at that read.
+        clock_error: By how much this machine's clock was off, at least.
+        wall: This machine's clock after the read.
+    """
 
     state: StoreState
     issuers: Mapping[str, IssuerView]
-    confirmed: float
-    """Stopwatch at the start of the newest read that confirmed the state."""
-    wall: datetime
-    """Wall clock at that time: the two must go on side by side."""
+    started: float
+    ended: float
+    time: datetime
     clock_error: timedelta
+    wall: datetime
 
 
 class Keyring:
@@ -197,11 +207,20 @@ class Keyring:
         time: datetime,
         started: float,
     ) -> _Snapshot:
-        wall, elapsed = self._clock.now(), self._clock.elapsed()
-        taken = timedelta(seconds=elapsed - started)
+        wall, ended = self._clock.now(), self._clock.elapsed()
         # The store read its clock somewhere between start and end: what is off by more than that is an error of a clock.
-        error = max(time - wall, wall - taken - time, timedelta())
-        return _Snapshot(state, issuers, started, wall - taken, error)
+        error = max(time - wall, wall - timedelta(seconds=ended - started) - time, timedelta())
+        return _Snapshot(state, issuers, started, ended, time, error, wall)
+
+    def now(self) -> datetime:
+        """Return the time that all decisions about keys and tokens go by: the store's, carried on by the stopwatch.
+
+        So a machine whose clock is wrong, or set while it is cut off, neither drops a key early nor signs with one that is not ready.
+        It lies behind the store's clock by what a read takes, never ahead.
+        """
+        if self._snapshot is None:
+            return self._clock.now()
+        return self._snapshot.time + timedelta(seconds=self._clock.elapsed() - self._snapshot.ended)
 
     @property
     def state(self) -> StoreState | None:
@@ -226,10 +245,10 @@ class Keyring:
         """Return the time since the start of the newest confirmed read."""
         if self._snapshot is None:
             return timedelta.max
-        return timedelta(seconds=self._clock.elapsed() - self._snapshot.confirmed)
+        return timedelta(seconds=self._clock.elapsed() - self._snapshot.started)
 
     def require_fresh(self, view: IssuerView) -> None:
-        """Refuse to sign on what may no longer be so.
+        """Refuse to sign, or to change keys, on what may no longer be so.
 
         Raises:
             StateTooOldError: The newest confirmed read is older than S, or the clock is off by more than `max_clock_error`.
@@ -237,9 +256,10 @@ class Keyring:
         snapshot = self._snapshot
         if snapshot is None or self.age() > view.limits.max_staleness:
             raise StateTooOldError("the store has not been read for too long", retry_after=_RETRY_SECONDS)
-        passed = timedelta(seconds=self._clock.elapsed() - snapshot.confirmed)
-        drift = abs(self._clock.now() - (snapshot.wall + passed))
-        if snapshot.clock_error + drift > self._timing.max_clock_error:
+        passed = timedelta(seconds=self._clock.elapsed() - snapshot.ended)
+        drift = abs(self._clock.now() - snapshot.wall - passed)
+        # The sums of lead and tail hold for clock errors up to half of the K that they were made with.
+        if snapshot.clock_error + drift > min(self._timing.max_clock_error, view.limits.verifier_skew / 2):
             raise StateTooOldError("the clock differs from the store's", retry_after=_RETRY_SECONDS)
 
     def may_release(self, issuer: str, kid: str) -> None:
@@ -251,7 +271,7 @@ class Keyring:
         """
         view = self.view(issuer)
         self.require_fresh(view)
-        if kid not in view.public_keys(self._clock.now()):
+        if kid not in view.public_keys(self.now()):
             raise NoActiveKeyError("the key was withdrawn while it signed", retry_after=0)
 
     def document(self, name: str) -> JwksDocument | None:
@@ -259,7 +279,7 @@ class Keyring:
         view = self._snapshot.issuers.get(name) if self._snapshot else None
         if view is None or self.age() > view.limits.max_serve_age:
             return None
-        return view.document(self._clock.now())
+        return view.document(self.now())
 
     def can_sign(self, name: str) -> bool:
         """Tell whether each algorithm of the issuer has a key that may sign now."""
@@ -267,11 +287,7 @@ class Keyring:
             view = self.view(name)
             self.require_fresh(view)
             for series in view.settings.series:
-                view.signers(series.algorithm, self._clock.now())
+                view.signers(series.algorithm, self.now())
         except (StateTooOldError, NoActiveKeyError):
             return False
         return True
-
-    def now(self) -> datetime:
-        """Return the time of day that the keyring goes by, in UTC."""
-        return self._clock.now().astimezone(UTC)

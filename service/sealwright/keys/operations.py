@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from sealwright.clock import Clock
 from sealwright.errors import (
     InternalError,
     IssuerNotFoundError,
@@ -68,7 +67,6 @@ class KeyOperations:
         rotator: Rotator,
         providers: Mapping[str, GuardedProvider],
         timing: TimingSettings,
-        clock: Clock,
         events: KeyEvents,
     ) -> None:
         self._store = store
@@ -77,7 +75,6 @@ class KeyOperations:
         self._rotator = rotator
         self._providers = providers
         self._timing = timing
-        self._clock = clock
         self._events = events
 
     async def rotate(
@@ -102,7 +99,7 @@ class KeyOperations:
             names = self._series(settings, series)
             if expected_kid and all(k.kid != expected_kid for k in state.keys):
                 raise KeyNotFoundError("the issuer has no key with the expected kid")
-            now = self._clock.now()
+            now = self._keyring.now()
             retired = [
                 replace(head, retire_time=now) for name in names if (head := self._head(state, name, expected_kid, now))
             ]
@@ -159,20 +156,21 @@ class KeyOperations:
             meant = [k for k in state.keys if (k.kid == kid if kid else k.provider == provider)]
             if kid and not meant:
                 raise KeyNotFoundError("the issuer has no such key")
-            now = self._clock.now()
+            now = self._keyring.now()
             gone = [k if k.revoke_time else replace(k, revoke_time=now) for k in meant]
             changed = [k for k in gone if k not in state.keys]
             raised, warnings = self._successors(settings, _merged(state.keys, gone), now)
             live = await self._store.live_tokens([k.kid for k in gone], int(now.timestamp()) // _MINUTE)
-            until = now + state.limits.cache_age
             if not changed or dry_run:
+                until = (max(k.revoke_time or now for k in gone) if gone else now) + state.limits.cache_age
                 return Revocation(keys=gone, live_tokens=live, verifier_cache_until=until, warnings=warnings)
             if await self._store.change_keys(state, [*changed, *raised]):
                 for new in (*changed, *raised):
                     await self._events.changed(next(k for k in state.keys if k.kid == new.kid), new)
                 await self._settle()
                 warnings += await self._disable(changed)
-                stale = await self._stale_replicas(state.limits.max_staleness)
+                stale = await self._stale_replicas(state.limits.max_serve_age)
+                until = self._keyring.now() + state.limits.cache_age
                 return Revocation(
                     keys=gone,
                     live_tokens=live,
@@ -192,8 +190,7 @@ class KeyOperations:
                 continue
             step = lifecycle.emergency(keys, now, names)
             if step is not None:
-                young = next(k for k in keys if k.kid == step.kid)
-                raised.append(replace(young, ready_time=now))
+                raised.append(lifecycle.apply_step(next(k for k in keys if k.kid == step.kid), step, now))
                 warnings.append(
                     f"no {algorithm} key was ready: a young standby signs at once, and verifiers that cached the JWK Set "
                     "before it was published refuse its tokens until they fetch again"
@@ -215,15 +212,15 @@ class KeyOperations:
                 warnings.append(f"key {key.kid} could not be disabled in the KMS ({error.reason}): disable it there")
         return warnings
 
-    async def _stale_replicas(self, max_staleness: timedelta) -> list[str]:
+    async def _stale_replicas(self, max_serve_age: timedelta) -> list[str]:
         """Give the other replicas time for a read or two, and name those that have not read the newest revision.
 
-        A replica that nobody has seen for S does not sign any more.
+        A replica that nobody has seen for `max_serve_age` neither signs nor serves any more.
         """
         state = self._keyring.state
         behind: list[Replica] = []
         for attempt in range(_CATCH_UP_READS):
-            rows = await self._store.replicas(self._clock.now() - max_staleness)
+            rows = await self._store.replicas(self._keyring.now() - max_serve_age)
             behind = [
                 r for r in rows if r.replica_id != self._sync.replica_id and state and r.revision < state.revision
             ]
@@ -245,10 +242,9 @@ class KeyOperations:
             await self._sync.refresh()
         except StoreUnavailableError:
             raise StateTooOldError("the store cannot be read, so no key can be changed", retry_after=1) from None
-        state = self._keyring.state
-        if state is None or issuer not in state.issuers:
-            raise StateTooOldError("the issuer has no keys yet", retry_after=1)
-        return settings, state.issuers[issuer]
+        view = self._keyring.view(issuer)
+        self._keyring.require_fresh(view)
+        return settings, view.state
 
     def _series(self, settings: IssuerSettings, series: str) -> list[str]:
         names = [s.name for s in settings.series if series in {"", s.name}]

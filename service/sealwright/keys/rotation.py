@@ -16,8 +16,8 @@ from functools import partial
 from typing import Final
 
 from sealwright.clock import Clock
-from sealwright.errors import InternalError, SealwrightError
-from sealwright.jose.token import uuid7
+from sealwright.errors import InternalError, SealwrightError, StateTooOldError
+from sealwright.ids import uuid7
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Create, Destroy, Key, Step, apply_step, next_steps
 from sealwright.keys.ports import Intent, IssuerState, KeyEvents, KeyStore, StoreUnavailableError
@@ -108,13 +108,17 @@ class Rotator:
         if state.limits.raised_to(settings.limits(self._timing)) != state.limits:
             await self._store.ensure_issuer(settings.name, settings.limits(self._timing))
             return True
+        try:
+            self._keyring.require_fresh(self._keyring.view(settings.name))
+        except StateTooOldError:
+            return False  # A clock that is wrong would write deadlines that are.
         if await self._publish(settings, state):
             return True
         self._make_open(settings, state)
         waiting = {s.name: sum(i.series == s.name for i in state.intents) for s in settings.series}
         policies = [s.policy() for s in settings.series]
         # The clock is read after the state was: a commit that the state shows lies before `now`.
-        now = self._clock.now()
+        now = self._keyring.now()
         for step in next_steps(state.keys, policies, state.limits, waiting, now):
             if isinstance(step, Create):
                 await self._record(settings, state, step)
@@ -134,7 +138,7 @@ class Rotator:
         key = next(k for k in state.keys if k.kid == step.kid)
         if isinstance(step, Destroy) and not await self._destroy(key):
             return False
-        changed = apply_step(key, step, self._clock.now())
+        changed = apply_step(key, step, self._keyring.now())
         if await self._store.change_keys(state, [changed]):
             await self._events.changed(key, changed)
         return True
@@ -152,7 +156,7 @@ class Rotator:
 
     async def _record(self, settings: IssuerSettings, state: IssuerState, step: Create) -> None:
         series = next(s for s in settings.series if s.name == step.series)
-        now = self._clock.now()
+        now = self._keyring.now()
         intents = [
             Intent(
                 intent_id=uuid7(),
@@ -171,7 +175,7 @@ class Rotator:
 
     def _make_open(self, settings: IssuerSettings, state: IssuerState) -> None:
         """See to every intent without a key that is this replica's, or whose claim is over."""
-        now = self._clock.now()
+        now = self._keyring.now()
         for intent in state.intents:
             mine = intent.claimed_by == self._sync.replica_id
             if intent.uri or intent.intent_id in self._making or self._waits(intent.intent_id):
@@ -195,7 +199,7 @@ class Rotator:
         claimed = intent
         try:
             if not first:
-                until = self._clock.now() + self._claim(intent.provider)
+                until = self._keyring.now() + self._claim(intent.provider)
                 claimed = replace(intent, claimed_by=self._sync.replica_id, claim_expire_time=until)
                 if not await self._write_intent(intent, claimed):
                     return
@@ -228,7 +232,7 @@ class Rotator:
         made = [i for i in state.intents if i.uri]
         if not made:
             return False
-        now = self._clock.now()
+        now = self._keyring.now()
         first = state.first_publish_time is None
         if first and len(made) < self._wanted(settings) and now < made[0].create_time + _FIRST_SET_PATIENCE:
             return False

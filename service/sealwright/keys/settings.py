@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from sealwright.jose.algorithms import ALGORITHMS, MIN_RSA_BITS, Scheme
 from sealwright.keys.lifecycle import Limits, SeriesPolicy
 from sealwright.kms.provider import Protection
-from sealwright.settings import NAME_PATTERN, Duration, PositiveDuration, Settings
+from sealwright.settings import Duration, Name, PositiveDuration, Settings
 
 _SECOND = timedelta(seconds=1)
 
@@ -19,6 +20,13 @@ _SECOND = timedelta(seconds=1)
 def _whole_seconds(value: timedelta) -> timedelta:
     if value % _SECOND:
         raise ValueError("must be whole seconds")
+    return value
+
+
+def _media_subtype(value: str) -> str:
+    """RFC 6838 §4.2, without the slash: `typ` is a media type whose `application/` is left out (RFC 7515 §4.1.9)."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$&^_.+-]{1,64}", value):
+        raise ValueError("must be a value of `typ` such as at+jwt: 1 to 64 letters, digits and any of !#$&^_.+-")
     return value
 
 
@@ -32,26 +40,37 @@ class TimingSettings(Settings):
     Attributes:
         max_clock_error: A replica signs only while its clock is within this of the store's.
         verifier_skew: K; what the clocks of signers and verifiers may differ by; at least twice `max_clock_error`.
+        refresh_interval: Time between two reads of the store.
         max_staleness: S; a replica signs only within this of a confirmed read of the store.
         max_serve_age: How long a replica that is cut off from the store goes on serving its JWK Sets.
-        refresh_interval: Time between two reads of the store.
     """
 
     max_clock_error: PositiveDuration = timedelta(seconds=5)
     verifier_skew: PositiveDuration = timedelta(minutes=1)
+    refresh_interval: PositiveDuration = timedelta(seconds=1)
     max_staleness: PositiveDuration = timedelta(minutes=15)
     max_serve_age: PositiveDuration = timedelta(hours=24)
-    refresh_interval: PositiveDuration = timedelta(seconds=1)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> TimingSettings:
-        if self.verifier_skew < 2 * self.max_clock_error:
-            raise ValueError("verifier_skew must be at least twice max_clock_error")
-        if self.max_staleness <= self.refresh_interval:
-            raise ValueError("max_staleness must be longer than refresh_interval")
-        if self.max_serve_age < self.max_staleness:
-            raise ValueError("max_serve_age must be at least max_staleness")
-        return self
+    @field_validator("verifier_skew")
+    @classmethod
+    def _covers_two_clocks(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value < 2 * info.data.get("max_clock_error", timedelta()):
+            raise ValueError("must be at least twice max_clock_error")
+        return value
+
+    @field_validator("max_staleness")
+    @classmethod
+    def _leaves_time_to_read(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value <= info.data.get("refresh_interval", timedelta()):
+            raise ValueError("must be longer than refresh_interval")
+        return value
+
+    @field_validator("max_serve_age")
+    @classmethod
+    def _serves_while_it_signs(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value < info.data.get("max_staleness", timedelta()):
+            raise ValueError("must be at least max_staleness")
+        return value
 
 
 class JwksSettings(Settings):
@@ -81,10 +100,10 @@ class SeriesSettings(Settings):
         protection: Where private keys must be kept; absent: the provider's default.
     """
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: Name
     algorithm: str
     provider: str
-    rsa_bits: int = Field(default=MIN_RSA_BITS, ge=MIN_RSA_BITS, le=4096, multiple_of=1024)
+    rsa_bits: int = Field(default=MIN_RSA_BITS, ge=MIN_RSA_BITS, le=4096, multiple_of=1024, validate_default=False)
     rotation_period: PositiveDuration | None = None
     min_lead: Duration = timedelta(hours=1)
     destroy_after: Duration | None = None
@@ -98,12 +117,14 @@ class SeriesSettings(Settings):
             raise ValueError(f"unknown JWS algorithm; known: {', '.join(ALGORITHMS)}")
         return value
 
-    @model_validator(mode="after")
-    def _bits_for_rsa(self) -> SeriesSettings:
-        rsa = ALGORITHMS[self.algorithm].scheme in {Scheme.RSA_PKCS1, Scheme.RSA_PSS}
-        if "rsa_bits" in self.model_fields_set and not rsa:
-            raise ValueError("rsa_bits is for RS* and PS* alone")
-        return self
+    @field_validator("rsa_bits")
+    @classmethod
+    def _bits_for_rsa(cls, value: int, info: ValidationInfo) -> int:
+        """Run where it is given alone, since its default is not validated."""
+        algorithm = ALGORITHMS.get(info.data.get("algorithm", ""))
+        if algorithm is not None and algorithm.scheme not in {Scheme.RSA_PKCS1, Scheme.RSA_PSS}:
+            raise ValueError("is for RS* and PS* alone")
+        return value
 
     def policy(self) -> SeriesPolicy:
         """Return what the lifecycle needs to know."""
@@ -122,8 +143,8 @@ class IssuerSettings(Settings):
     Attributes:
         name: Stands in resource names: `issuers/{name}`.
         url: `iss`, to the byte; its path is where the JWK Set is served.
-        default_lifetime: Of tokens whose caller names none.
         max_lifetime: L; `exp` is at most `iat` + this.
+        default_lifetime: Of tokens whose caller names none.
         max_token_bytes: Longest token.
         token_types: Allowed values of the `typ` header; the first is the default.
         caller_chooses_jti: Whether callers may set `jti`.
@@ -133,14 +154,12 @@ class IssuerSettings(Settings):
         series: In order of preference.
     """
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: Name
     url: str
-    default_lifetime: PositiveWholeSeconds = timedelta(minutes=10)
     max_lifetime: PositiveWholeSeconds = timedelta(hours=1)
+    default_lifetime: PositiveWholeSeconds = timedelta(minutes=10)
     max_token_bytes: int = Field(default=7168, ge=256, le=64 * 1024)
-    token_types: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$&^_.+-]{1,64}$")]] = Field(
-        default=["JWT", "at+jwt"], min_length=1
-    )
+    token_types: list[Annotated[str, AfterValidator(_media_subtype)]] = Field(default=["JWT", "at+jwt"], min_length=1)
     caller_chooses_jti: bool = False
     migrating: bool = False
     mixed_key_types: bool = False
@@ -161,30 +180,28 @@ class IssuerSettings(Settings):
             raise ValueError("must be an absolute https URL without user information")
         if "?" in value or "#" in value:
             raise ValueError("must have no query and no fragment")
-        if not value.isascii() or any(c.isspace() or not c.isprintable() for c in value) or "%" in parts.path:
-            raise ValueError("must be plain ASCII without spaces or percent escapes")
-        if "//" in parts.path or any(p in {".", ".."} for p in parts.path.split("/")):
-            raise ValueError("must have no empty or dot segments in its path")
+        if not re.fullmatch(r"[A-Za-z0-9:/._~!$&'()*+,;=@\[\]-]+", value):
+            raise ValueError("must be plain ASCII without spaces, percent escapes and what no URL may hold")
+        if "//" in parts.path or any(p in {".", "..", ".well-known"} for p in parts.path.split("/")):
+            raise ValueError("must have no empty, dot or .well-known segments in its path")
+        return value
+
+    @field_validator("default_lifetime")
+    @classmethod
+    def _within_the_longest(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value > info.data.get("max_lifetime", timedelta.max):
+            raise ValueError("must not be longer than max_lifetime (it is 10m where it is not given)")
         return value
 
     @field_validator("series")
     @classmethod
-    def _names_differ(cls, value: list[SeriesSettings]) -> list[SeriesSettings]:
-        names = [s.name for s in value]
-        if len(set(names)) != len(names):
-            raise ValueError("two series have the same name")
-        return value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> IssuerSettings:
-        if self.default_lifetime > self.max_lifetime:
-            raise ValueError("default_lifetime must not be longer than max_lifetime")
-        odd = [s.algorithm for s in self.series if not ALGORITHMS[s.algorithm].common]
-        if odd and not self.mixed_key_types and len({s.algorithm for s in self.series}) > 1:
+    def _readable_by_all(cls, value: list[SeriesSettings], info: ValidationInfo) -> list[SeriesSettings]:
+        odd = [s.algorithm for s in value if not ALGORITHMS[s.algorithm].common]
+        if odd and not info.data.get("mixed_key_types", True) and len({s.algorithm for s in value}) > 1:
             raise ValueError(
                 f"{odd[0]} keys make some libraries drop the whole JWK Set; set mixed_key_types = true to mix them in"
             )
-        return self
+        return value
 
     @property
     def path(self) -> str:

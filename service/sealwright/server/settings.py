@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from sealwright.settings import Settings
+from sealwright.settings import FilePath, Settings, check_path
 
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(?P<port>[0-9]{1,5})")
 _MAX_PORT: Final = 65535
+_MAX_SOCKET_PATH: Final = 107
+"""`sun_path` has 108 bytes (unix(7)), the last of them 0."""
 UNIX: Final = "unix:"
 
 
@@ -59,8 +62,11 @@ def _tcp(text: str) -> str:
 
 def _tcp_or_unix(text: str) -> str:
     if text.startswith(UNIX):
-        if not text.removeprefix(UNIX).startswith("/"):
+        path = text.removeprefix(UNIX)
+        if not check_path(path).startswith("/"):
             raise ValueError("must be unix: and an absolute path, or host:port")
+        if len(path.encode()) > _MAX_SOCKET_PATH:
+            raise ValueError(f"a socket's path may have {_MAX_SOCKET_PATH} bytes at the most")
         return text
     return _tcp(text)
 
@@ -74,31 +80,31 @@ class TlsSettings(Settings):
         client_ca: Certificates that callers' certificates must chain to.
     """
 
-    certificate: str = Field(min_length=1)
-    private_key: str = Field(min_length=1)
-    client_ca: str = Field(min_length=1)
+    certificate: FilePath
+    private_key: FilePath
+    client_ca: FilePath
 
 
 class ServerSettings(Settings):
     """Where the service listens.
 
     Attributes:
+        insecure_local: Plaintext on loopback; every caller is `local`.
+        http_plaintext: The public listener speaks plaintext, behind an ingress that speaks TLS.
         grpc: For callers: mutual TLS, or `unix:/path`, whose file mode is the permission.
         http: For verifiers: JWK Sets and health.
         admin: For operators; loopback only.
         workers: Processes that share the ports.
-        insecure_local: Plaintext on loopback; every caller is `local`.
-        http_plaintext: The public listener speaks plaintext, behind an ingress that speaks TLS.
         tls: Certificates and keys.
         drain_seconds: Longest time that calls under way have to end in after SIGTERM.
     """
 
+    insecure_local: bool = False
+    http_plaintext: bool = False
     grpc: Annotated[str, AfterValidator(_tcp_or_unix)] = "127.0.0.1:8443"
     http: Annotated[str, AfterValidator(_tcp)] = "127.0.0.1:8080"
     admin: Annotated[str, AfterValidator(_tcp)] = "127.0.0.1:9090"
     workers: int = Field(default=1, ge=1, le=256)
-    insecure_local: bool = False
-    http_plaintext: bool = False
     tls: TlsSettings | None = None
     drain_seconds: int = Field(default=30, ge=1, le=600)
 
@@ -112,20 +118,52 @@ class ServerSettings(Settings):
         """Whether the public listener speaks plaintext."""
         return self.insecure_local or self.http_plaintext
 
-    @model_validator(mode="after")
-    def _plaintext_stays_here(self) -> ServerSettings:
-        problems = []
-        if not parse_address(self.admin).loopback:
-            problems.append("admin must be a loopback address")
-        if self.insecure_local:
-            if not self.grpc_is_unix and not parse_address(self.grpc).loopback:
-                problems.append("insecure_local needs a loopback address for grpc")
-            if not self.http_plaintext and not parse_address(self.http).loopback:
-                problems.append("insecure_local needs a loopback address for http, or http_plaintext = true")
-        elif self.tls is None and not (self.grpc_is_unix and self.http_plaintext):
-            problems.append("server.tls is missing (or insecure_local = true, on loopback)")
-        if self.grpc_is_unix and self.workers > 1:
-            problems.append("a Unix socket takes one worker")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+    @field_validator("grpc")
+    @classmethod
+    def _local_callers_are_here(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("insecure_local") and not value.startswith(UNIX) and not parse_address(value).loopback:
+            raise ValueError("must be a loopback address, since insecure_local is set")
+        return value
+
+    @field_validator("http")
+    @classmethod
+    def _plaintext_is_meant(cls, value: str, info: ValidationInfo) -> str:
+        meant = info.data.get("http_plaintext", True) or not info.data.get("insecure_local")
+        if not meant and not parse_address(value).loopback:
+            raise ValueError("must be a loopback address, since insecure_local is set, or http_plaintext = true")
+        return _unshared(value, "grpc", info.data)
+
+    @field_validator("admin")
+    @classmethod
+    def _operators_are_here(cls, value: str, info: ValidationInfo) -> str:
+        if not parse_address(value).loopback:
+            raise ValueError("must be a loopback address")
+        return _unshared(_unshared(value, "grpc", info.data), "http", info.data)
+
+    @field_validator("workers")
+    @classmethod
+    def _ports_can_be_shared(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and info.data.get("grpc", "").startswith(UNIX):
+            raise ValueError("must be 1, since a Unix socket takes one worker")
+        return value
+
+    @field_validator("tls")
+    @classmethod
+    def _no_plaintext_by_accident(cls, value: TlsSettings | None, info: ValidationInfo) -> TlsSettings | None:
+        known = {"insecure_local", "http_plaintext", "grpc"} <= info.data.keys()
+        if known and value is None and not info.data["insecure_local"]:
+            local = info.data["grpc"].startswith(UNIX)
+            if not (local and info.data["http_plaintext"]):
+                raise ValueError("must be given (or insecure_local = true, on loopback)")
+        if value is not None and info.data.get("insecure_local"):
+            raise ValueError("would not be used, since insecure_local is set; take one of them out")
+        return value
+
+
+def _unshared(text: str, other: str, values: Mapping[str, Any]) -> str:
+    """Return the address if the other listener does not have the same."""
+    address = parse_address(text)
+    taken = values.get(other, UNIX)
+    if address.port and not taken.startswith(UNIX) and parse_address(taken) == address:
+        raise ValueError(f"must differ from {other}")
+    return text

@@ -24,19 +24,30 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsealwright/v1/signing.proto\x12\rsealwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x01\n\x0eSignJwtRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x13\n\x0b\x63laims_json\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x10\n\x08\x61udience\x18\x04 \x03(\t\x12+\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nnot_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\talgorithm\x18\x07 \x01(\t\x12\x12\n\ntoken_type\x18\x08 \x01(\t\"\xb1\x01\n\x0fSignJwtResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03kid\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12.\n\nissue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06jwt_id\x18\x06 \x01(\t2Z\n\x0eSigningService\x12H\n\x07SignJwt\x12\x1d.sealwright.v1.SignJwtRequest\x1a\x1e.sealwright.v1.SignJwtResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsealwright/v1/signing.proto\x12\rsealwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xdc\x01\n\x0eSignJwtRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x13\n\x0b\x63laims_json\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x10\n\x08\x61udience\x18\x04 \x03(\t\x12+\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nnot_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\talgorithm\x18\x07 \x01(\t\x12\x12\n\ntoken_type\x18\x08 \x01(\t\"\xb1\x01\n\x0fSignJwtResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03kid\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12.\n\nissue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06jwt_id\x18\x06 \x01(\t\"F\n\x13\x42\x61tchSignJwtRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.sealwright.v1.SignJwtRequest\"J\n\x14\x42\x61tchSignJwtResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.sealwright.v1.BatchSignJwtResult\"w\n\x12\x42\x61tchSignJwtResult\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32\x1e.sealwright.v1.SignJwtResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"`\n\x10VerifyJwtRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x10\n\x08\x61udience\x18\x03 \x01(\t\x12\x1b\n\x13skip_audience_check\x18\x04 \x01(\x08\"f\n\x11VerifyJwtResponse\x12\x13\n\x0b\x63laims_json\x18\x01 \x01(\t\x12\x0b\n\x03kid\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x83\x02\n\x0eSigningService\x12H\n\x07SignJwt\x12\x1d.sealwright.v1.SignJwtRequest\x1a\x1e.sealwright.v1.SignJwtResponse\x12W\n\x0c\x42\x61tchSignJwt\x12\".sealwright.v1.BatchSignJwtRequest\x1a#.sealwright.v1.BatchSignJwtResponse\x12N\n\tVerifyJwt\x12\x1f.sealwright.v1.VerifyJwtRequest\x1a .sealwright.v1.VerifyJwtResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sealwright.v1.signing_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SIGNJWTREQUEST']._serialized_start=112
-  _globals['_SIGNJWTREQUEST']._serialized_end=332
-  _globals['_SIGNJWTRESPONSE']._serialized_start=335
-  _globals['_SIGNJWTRESPONSE']._serialized_end=512
-  _globals['_SIGNINGSERVICE']._serialized_start=514
-  _globals['_SIGNINGSERVICE']._serialized_end=604
+  _globals['_SIGNJWTREQUEST']._serialized_start=137
+  _globals['_SIGNJWTREQUEST']._serialized_end=357
+  _globals['_SIGNJWTRESPONSE']._serialized_start=360
+  _globals['_SIGNJWTRESPONSE']._serialized_end=537
+  _globals['_BATCHSIGNJWTREQUEST']._serialized_start=539
+  _globals['_BATCHSIGNJWTREQUEST']._serialized_end=609
+  _globals['_BATCHSIGNJWTRESPONSE']._serialized_start=611
+  _globals['_BATCHSIGNJWTRESPONSE']._serialized_end=685
+  _globals['_BATCHSIGNJWTRESULT']._serialized_start=687
+  _globals['_BATCHSIGNJWTRESULT']._serialized_end=806
+  _globals['_VERIFYJWTREQUEST']._serialized_start=808
+  _globals['_VERIFYJWTREQUEST']._serialized_end=904
+  _globals['_VERIFYJWTRESPONSE']._serialized_start=906
+  _globals['_VERIFYJWTRESPONSE']._serialized_end=1008
+  _globals['_SIGNINGSERVICE']._serialized_start=1011
+  _globals['_SIGNINGSERVICE']._serialized_end=1270
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -45,3 +46,45 @@ class SignJwtResponse(_message.Message):
     expire_time: _timestamp_pb2.Timestamp
     jwt_id: str
     def __init__(self, token: _Optional[str] = ..., kid: _Optional[str] = ..., algorithm: _Optional[str] = ..., issue_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., jwt_id: _Optional[str] = ...) -> None: ...
+
+class BatchSignJwtRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[SignJwtRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[SignJwtRequest, _Mapping]]] = ...) -> None: ...
+
+class BatchSignJwtResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[BatchSignJwtResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchSignJwtResult, _Mapping]]] = ...) -> None: ...
+
+class BatchSignJwtResult(_message.Message):
+    __slots__ = ("response", "error")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    response: SignJwtResponse
+    error: _status_pb2.Status
+    def __init__(self, response: _Optional[_Union[SignJwtResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class VerifyJwtRequest(_message.Message):
+    __slots__ = ("token", "issuer", "audience", "skip_audience_check")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    SKIP_AUDIENCE_CHECK_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    issuer: str
+    audience: str
+    skip_audience_check: bool
+    def __init__(self, token: _Optional[str] = ..., issuer: _Optional[str] = ..., audience: _Optional[str] = ..., skip_audience_check: _Optional[bool] = ...) -> None: ...
+
+class VerifyJwtResponse(_message.Message):
+    __slots__ = ("claims_json", "kid", "expire_time")
+    CLAIMS_JSON_FIELD_NUMBER: _ClassVar[int]
+    KID_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    claims_json: str
+    kid: str
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, claims_json: _Optional[str] = ..., kid: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -41,6 +41,16 @@ class SigningServiceStub:
                 request_serializer=sealwright_dot_v1_dot_signing__pb2.SignJwtRequest.SerializeToString,
                 response_deserializer=sealwright_dot_v1_dot_signing__pb2.SignJwtResponse.FromString,
                 _registered_method=True)
+        self.BatchSignJwt = channel.unary_unary(
+                '/sealwright.v1.SigningService/BatchSignJwt',
+                request_serializer=sealwright_dot_v1_dot_signing__pb2.BatchSignJwtRequest.SerializeToString,
+                response_deserializer=sealwright_dot_v1_dot_signing__pb2.BatchSignJwtResponse.FromString,
+                _registered_method=True)
+        self.VerifyJwt = channel.unary_unary(
+                '/sealwright.v1.SigningService/VerifyJwt',
+                request_serializer=sealwright_dot_v1_dot_signing__pb2.VerifyJwtRequest.SerializeToString,
+                response_deserializer=sealwright_dot_v1_dot_signing__pb2.VerifyJwtResponse.FromString,
+                _registered_method=True)
 
 
 class SigningServiceServicer:
@@ -55,6 +65,21 @@ class SigningServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchSignJwt(self, request, context):
+        """Signs up to 256 tokens, side by side. Each request has its own answer, in order; one that fails does not hold up the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyJwt(self, request, context):
+        """Verifies a token of an issuer, strictly. Needs the role `signer` or `auditor`. A token that is not good is the error TOKEN_INVALID,
+        whose metadata `check` says what failed first: `format`, `alg`, `kid`, `typ`, `signature`, `issuer`, `times` or `audience`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SigningServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +87,16 @@ def add_SigningServiceServicer_to_server(servicer, server):
                     servicer.SignJwt,
                     request_deserializer=sealwright_dot_v1_dot_signing__pb2.SignJwtRequest.FromString,
                     response_serializer=sealwright_dot_v1_dot_signing__pb2.SignJwtResponse.SerializeToString,
+            ),
+            'BatchSignJwt': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSignJwt,
+                    request_deserializer=sealwright_dot_v1_dot_signing__pb2.BatchSignJwtRequest.FromString,
+                    response_serializer=sealwright_dot_v1_dot_signing__pb2.BatchSignJwtResponse.SerializeToString,
+            ),
+            'VerifyJwt': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyJwt,
+                    request_deserializer=sealwright_dot_v1_dot_signing__pb2.VerifyJwtRequest.FromString,
+                    response_serializer=sealwright_dot_v1_dot_signing__pb2.VerifyJwtResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +128,60 @@ class SigningService:
             '/sealwright.v1.SigningService/SignJwt',
             sealwright_dot_v1_dot_signing__pb2.SignJwtRequest.SerializeToString,
             sealwright_dot_v1_dot_signing__pb2.SignJwtResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSignJwt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sealwright.v1.SigningService/BatchSignJwt',
+            sealwright_dot_v1_dot_signing__pb2.BatchSignJwtRequest.SerializeToString,
+            sealwright_dot_v1_dot_signing__pb2.BatchSignJwtResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyJwt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sealwright.v1.SigningService/VerifyJwt',
+            sealwright_dot_v1_dot_signing__pb2.VerifyJwtRequest.SerializeToString,
+            sealwright_dot_v1_dot_signing__pb2.VerifyJwtResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,7 +3,6 @@ from __future__ import annotations
 import inspect
 import json
 import time
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.jose.claims import ClaimsPolicy, ClaimsRequest, build_claims
 from sealwright.jose.jwk import to_jwk
-from sealwright.jose.token import compact, compact_length, header_segment, signing_input, uuid7
+from sealwright.jose.token import compact, compact_length, header_segment, signing_input
 from unit.jose.keys import decode, key_for, rsa_key, sign
 
 POLICY = ClaimsPolicy(
@@ -108,12 +107,3 @@ def test_the_signed_bytes_are_the_bytes_of_the_token(payload: bytes) -> None:
     token = compact(signed, b"signature")
     assert token.rpartition(".")[0].encode() == signed
     assert decode(token.split(".")[1]) == payload
-
-
-def test_a_uuid7_holds_its_time_and_is_unique() -> None:
-    before = time.time_ns() // 1_000_000
-    made = [uuid.UUID(uuid7()) for _ in range(1000)]
-    after = time.time_ns() // 1_000_000
-    assert len(set(made)) == 1000
-    assert {(u.version, u.variant) for u in made} == {(7, uuid.RFC_4122)}
-    assert all(before <= u.int >> 80 <= after for u in made)

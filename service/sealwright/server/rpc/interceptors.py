@@ -20,7 +20,7 @@ from sealwright.errors import (
     SealwrightError,
     ShuttingDownError,
 )
-from sealwright.jose.token import uuid7
+from sealwright.ids import uuid7
 from sealwright.server.rpc.status import grpc_code, to_status, trailers
 from sealwright.signing import Call
 

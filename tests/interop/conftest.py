@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from interop.interop_support import ISSUERS, RSA_BITS, Realm, Tokens, make_tokens
+from interop.node_support import Node, install
+from support.document import document, issuer, series
+from support.processes import process, write_config
+
+
+@pytest.fixture(scope="session")
+def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
+    directory = tmp_path_factory.mktemp("interop")
+    issuers = [issuer(name, series=_series(name)) for name in ISSUERS]
+    with process(directory, "sealwright-emulator", "aws", "--port", "0") as kms:
+        config = write_config(directory, document(directory, kms.ready["endpoint"], *issuers))
+        with (
+            process(directory, "sealwright", "serve", "--config", config) as service,
+            grpc.insecure_channel(service.ready["grpc"]) as channel,
+        ):
+            yield Realm(channel, service.ready["http"], config)
+
+
+@pytest.fixture(scope="session")
+def tokens(realm: Realm) -> Tokens:
+    return make_tokens(realm)
+
+
+@pytest.fixture(scope="session")
+def node() -> Node:
+    return install()
+
+
+def _series(name: str) -> list[dict[str, Any]]:
+    bits: dict[str, Any] = {"rsa_bits": RSA_BITS[name]} if name in RSA_BITS else {}
+    return [
+        series(a, name=f"{a.lower()}-{i}", **({} if a.startswith("ES") else bits)) for i, a in enumerate(ISSUERS[name])
+    ]

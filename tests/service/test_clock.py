@@ -1,0 +1,94 @@
+"""Clocks that are wrong, and a store that has not been read for too long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from support.document import document, issuer
+from support.service import audit_records, failure, running
+
+from sealwright_testing.emulators.aws import AwsEmulator
+
+
+class MovedClock:
+    """The machine's clocks, moved."""
+
+    def __init__(self) -> None:
+        self.wall = timedelta()
+        self.slept = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.wall
+
+    def elapsed(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) + self.slept
+
+
+def rarely_read(directory: Path, emulator: AwsEmulator) -> dict[str, Any]:
+    """A configuration whose store is read once, and then not while the test runs."""
+    return document(directory, emulator.endpoint, issuer(), timing={"refresh_interval": "10m"})
+
+
+async def test_a_store_not_read_for_s_stops_signing_and_for_max_serve_age_the_set(
+    tmp_path: Path,
+    emulator: AwsEmulator,
+) -> None:
+    async with running(document(tmp_path, emulator.endpoint)):
+        pass
+    clock = MovedClock()
+    async with running(rarely_read(tmp_path, emulator), clock=clock) as service:
+        await service.sign()
+        clock.slept, clock.wall = 14 * 60.0, timedelta(minutes=14)
+        await service.sign()
+        clock.slept, clock.wall = 16 * 60.0, timedelta(minutes=16)
+        refused = await failure(service.sign())
+        assert (refused.code, refused.reason) == ("UNAVAILABLE", "STATE_TOO_OLD")
+        assert refused.retry_after is not None
+        assert (await service.get("/payments/.well-known/jwks.json"))[0] == 200
+        assert (await service.get("/readyz"))[0] == 503
+        assert (await service.get("/readyz/jwks"))[0] == 200
+        clock.slept, clock.wall = 25 * 3600.0, timedelta(hours=25)
+        assert (await service.get("/payments/.well-known/jwks.json"))[0] == 503
+        assert (await service.get("/readyz/jwks"))[0] == 503
+        assert (await service.get("/healthz"))[0] == 200
+
+
+async def test_a_clock_off_by_more_than_max_clock_error_signs_nothing_and_changes_no_key(
+    tmp_path: Path,
+    emulator: AwsEmulator,
+) -> None:
+    async with running(document(tmp_path, emulator.endpoint)) as service:
+        before = len(await service.list_keys())
+    for seconds in (-6, 6):
+        clock = MovedClock()
+        clock.wall = timedelta(seconds=seconds)
+        async with running(document(tmp_path, emulator.endpoint), clock=clock, wait=False) as service:
+            await asyncio.sleep(0.3)
+            assert (await failure(service.sign())).reason == "STATE_TOO_OLD"
+            assert (await failure(service.rotate())).reason == "STATE_TOO_OLD"
+            assert len(await service.list_keys()) == before
+            assert len(await service.published()) == before
+
+
+async def test_a_clock_that_is_a_little_off_signs_with_the_stores_time(tmp_path: Path, emulator: AwsEmulator) -> None:
+    clock = MovedClock()
+    clock.wall = timedelta(seconds=4)
+    async with running(document(tmp_path, emulator.endpoint), clock=clock) as service:
+        signed = await service.sign()
+        assert signed.issue_time.seconds <= time.time()
+
+
+async def test_a_machine_whose_clock_is_set_while_it_is_cut_off_stops_signing(tmp_path: Path, emulator: AwsEmulator) -> None:
+    async with running(document(tmp_path, emulator.endpoint)):
+        pass
+    clock = MovedClock()
+    config = rarely_read(tmp_path, emulator)
+    async with running(config, clock=clock) as service:
+        await service.sign()
+        clock.wall = timedelta(seconds=30)
+        assert (await failure(service.sign())).reason == "STATE_TOO_OLD"
+        assert audit_records(config, "sign")[-1]["reason"] == "STATE_TOO_OLD"
