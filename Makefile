@@ -57,9 +57,9 @@ protos-check: protos  ## Fail where the generated code is not what protos/ says
 
 lock: install  ## Pin the newest dependencies that pyproject.toml allows (needs uv on the PATH)
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header \
-	    pyproject.toml --extra aws -o requirements/service.lock
+	    pyproject.toml --extra aws --extra pkcs11 -o requirements/service.lock
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header \
-	    pyproject.toml --extra aws --extra testing --group dev -c requirements/service.lock -o requirements/dev.lock
+	    pyproject.toml --extra aws --extra pkcs11 --extra testing --group dev -c requirements/service.lock -o requirements/dev.lock
 
 clean:  ## Remove what was made
 	rm -rf .venv build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,6 +11,7 @@ from typing import Any, Final
 from sealwright.access.grants import Authoriser
 from sealwright.access.settings import Role
 from sealwright.audit.writer import AuditUnavailableError, AuditWriter
+from sealwright.calls import Call
 from sealwright.errors import (
     CallerNotPermittedError,
     InternalError,
@@ -23,7 +24,6 @@ from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Key
 from sealwright.keys.operations import KeyOperations, Revocation
 from sealwright.keys.settings import IssuerSettings
-from sealwright.signing import Call
 
 _READERS: Final = frozenset({Role.AUDITOR, Role.ROTATOR, Role.REVOKER, Role.REGISTRAR})
 _ANY: Final = frozenset(Role)

@@ -39,6 +39,7 @@ from sealwright.sql.store import SqlStore
 from sealwright.v1.jwks_pb2_grpc import add_JwksServiceServicer_to_server
 from sealwright.v1.keys_pb2_grpc import add_KeyServiceServicer_to_server
 from sealwright.v1.signing_pb2_grpc import add_SigningServiceServicer_to_server
+from sealwright.verifying import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class App:
         replica_id: Names this start of the worker.
         keyring: What it signs and publishes with.
         signer: The path of a signature.
+        verifier: And back.
         administration: What may be done to keys.
     """
 
@@ -118,6 +120,12 @@ class App:
             sync=sync,
             clock=clock,
         )
+        self.verifier = Verifier(
+            keyring=self.keyring,
+            authoriser=authoriser,
+            audit=audit,
+            max_clock_error=config.timing.max_clock_error,
+        )
         self.administration = Administration(
             keyring=self.keyring,
             operations=operations,
@@ -140,7 +148,7 @@ class App:
         calls = Calls(self._clock, local=settings.insecure_local or settings.grpc_is_unix)
 
         def add_services(server: grpc.aio.Server) -> None:
-            add_SigningServiceServicer_to_server(SigningService(self.signer, calls), server)
+            add_SigningServiceServicer_to_server(SigningService(self.signer, self.verifier, calls), server)
             add_JwksServiceServicer_to_server(JwksService(self.keyring), server)
             add_KeyServiceServicer_to_server(KeyService(self.administration, calls), server)
 
@@ -148,7 +156,9 @@ class App:
         tls = None if settings.http_is_plaintext else settings.tls
         share = self._share_ports
         self._http = HttpListener("http", parse_address(settings.http), public.page, tls=tls, share_port=share)
-        self._admin = HttpListener("admin", parse_address(settings.admin), AdminPages(public).page, share_port=share)
+        self._admin = HttpListener(
+            "admin", parse_address(settings.admin), AdminPages(public, self.keyring).page, share_port=share
+        )
         self._grpc = GrpcListener(settings, add_services, share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()

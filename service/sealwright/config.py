@@ -16,7 +16,7 @@ from sealwright.access.patterns import compile_pattern
 from sealwright.access.settings import GrantSettings
 from sealwright.audit.settings import AuditSettings
 from sealwright.errors import ConfigurationError
-from sealwright.jose.algorithms import ALGORITHMS
+from sealwright.jose.algorithms import ALGORITHMS, Scheme
 from sealwright.keys.settings import IssuerSettings, SeriesSettings, TimingSettings
 from sealwright.kms.registry import load_factory
 from sealwright.kms.settings import ProviderSettings
@@ -40,8 +40,8 @@ _SAYS: Final[Mapping[str, str]] = {
     "string_pattern_mismatch": "must match {pattern}",
     "string_too_short": "must have {min_length} characters or more",
     "string_too_long": "must have {max_length} characters at the most",
-    "too_short": "must have {min_length} or more",
-    "too_long": "must have {max_length} at the most",
+    "too_short": "must have {min_length} or more entries",
+    "too_long": "must have {max_length} entries at the most",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be {ge} or more",
     "less_than": "must be less than {lt}",
@@ -255,6 +255,14 @@ def _keys_published(series: SeriesSettings, issuer: IssuerSettings, timing: Timi
 
 
 def _jwk_size(series: SeriesSettings) -> int:
-    coordinate = ALGORITHMS[series.algorithm].coordinate_size
-    members = 8 * coordinate // 3 if coordinate else series.rsa_bits // 6
+    algorithm = ALGORITHMS[series.algorithm]
+    match algorithm.scheme:
+        case Scheme.RSA_PKCS1 | Scheme.RSA_PSS:
+            members = series.rsa_bits // 6
+        case Scheme.ECDSA:
+            members = 8 * algorithm.coordinate_size // 3
+        case Scheme.EDDSA:
+            members = 43
+        case _:
+            return 0
     return members + 130

@@ -116,6 +116,12 @@ class AlgorithmNotSupportedError(InvalidRequestError):
     reason = "ALGORITHM_NOT_SUPPORTED"
 
 
+class TokenInvalidError(InvalidRequestError):
+    """The token is not good; metadata `check` says what failed first."""
+
+    reason = "TOKEN_INVALID"
+
+
 class IssuerNotFoundError(SealwrightError):
     """There is no such issuer."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import ssl
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from interop.forging import Stranger, decode, encode
 from sealwright.v1.signing_pb2 import SignJwtRequest, SignJwtResponse
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 AUDIENCE = "https://api.example.com"
 SUBJECT = "customers/42"
+CLAIMS = '{"client_id":"shop","scope":"refunds","größe":9007199254740993}'
+"""RFC 9068 §2.2 wants a client_id of an access token, and oauth4webapi asks for it."""
+
 MAIN = "payments"
 ISSUERS: Mapping[str, tuple[str, ...]] = {
     MAIN: ALGORITHMS,
@@ -31,18 +33,8 @@ ISSUERS: Mapping[str, tuple[str, ...]] = {
 
 RSA_BITS = {MAIN: 2048, "rsa-only": 3072}
 REFUSED = ("expired", "tampered", "forged", "unknown_kid", "wrong_audience")
-_CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+_ECDSA = ("ES256", "ES384", "ES512")
 _MOST_SIGNATURES = 4000
-
-
-def decode(text: str) -> bytes:
-    """Decode base64url without padding."""
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-
-
-def encode(data: bytes) -> str:
-    """Encode as base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def header_of(token: str) -> dict[str, Any]:
@@ -56,20 +48,37 @@ def signature_of(token: str) -> bytes:
 
 
 class Realm:
-    """The service and its issuers."""
+    """The service and its issuers.
 
-    def __init__(self, channel: grpc.Channel, http: str, config: str) -> None:
+    Args:
+        channel: To its gRPC listener.
+        http: Address of its public listener.
+        config: Its configuration file.
+        ca: What the certificate of its public listener chains to; empty: it speaks plaintext.
+    """
+
+    def __init__(self, channel: grpc.Channel, http: str, config: str, ca: str = "") -> None:
         self.http = http
         self.config = config
+        self.ca = ca
+        self._tls = ssl.create_default_context(cafile=ca) if ca else None
         self._signing = SigningServiceStub(channel)
 
     def url(self, issuer: str = MAIN) -> str:
         """Return where the JWK Set is served."""
-        return f"http://{self.http}/{issuer}/.well-known/jwks.json"
+        return f"{'https' if self.ca else 'http'}://{self.http}/{issuer}/.well-known/jwks.json"
 
     def fetch(self, issuer: str = MAIN) -> bytes:
         """Return the JWK Set as it is served."""
-        with urllib.request.urlopen(self.url(issuer), timeout=10) as answer:  # noqa: S310 - our service, on loopback
+        return self.read(self.url(issuer))
+
+    def pem(self, issuer: str, kid: str) -> bytes:
+        """Return a public key as it is served."""
+        return self.read(self.url(issuer).replace("/.well-known/jwks.json", f"/keys/{kid}.pem"))
+
+    def read(self, url: str) -> bytes:
+        """Return what the public listener serves."""
+        with urllib.request.urlopen(url, timeout=10, context=self._tls) as answer:  # noqa: S310 - our service, on loopback
             return bytes(answer.read())
 
     def published(self, issuer: str = MAIN) -> list[dict[str, str]]:
@@ -77,15 +86,16 @@ class Realm:
         return list(json.loads(self.fetch(issuer))["keys"])
 
     def sign(
-        self, algorithm: str, issuer: str = MAIN, *, audience: str = AUDIENCE, lifetime: int = 600
+        self, algorithm: str, issuer: str = MAIN, *, audience: str = AUDIENCE, lifetime: int = 600, token_type: str = ""
     ) -> SignJwtResponse:
         """Sign a token."""
         request = SignJwtRequest(
             issuer=f"issuers/{issuer}",
-            claims_json='{"scope":"refunds","größe":9007199254740993}',
+            claims_json=CLAIMS,
             subject=SUBJECT,
             audience=[audience],
             algorithm=algorithm,
+            token_type=token_type,
         )
         request.lifetime.FromSeconds(lifetime)
         response: SignJwtResponse = self._signing.SignJwt(request, timeout=30)
@@ -130,10 +140,10 @@ def make_tokens(realm: Realm) -> Tokens:
     """Sign, tamper, forge, and wait until what shall have expired has."""
     short = {a: realm.sign(a, lifetime=1) for a in ALGORITHMS}
     good = {a: realm.sign(a).token for a in ALGORITHMS}
-    stranger = _Stranger()
+    stranger = Stranger()
     tokens = Tokens(
         good=good,
-        narrow={a: realm.sign_narrow(a) for a in _CURVES},
+        narrow={a: realm.sign_narrow(a) for a in _ECDSA},
         refused={
             "expired": {a: s.token for a, s in short.items()},
             "tampered": {a: _tampered(t) for a, t in good.items()},
@@ -153,16 +163,3 @@ def _tampered(token: str) -> str:
     signature = bytearray(signature_of(token))
     signature[len(signature) // 3] ^= 1
     return f"{signed}.{encode(bytes(signature))}"
-
-
-class _Stranger:
-    """Signs the claims of good tokens with keys that the service never had."""
-
-    def __init__(self) -> None:
-        self._rsa = rsa.generate_private_key(65537, 2048)
-
-    def sign(self, good: str, kid: str) -> str:
-        algorithm = header_of(good)["alg"]
-        curve = _CURVES.get(algorithm)
-        key = ec.generate_private_key(curve) if curve else self._rsa
-        return jwt.encode(json.loads(decode(good.split(".")[1])), key, algorithm, headers={"kid": kid})

@@ -5,16 +5,17 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from support.document import tool_missing
 
 LIBRARIES = ("jose", "jsonwebtoken")
-_FOLDER = Path(__file__).parent / "node"
+FOLDER = Path(__file__).parent / "node"
 _OLDEST = (20, 19)
 """jwks-rsa loads an ES module with require()."""
 
@@ -29,18 +30,23 @@ class Node:
         self._command = command
 
     def run(self, library: str, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Verify the tokens of one job."""
+        return self.run_all(library, [job])[0]
+
+    def run_all(self, library: str, jobs: Sequence[Mapping[str, Any]], ca: str = "") -> list[dict[str, Any]]:
         """Verify tokens with a library; see node/run.mjs for what goes in and comes out."""
         done = subprocess.run(  # noqa: S603 - our own script
-            [self._command, str(_FOLDER / "run.mjs"), library],
-            input=json.dumps(job),
+            [self._command, str(FOLDER / "run.mjs"), library],
+            input=json.dumps(jobs),
             capture_output=True,
             text=True,
             timeout=_RUN_SECONDS,
             check=False,
+            env={**os.environ, **({"NODE_EXTRA_CA_CERTS": ca} if ca else {})},
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
-        return dict(json.loads(done.stdout))
+        return list(json.loads(done.stdout))
 
 
 def install() -> Node:
@@ -50,8 +56,8 @@ def install() -> Node:
         tool_missing(f"node >= {'.'.join(map(str, _OLDEST))}, with npm,")
     assert node
     assert npm
-    lock = _FOLDER / "package-lock.json"
-    stamp = _FOLDER / "node_modules" / ".installed"
+    lock = FOLDER / "package-lock.json"
+    stamp = FOLDER / "node_modules" / ".installed"
     with lock.open("rb") as file:
         # Two runs of the tests may share one tree, and npm empties the folder before it fills it.
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -66,7 +72,7 @@ def _npm_ci(npm: str) -> None:
     # Scripts of packages are nobody's business here: none of these libraries has to be built.
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     done = subprocess.run(  # noqa: S603
-        command, cwd=_FOLDER, capture_output=True, text=True, timeout=_NPM_SECONDS, check=False
+        command, cwd=FOLDER, capture_output=True, text=True, timeout=_NPM_SECONDS, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
 

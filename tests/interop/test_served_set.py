@@ -10,7 +10,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from interop.interop_support import ALGORITHMS, ISSUERS, RSA_BITS, Realm, Tokens, decode, header_of, signature_of
+from interop.forging import decode
+from interop.interop_support import ALGORITHMS, ISSUERS, RSA_BITS, Realm, Tokens, header_of, signature_of
 from support.processes import BIN
 
 NGINX_BUFFER = 4096

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import itertools
 import logging
 import sys
 import threading
@@ -84,14 +84,13 @@ def keys_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 async def test_c113_temporary_credentials_are_renewed_without_a_failed_request(
     emulator: AwsEmulator, transport: str, keys_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A program that gives out credentials for a second or two of use, as `credential_process` in the SDK's own file.
+    # A program that gives out credentials for two seconds, as `credential_process` in the SDK's own file.
     count, config = keys_file.with_name("count"), keys_file.with_name("config")
     count.write_text("0")
     program = keys_file.with_name("give.py")
     program.write_text(
         "import datetime, json, pathlib\n"
         f"count = pathlib.Path({str(count)!r}); n = int(count.read_text()) + 1; count.write_text(str(n))\n"
-        # Later than any moment at which botocore calls them expired already, and sooner than it wants to renew them.
         "end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)\n"
         "print(json.dumps({'Version': 1, 'AccessKeyId': f'temporary{n}', 'SecretAccessKey': 's', 'SessionToken': 't',"
         " 'Expiration': end.isoformat()}))\n"
@@ -103,12 +102,18 @@ async def test_c113_temporary_credentials_are_renewed_without_a_failed_request(
         emulator.add_credential(Credential(access_key=f"temporary{n}", secret_key="s", session_token="t"))
     async with opened(emulator.endpoint, transport=transport) as provider:
         key = await make(provider)
-        first = count.read_text()
-        end = time.monotonic() + 2.5
+        seen: dict[str, float] = {}
+        end = time.monotonic() + 3
         while time.monotonic() < end:
             await provider.sign(key.uri, ES256, b"a.b", timeout=SECONDS)
+            seen.setdefault(count.read_text(), time.monotonic())
+            for number, since in seen.items():
+                if time.monotonic() - since > 2:
+                    emulator.expire_credential(f"temporary{number}")
             await asyncio.sleep(0.05)
-    assert int(count.read_text()) > int(first)
+        # Only the credentials of the last two seconds are good for anything by now.
+        emulator.expire_credential("temporary1")
+        await provider.sign(key.uri, ES256, b"a.b", timeout=SECONDS)
     assert {r.outcome for r in emulator.requests} == {"ok"}
 
 
@@ -155,10 +160,8 @@ async def test_expired_credentials_without_others_are_unavailable_and_make_no_st
     assert emulator.calls["Sign"] <= 8
 
 
-async def test_without_credentials_access_is_denied_and_no_call_made(
-    emulator: AwsEmulator, transport: str, keys_file: Path
-) -> None:
-    assert not keys_file.exists()
+@pytest.mark.usefixtures("keys_file")  # which is not there
+async def test_without_credentials_access_is_denied_and_no_call_made(emulator: AwsEmulator, transport: str) -> None:
     uri = "awskms:///arn:aws:kms:eu-west-1:111122223333:key/a"
     async with opened(emulator.endpoint, transport=transport) as provider:
         for call in (provider.sign(uri, ES256, b"a.b", timeout=SECONDS), provider.check(timeout=SECONDS)):
@@ -239,6 +242,27 @@ async def test_credentials_are_used_to_their_end_where_they_cannot_be_renewed(
     assert await source.current() != first
 
 
+async def test_refused_credentials_are_replaced_once_for_all_who_had_them() -> None:
+    numbers = itertools.count(1)
+    chain = Chain(lambda: StaticCredentials(f"k{next(numbers)}", "s"))
+    source = CredentialSource(chain.session())
+    refused = await source.current()
+    others = await asyncio.gather(*(source.other_than(refused) for _ in range(20)))
+    # A late one, whose answer took its time.
+    others.append(await source.other_than(refused))
+    assert set(others) == {Credentials("k2", "s")}
+    assert await source.current() == Credentials("k2", "s")
+    assert chain.searches == 2
+
+
+async def test_where_there_are_no_others_the_chain_is_asked_once_a_second() -> None:
+    chain = Chain(lambda: StaticCredentials("k", "s"))
+    source = CredentialSource(chain.session())
+    refused = await source.current()
+    assert {await source.other_than(refused) for _ in range(20)} == {None}
+    assert chain.searches == 2
+
+
 async def test_a_caller_who_leaves_does_not_end_the_search_of_others() -> None:
     release = threading.Event()
 
@@ -269,7 +293,3 @@ async def test_closing_ends_the_wait_for_a_chain_that_hangs() -> None:
     with pytest.raises(ProviderUnavailableError):
         await waiting
     release.set()
-
-
-def test_what_the_process_gives_is_json() -> None:
-    assert json.loads(json.dumps(Sts(1).metadata()))["access_key"] == "k1"

@@ -27,6 +27,8 @@ from sealwright_testing.emulators.aws import AwsEmulator, KeyState
 
 SECRET = "arn:aws:iam::111122223333:user/secret is not authorized"
 KEY = f"awskms:///arn:aws:kms:eu-west-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+ARN = KEY.removeprefix("awskms:///").encode()
+OTHER = ARN[:-1] + b"c"
 
 CODES: list[tuple[str, int, type[ProviderError]]] = [
     ("ThrottlingException", 400, ProviderThrottledError),
@@ -213,7 +215,6 @@ async def answering(status: int, body: bytes, headers: dict[str, str] | None = N
         (200, b"{}", ProviderUnavailableError),
         (200, b'{"Signature": "AAAA", "KeyId": "k", "SigningAlgorithm": "SM2DSA"}', SignatureRejectedError),
         (200, b'{"Signature": 5}', ProviderUnavailableError),
-        (200, b'{"Signature": "!!!", "KeyId": "k"}', ProviderUnavailableError),
         (200, b"[]", ProviderUnavailableError),
         (200, b"<html>captive portal</html>", ProviderUnavailableError),
         (200, b"[" * 200_000, ProviderUnavailableError),
@@ -223,12 +224,28 @@ async def answering(status: int, body: bytes, headers: dict[str, str] | None = N
     ],
 )
 async def test_an_answer_that_is_not_one_of_aws_kms_is_a_typed_error(
-    status: int, body: bytes, expected: type[ProviderError]
+    transport: str, status: int, body: bytes, expected: type[ProviderError]
 ) -> None:
-    async with answering(status, body, {"Location": "/elsewhere"}) as endpoint, opened(endpoint) as provider:
+    async with answering(status, body) as endpoint, opened(endpoint, transport=transport) as provider:
         with pytest.raises(ProviderError) as refused:
             await provider.sign(KEY, ES256, b"a.b", timeout=SECONDS)
         assert type(refused.value) is expected
+
+
+async def test_a_signature_that_is_no_base64_is_an_outage() -> None:
+    async with answering(200, b'{"Signature": "!!!", "KeyId": "k"}') as endpoint, opened(endpoint) as provider:
+        with pytest.raises(ProviderUnavailableError):
+            await provider.sign(KEY, ES256, b"a.b", timeout=SECONDS)
+
+
+async def test_a_redirection_is_not_followed_with_a_signed_request(emulator: AwsEmulator, transport: str) -> None:
+    async with (
+        answering(307, b"", {"Location": f"{emulator.endpoint}/"}) as endpoint,
+        opened(endpoint, transport=transport) as provider,
+    ):
+        with pytest.raises(ProviderUnavailableError):
+            await provider.sign(KEY, ES256, b"a.b", timeout=SECONDS)
+    assert not emulator.calls
 
 
 async def test_an_answer_that_arrives_in_pieces_is_read_whole() -> None:
@@ -245,7 +262,10 @@ async def test_an_answer_that_arrives_in_pieces_is_read_whole() -> None:
         b'{"KeyMetadata": []}',
         b'{"KeyMetadata": {}}',
         b'{"KeyMetadata": {"Arn": 1}}',
-        b'{"KeyMetadata": {"Arn": "arn:aws:kms:eu-west-1:111122223333:key/another"}}',
+        b'{"KeyMetadata": {"Arn": "%s"}, "PublicKey": "AAAA", "KeyId": "%s"}' % (OTHER, OTHER),
+        b'{"KeyMetadata": {"Arn": "%s"}, "KeyId": "k"}' % ARN,
+        b'{"KeyMetadata": {"Arn": "%s"}, "PublicKey": "AAAA", "KeyId": "%s", "SigningAlgorithms": {"a": 1}}'
+        % (ARN, ARN),
         b'{"Keys": {}}',
         b'{"Keys": [1]}',
         b'{"Keys": [{}]}',
@@ -257,6 +277,20 @@ async def test_a_description_or_list_of_another_shape_is_a_typed_error(body: byt
         for call in (provider.describe(KEY, timeout=SECONDS), provider.find({"a": "b"}, timeout=SECONDS)):
             with pytest.raises(ProviderUnavailableError):
                 await call
+
+
+async def test_a_description_without_a_state_is_that_of_a_key_whose_public_key_can_be_had() -> None:
+    body = b'{"KeyMetadata": {"Arn": "%s"}, "PublicKey": "AAAA", "KeyId": "%s"}' % (ARN, ARN)
+    async with answering(200, body) as endpoint, opened(endpoint) as provider:
+        found = await provider.describe(KEY, timeout=SECONDS)
+    assert (found.uri, found.public_key, found.algorithms) == (KEY, b"\0\0\0", frozenset())
+
+
+async def test_a_key_for_key_agreement_is_not_described_as_one_that_signs() -> None:
+    metadata = b'{"Arn": "%s", "KeyUsage": "KEY_AGREEMENT", "KeySpec": "ECC_NIST_P256"}' % ARN
+    body = b'{"KeyMetadata": %s, "PublicKey": "AAAA", "KeyId": "%s", "SigningAlgorithms": ["ECDSA_SHA_256"]}'
+    async with answering(200, body % (metadata, ARN)) as endpoint, opened(endpoint) as provider:
+        assert (await provider.describe(KEY, timeout=SECONDS)).algorithms == frozenset()
 
 
 async def test_a_check_passes_where_kms_answers_and_the_credentials_are_somebodys(

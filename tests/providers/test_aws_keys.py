@@ -19,6 +19,7 @@ from providers.aws_provider_support import (
     took,
 )
 from sealwright.errors import (
+    ProviderAccessDeniedError,
     ProviderKeyDisabledError,
     ProviderKeyMissingError,
     ProviderThrottledError,
@@ -119,6 +120,7 @@ async def test_a_new_key_is_waited_for_while_it_is_creating(http: AwsProvider, e
             await asyncio.sleep(0.01)
     (key,) = emulator.keys.values()
     emulator.set_key_state(key.arn, KeyState.CREATING)
+    emulator.add_fault("error", operation="DescribeKey", type="NotFoundException", times=1)
     await asyncio.sleep(0.5)
     assert not creating.done()
     emulator.set_key_state(key.arn, KeyState.ENABLED)
@@ -173,6 +175,15 @@ async def test_a_key_of_others_whose_tags_may_not_be_read_does_not_hide_ours(
     theirs, ours = await make(provider), await make(provider, a="b")
     emulator.add_fault("error", operation="ListResourceTags", key_id=arn_of(theirs), type=code)
     assert list(await provider.find({"a": "b"}, timeout=SECONDS)) == [ours.uri]
+
+
+async def test_credentials_that_are_refused_while_tags_are_read_are_not_taken_for_no_such_key(
+    provider: AwsProvider, emulator: AwsEmulator
+) -> None:
+    await make(provider, a="b")
+    emulator.add_fault("error", operation="ListResourceTags", type="UnrecognizedClientException")
+    with pytest.raises(ProviderAccessDeniedError):
+        await provider.find({"a": "b"}, timeout=SECONDS)
 
 
 async def test_a_search_that_fails_leaves_no_call_behind(http: AwsProvider, emulator: AwsEmulator) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import botocore
 import botocore.exceptions
-import botocore.parsers
 import botocore.session
 
 from sealwright.errors import ProviderError, ProviderTimeoutError, ProviderUnavailableError
@@ -59,8 +58,8 @@ class Boto3Transport:
             raise _refusal(e.response) from None
         except botocore.exceptions.NoCredentialsError:
             raise CredentialsRefusedError("the service has no AWS credentials") from None
-        except (botocore.exceptions.BotoCoreError, botocore.parsers.ResponseParserError, RuntimeError) as e:
-            # RuntimeError: credentials that were renewed and have expired all the same.
+        except Exception as e:
+            # The SDK's own errors, and whatever it stumbles over where an answer is not one of AWS KMS.
             raise ProviderUnavailableError("AWS KMS cannot be reached") from e
         return Answer(answer, str(answer.get("ResponseMetadata", {}).get("RequestId", "")))
 

@@ -18,7 +18,7 @@ def client_config(**more: Any) -> Config:
         proxies={},
         use_fips_endpoint=False,
         use_dualstack_endpoint=False,
-        ignore_configured_endpoint_urls=True,
+        ignore_configured_endpoint_urls=True,  # type: ignore[call-arg] # missing in botocore-stubs
         **more,
     )
 

@@ -173,9 +173,10 @@ class AwsProvider:
                 metadata = await self._metadata("DescribeKey", {"KeyId": arn}, limit)
             except ProviderKeyMissingError:
                 continue
-            if metadata.get("KeyState") == _ENABLED:
+            state = metadata.get("KeyState", _ENABLED)
+            if state == _ENABLED:
                 return metadata
-            if metadata.get("KeyState") != _CREATING:
+            if state != _CREATING:
                 raise ProviderKeyDisabledError("the new key in AWS KMS is not usable")
 
     async def _described(self, metadata: Mapping[str, Any], limit: asyncio.Timeout) -> KeyDescription:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,9 @@ from typing import Any, Final
 
 from sealwright.audit.settings import AuditSettings
 from sealwright.clock import Clock
+from sealwright.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
 
 _FILE_MODE: Final = 0o640
 _DIRECTORY_MODE: Final = 0o750
@@ -25,19 +30,25 @@ class AuditUnavailableError(Exception):
 class AuditWriter:
     """Appends records to this replica's own file.
 
-    Records that arrive while a sync is under way share the next one, so that many signatures cost few syncs. After a write has
-    failed (a full disk) the next begins on a line of its own.
+    Records that arrive while a sync is under way share the next one, so that many signatures cost few syncs. What a write has
+    left behind that failed (a full disk) is cut off again: a record that nobody was told of is not there, and the numbers of
+    those that are have no gap. Where it cannot be cut off, the next record begins on a line of its own, after a gap.
     """
 
     def __init__(self, settings: AuditSettings, replica_id: str, clock: Clock) -> None:
+        """Open the file.
+
+        Raises:
+            ConfigurationError: Nothing can be written there.
+        """
         self._replica_id = replica_id
         self._clock = clock
         directory = Path(settings.path)
-        directory.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self.path = directory / f"{replica_id}.jsonl"
-        self._file = os.open(self.path, flags, _FILE_MODE)
-        _sync_directory(directory)
+        try:
+            self._file = _open(directory, self.path)
+        except OSError as e:
+            raise ConfigurationError([f"audit.path: no file can be made there: {e.strerror}"]) from e
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sealwright-audit")
         self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._flusher: asyncio.Task[None] | None = None
@@ -64,15 +75,15 @@ class AuditWriter:
         if self._closed:
             future.set_exception(AuditUnavailableError("the audit is closed"))
             return future
-        self._sequence += 1
-        head = {
-            "time": _timestamp(self._clock.now()),
-            "replica": self._replica_id,
-            "sequence": self._sequence,
-            "event": event,
-        }
-        line = json.dumps({**head, **record}, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
-        self._pending.append((line, future))
+        head = {"time": _timestamp(self._clock.now()), "replica": self._replica_id, "event": event}
+        body = {k: v for k, v in record.items() if k != "sequence"}
+        try:
+            encoded = _encode({**head, **body, **head})
+        except (TypeError, ValueError, RecursionError):
+            log.exception("an audit record of %s is no JSON", event)
+            future.set_exception(AuditUnavailableError("the audit record is no JSON"))
+            return future
+        self._pending.append((encoded, future))
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
         return future
@@ -91,26 +102,41 @@ class AuditWriter:
         loop = asyncio.get_running_loop()
         while self._pending:
             batch, self._pending = self._pending, []
+            first = self._sequence + 1
+            lines = b"".join(b'{"sequence":%d,%b\n' % (n, body[1:]) for n, (body, _) in enumerate(batch, first))
+            self._sequence += len(batch)
+            failure = ""
             try:
-                await loop.run_in_executor(self._thread, self._append, b"".join(line for line, _ in batch))
+                await loop.run_in_executor(self._thread, self._append, lines)
             except OSError as error:
-                failure = AuditUnavailableError(f"the audit record could not be written (errno {error.errno})")
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(failure)
-            else:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_result(None)
+                failure = f"the audit record could not be written (errno {error.errno})"
+                log.error("%d audit records could not be written: %s", len(batch), error.strerror)  # noqa: TRY400
+                if not self._torn:
+                    self._sequence -= len(batch)
+            for _, future in batch:
+                if future.done():
+                    continue
+                if failure:
+                    future.set_exception(AuditUnavailableError(failure))
+                else:
+                    future.set_result(None)
         self._flusher = None
 
     def _append(self, data: bytes) -> None:
+        """Write and sync, or leave the file as it was."""
         if self._torn:
             data = b"\n" + data
+        before = os.fstat(self._file).st_size
         self._torn = True
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fdatasync(self._file)
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fdatasync(self._file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, before)
+                self._torn = False
+            raise
         self._torn = False
 
 
@@ -118,6 +144,35 @@ def _retrieve(future: asyncio.Future[None]) -> None:
     """Mark a failure as seen, where nobody waits for the record."""
     if not future.cancelled():
         future.exception()
+
+
+def _open(directory: Path, path: Path) -> int:
+    directory.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    file = os.open(path, flags, _FILE_MODE)
+    try:
+        # A new name is durable once its directory is synced (fsync(2)), and so is the directory's own.
+        _sync_directory(directory)
+        _sync_directory(directory.parent)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _encode(record: Mapping[str, Any]) -> bytes:
+    """Return one line of ASCII, without its end, that any JSON parser reads (RFC 8259 §8.2: no half of a surrogate pair).
+
+    Raises:
+        ValueError: A number is not finite.
+        TypeError: A value has no form in JSON.
+    """
+    text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+    if "\\ud" in text:
+        whole = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        whole = whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        text = json.dumps(json.loads(whole), separators=(",", ":"))
+    return text.encode("ascii")
 
 
 def _sync_directory(directory: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from sealwright.cli.output import fail, output_option, show
 from sealwright.config import load
@@ -32,6 +32,6 @@ def upgrade(path: Path, output: str) -> None:
             engine.dispose()
     except ConfigurationError as e:
         fail(output, e.problems)
-    except SQLAlchemyError:
-        fail(output, ["store: it cannot be opened or brought up to date"])
+    except DBAPIError as e:
+        fail(output, [f"store.url: the store cannot be brought up to date: {e.orig}"])
     show(output, f"the store is at revision {revision}", {"revision": revision})

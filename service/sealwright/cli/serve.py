@@ -93,4 +93,4 @@ def _failures(output: str) -> Iterator[None]:
         fail(output, e.problems)
     except StoreUnavailableError as e:
         log.debug("the store", exc_info=e)
-        fail(output, ["store: it cannot be opened"])
+        fail(output, [f"store.url: {e}"])

@@ -23,6 +23,7 @@ class Scheme(StrEnum):
     RSA_PSS = "RSASSA-PSS"
     ECDSA = "ECDSA"
     EDDSA = "EdDSA"
+    HMAC = "HMAC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +48,26 @@ class Algorithm:
     coordinate_size: int = 0
     common: bool = True
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether who verifies needs the secret itself: such a key has no public half and is never published."""
+        return self.scheme is Scheme.HMAC
+
     def digest(self, message: bytes) -> bytes:
         """Hash a message with the algorithm's hash.
 
         Raises:
             ValueError: The algorithm signs messages, not digests.
         """
-        if self.hash is None:
+        if self.hash is None or self.symmetric:
             msg = f"{self.name} signs the message itself"
             raise ValueError(msg)
         state = hashes.Hash(self.hash)
         state.update(message)
         return state.finalize()
 
-    def fits(self, key: PublicKey) -> bool:
-        """Tell whether the algorithm may be used with the key (RFC 8725 §3.1): its type, curve and size."""
+    def fits(self, key: PublicKey | None) -> bool:
+        """Tell whether the algorithm may be used with the key (RFC 8725 §3.1): its type, curve and size. None: a secret key."""
         match self.scheme:
             case Scheme.RSA_PKCS1 | Scheme.RSA_PSS:
                 return isinstance(key, rsa.RSAPublicKey) and key.key_size >= MIN_RSA_BITS
@@ -73,9 +79,13 @@ class Algorithm:
                 )
             case Scheme.EDDSA:
                 return isinstance(key, ed25519.Ed25519PublicKey)
+            case Scheme.HMAC:
+                return key is None
 
-    def signature_size(self, key: PublicKey) -> int:
-        """Return the length in bytes of every JOSE signature by that key: 2n for ECDSA, the modulus for RSA."""
+    def signature_size(self, key: PublicKey | None) -> int:
+        """Return the length in bytes of every JOSE signature by that key: 2n for ECDSA, the modulus for RSA, the hash for HMAC."""
+        if self.symmetric and self.hash is not None:
+            return self.hash.digest_size
         if isinstance(key, rsa.RSAPublicKey):
             return (key.key_size + 7) // 8
         return 2 * self.coordinate_size or 64
@@ -99,6 +109,9 @@ ALGORITHMS: Final = MappingProxyType(
             Algorithm("ES256K", Scheme.ECDSA, _SHA256, ec.SECP256K1, "secp256k1", 32, common=False),
             Algorithm("EdDSA", Scheme.EDDSA, crv="Ed25519", common=False),
             Algorithm("Ed25519", Scheme.EDDSA, crv="Ed25519", common=False),
+            Algorithm("HS256", Scheme.HMAC, _SHA256),
+            Algorithm("HS384", Scheme.HMAC, _SHA384),
+            Algorithm("HS512", Scheme.HMAC, _SHA512),
         )
     },
 )

@@ -89,6 +89,21 @@ def thumbprint(key: PublicKey) -> str:
     return base64url.encode(hashlib.sha256(_canonical(dict(_members(key)))).digest())
 
 
+def key_id(spki: bytes, uri: str) -> str:
+    """Return the kid of a key: the thumbprint of its public half, or, for a secret key, base64url(SHA-256(pinned URI)).
+
+    Args:
+        spki: SubjectPublicKeyInfo, DER; empty for a secret key.
+        uri: Pinned key URI.
+
+    Raises:
+        KeyFormatError: The bytes are no public key.
+    """
+    if not spki:
+        return base64url.encode(hashlib.sha256(uri.encode()).digest())
+    return thumbprint(load_public_key(spki))
+
+
 def to_jwk(key: PublicKey, algorithm: Algorithm) -> Jwk:
     """Return the JWK of a key that signs with one algorithm.
 
@@ -98,6 +113,11 @@ def to_jwk(key: PublicKey, algorithm: Algorithm) -> Jwk:
     if not algorithm.fits(key):
         raise KeyFormatError(f"{algorithm.name} cannot be used with this kind or size of key")
     return Jwk(kid=thumbprint(key), alg=algorithm.name, members=_members(key))
+
+
+def to_pem(key: PublicKey) -> bytes:
+    """Return a key as PEM: the textual encoding of its SubjectPublicKeyInfo (RFC 7468 §13)."""
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def jwk_set(jwks: Iterable[Jwk]) -> bytes:

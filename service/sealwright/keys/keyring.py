@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,7 +12,7 @@ from sealwright.clock import Clock
 from sealwright.errors import AlgorithmNotSupportedError, IssuerNotFoundError, NoActiveKeyError, StateTooOldError
 from sealwright.jose import base64url
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
-from sealwright.jose.jwk import Jwk, jwk_set, load_public_key, to_jwk
+from sealwright.jose.jwk import Jwk, jwk_set, key_id, load_public_key, to_jwk, to_pem
 from sealwright.jose.token import header_segment
 from sealwright.keys import lifecycle
 from sealwright.keys.lifecycle import Key, Limits
@@ -29,8 +29,8 @@ class SigningKey:
     Attributes:
         key: The key in the store.
         algorithm: Its JWS algorithm.
-        public_key: The very key that the JWK Set publishes under the kid.
-        jwk: As it is published.
+        public_key: The very key that the JWK Set publishes under the kid; None: a secret key, which is never published.
+        jwk: As it is published; None likewise.
     """
 
     __slots__ = ("_headers", "algorithm", "jwk", "key", "public_key")
@@ -38,9 +38,9 @@ class SigningKey:
     def __init__(self, key: Key) -> None:
         self.key = key
         self.algorithm: Algorithm = ALGORITHMS[key.algorithm]
-        self.public_key: PublicKey = load_public_key(key.public_key)
-        self.jwk: Jwk = to_jwk(self.public_key, self.algorithm)
-        if self.jwk.kid != key.kid:
+        self.public_key: PublicKey | None = None if self.algorithm.symmetric else load_public_key(key.public_key)
+        self.jwk: Jwk | None = None if self.public_key is None else to_jwk(self.public_key, self.algorithm)
+        if key_id(key.public_key, key.uri) != key.kid:
             raise ValueError("the store holds a public key under another key's kid")
         self._headers: dict[str, str] = {}
 
@@ -62,12 +62,21 @@ class JwksDocument:
         etag: Strong entity tag (RFC 9110 §8.8.3), with its quotes; depends on the body alone.
         max_age: Seconds.
         cache_control: Constant, since a max-age that counts down would send all verifiers here in one instant.
+        algorithms: The JWS algorithms of its keys, in the order of the issuer's series.
+        pem: Each key by kid, as PEM (RFC 7468 §13), for verifiers that read no JWK Set.
     """
 
     body: bytes
     etag: str
     max_age: int
     cache_control: str
+    algorithms: Sequence[str] = ()
+    pem: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def entity_tag(body: bytes) -> str:
+    """Return a strong entity tag (RFC 9110 §8.8.3) that depends on the body alone."""
+    return f'"{base64url.encode(hashlib.sha256(body).digest()[:16])}"'
 
 
 class IssuerView:
@@ -114,22 +123,26 @@ class IssuerView:
         kids = tuple(k.kid for k in lifecycle.jwks(self.state.keys, now))
         document = self._documents.get(kids)
         if document is None:
-            body = jwk_set(self._keys[kid].jwk for kid in kids)
-            self._documents = {kids: (document := self._document(body))}
+            document = self._document([self._keys[kid] for kid in kids])
+            self._documents = {kids: document}
         return document
 
-    def public_keys(self, now: datetime) -> dict[str, SigningKey]:
-        """Return the published keys by kid."""
+    def trusted_keys(self, now: datetime) -> dict[str, SigningKey]:
+        """Return the keys by kid whose tokens are good: the published ones, and secret ones that would be."""
         return {k.kid: self._keys[k.kid] for k in lifecycle.jwks(self.state.keys, now)}
 
-    def _document(self, body: bytes) -> JwksDocument:
+    def _document(self, keys: Sequence[SigningKey]) -> JwksDocument:
         max_age = self.limits.max_age // _SECOND
         stale = self.limits.stale_if_error // _SECOND
+        body = jwk_set(k.jwk for k in keys if k.jwk)
+        published = {k.algorithm.name for k in keys if k.jwk}
         return JwksDocument(
             body=body,
-            etag=f'"{base64url.encode(hashlib.sha256(body).digest()[:16])}"',
+            etag=entity_tag(body),
             max_age=max_age,
             cache_control=f"public, max-age={max_age}" + (f", stale-if-error={stale}" if stale else ""),
+            algorithms=sorted(published, key=[*(s.algorithm for s in self.settings.series), *sorted(published)].index),
+            pem={k.key.kid: to_pem(k.public_key) for k in keys if k.public_key},
         )
 
 
@@ -215,8 +228,8 @@ class Keyring:
     def now(self) -> datetime:
         """Return the time that all decisions about keys and tokens go by: the store's, carried on by the stopwatch.
 
-        So a machine whose clock is wrong, or set while it is cut off, neither drops a key early nor signs with one that is not ready.
-        It lies behind the store's clock by what a read takes, never ahead.
+        So a machine whose clock is wrong, or set while it is cut off, neither drops a key early nor signs with one that is not
+        ready. It lies behind the store's clock by what a read takes, never ahead.
         """
         if self._snapshot is None:
             return self._clock.now()
@@ -271,7 +284,7 @@ class Keyring:
         """
         view = self.view(issuer)
         self.require_fresh(view)
-        if kid not in view.public_keys(self.now()):
+        if kid not in view.trusted_keys(self.now()):
             raise NoActiveKeyError("the key was withdrawn while it signed", retry_after=0)
 
     def document(self, name: str) -> JwksDocument | None:

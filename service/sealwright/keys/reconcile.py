@@ -12,7 +12,7 @@ from typing import Final
 
 from sealwright.errors import ProviderError, ProviderUnsupportedError, SealwrightError
 from sealwright.jose.algorithms import ALGORITHMS
-from sealwright.jose.jwk import KeyFormatError, load_public_key, thumbprint
+from sealwright.jose.jwk import KeyFormatError, load_public_key
 from sealwright.keys.ports import Intent
 from sealwright.keys.settings import IssuerSettings, SeriesSettings
 from sealwright.kms.guard import GuardedProvider
@@ -89,17 +89,13 @@ def check_key(found: KeyDescription, algorithm: str) -> KeyDescription:
         ProviderUnsupportedError: The KMS or the public key does not fit the algorithm.
     """
     try:
-        fits = ALGORITHMS[algorithm].fits(load_public_key(found.public_key))
+        public_key = load_public_key(found.public_key) if found.public_key else None
+        fits = ALGORITHMS[algorithm].fits(public_key)
     except KeyFormatError:
         fits = False
     if not fits or algorithm not in found.algorithms:
         raise ProviderUnsupportedError("the key in the KMS cannot sign with that algorithm")
     return found
-
-
-def kid_of(public_key: bytes) -> str:
-    """Return the kid of a SubjectPublicKeyInfo."""
-    return thumbprint(load_public_key(public_key))
 
 
 def describe_failure(error: SealwrightError) -> str:

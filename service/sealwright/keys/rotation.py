@@ -18,10 +18,11 @@ from typing import Final
 from sealwright.clock import Clock
 from sealwright.errors import InternalError, SealwrightError, StateTooOldError
 from sealwright.ids import uuid7
+from sealwright.jose.jwk import key_id
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Create, Destroy, Key, Step, apply_step, next_steps
 from sealwright.keys.ports import Intent, IssuerState, KeyEvents, KeyStore, StoreUnavailableError
-from sealwright.keys.reconcile import KeyMaker, describe_failure, kid_of
+from sealwright.keys.reconcile import KeyMaker, describe_failure
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import IssuerSettings, TimingSettings
 from sealwright.kms.guard import GuardedProvider
@@ -112,8 +113,9 @@ class Rotator:
             self._keyring.require_fresh(self._keyring.view(settings.name))
         except StateTooOldError:
             return False  # A clock that is wrong would write deadlines that are.
-        if await self._publish(settings, state):
-            return True
+        return await self._publish(settings, state) or await self._step(settings, state)
+
+    async def _step(self, settings: IssuerSettings, state: IssuerState) -> bool:
         self._make_open(settings, state)
         waiting = {s.name: sum(i.series == s.name for i in state.intents) for s in settings.series}
         policies = [s.policy() for s in settings.series]
@@ -244,7 +246,7 @@ class Rotator:
             places[intent.series] = places.get(intent.series, last) + 1
             keys.append(
                 Key(
-                    kid=kid_of(intent.public_key),
+                    kid=key_id(intent.public_key, intent.uri),
                     issuer=settings.name,
                     series=intent.series,
                     ordinal=places[intent.series],

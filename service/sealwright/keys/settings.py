@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -79,10 +79,12 @@ class JwksSettings(Settings):
     Attributes:
         max_age: A; `Cache-Control: max-age` (RFC 9111 §5.2.2.1), whole seconds.
         stale_if_error: E; `stale-if-error` (RFC 5861 §4), whole seconds; 0: not sent.
+        content_type: Of the JWK Set. Some clients refuse the one, some the other (RFC 7517 §8.5.1); most take both.
     """
 
     max_age: PositiveWholeSeconds = timedelta(minutes=5)
     stale_if_error: WholeSeconds = timedelta(minutes=10)
+    content_type: Literal["application/json", "application/jwk-set+json"] = "application/json"
 
 
 class SeriesSettings(Settings):

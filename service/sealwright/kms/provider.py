@@ -32,7 +32,7 @@ class KeyDescription:
 
     Attributes:
         uri: Pinned key URI: one immutable key or key version.
-        public_key: SubjectPublicKeyInfo, DER.
+        public_key: SubjectPublicKeyInfo, DER; empty for a secret (HMAC) key.
         algorithms: Names of the JWS algorithms that the KMS lets it sign with.
         protection: Where the private key is kept.
     """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 GROUP: Final = "sealwright.providers"
 BUILT_IN: Final = {
     "aws": "sealwright_providers.aws:FACTORY",
+    "pkcs11": "sealwright_providers.pkcs11:FACTORY",
 }
 """Kinds that come with Sealwright. They win over a plug-in of the same name, so that none can take their place."""
 

@@ -96,6 +96,7 @@ class ServerSettings(Settings):
         admin: For operators; loopback only.
         workers: Processes that share the ports.
         tls: Certificates and keys.
+        reflection: Whether gRPC clients may ask for the API's description (gRPC Server Reflection).
         drain_seconds: Longest time that calls under way have to end in after SIGTERM.
     """
 
@@ -106,6 +107,7 @@ class ServerSettings(Settings):
     admin: Annotated[str, AfterValidator(_tcp)] = "127.0.0.1:9090"
     workers: int = Field(default=1, ge=1, le=256)
     tls: TlsSettings | None = None
+    reflection: bool = False
     drain_seconds: int = Field(default=30, ge=1, le=600)
 
     @property

@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from types import FrameType
 from typing import Final
 
 from sealwright.errors import ConfigurationError
+from sealwright.metrics import MULTIPROCESS_VARIABLE
 from sealwright.server.settings import Address, ServerSettings, parse_address
 from sealwright.server.worker import Announce
 
@@ -86,13 +88,15 @@ class Supervisor:
         self._document = document
         self._settings = settings
         self._announce = announce
+        self._environment: dict[str, str] = {}
         self._workers: list[_Worker] = []
         self._stopping = False
         self._announced = False
 
     def run(self) -> None:
         """Run the workers until told to stop and all have ended."""
-        with self._signals():
+        with self._signals(), tempfile.TemporaryDirectory(prefix="sealwright-metrics-") as shared:
+            self._environment = {**os.environ, MULTIPROCESS_VARIABLE: shared}
             try:
                 while len(self._workers) < self._settings.workers:
                     self._workers.append(self._start())
@@ -122,6 +126,7 @@ class Supervisor:
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=self._environment,
             start_new_session=True,  # a Ctrl-C is for the supervisor, which then lets the workers drain
         )
         if process.stdin is None:

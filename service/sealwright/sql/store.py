@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -15,13 +16,25 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.ports import Intent, IssuerState, Replica, StoreState, StoreUnavailableError
 from sealwright.sql import engine as engines
+from sealwright.sql.engine import StoreMovedError
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.tables import deployment, intents, issuers, keys, replicas, token_counts
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+_FORGET_REPLICAS: Final = timedelta(days=1)
+"""Longer than any `max_staleness` that makes sense: whoever was not seen for that long does not sign any more."""
+_FORGET_COUNTS: Final = timedelta(days=1)
+_MINUTE: Final = timedelta(minutes=1)
 _LIMITS = tuple(Limits.__dataclass_fields__)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STORE_CLOCK = text("SELECT strftime('%s', 'now') || substr(strftime('%f', 'now'), 3)")
+
+
+class StoreConflictError(StoreUnavailableError):
+    """What was to be written contradicts what is there, such as a second key with the same kid. Nothing was written."""
 
 
 class SqlStore:
@@ -36,6 +49,7 @@ class SqlStore:
         """Open the store, bringing an SQLite database up to date.
 
         Raises:
+            ConfigurationError: It was made by a newer version, or is not ours.
             StoreUnavailableError: It cannot be opened.
         """
         store = cls(engines.open_engine(settings))
@@ -115,12 +129,15 @@ class SqlStore:
         return await self._swap(state, work)
 
     async def heartbeat(self, replica: Replica, start_time: datetime) -> None:
-        """See `KeyStore.heartbeat`."""
+        """See `KeyStore.heartbeat`. Rows of replicas that ended without a farewell are dropped on the way."""
         values = {"revision": replica.revision, "seen_time": replica.seen_time}
         statement = upsert(replicas).values(replica_id=replica.replica_id, start_time=start_time, **values)
-        await self._write(
-            lambda c: c.execute(statement.on_conflict_do_update(index_elements=["replica_id"], set_=values))
-        )
+
+        def work(c: Connection) -> None:
+            c.execute(delete(replicas).where(replicas.c.seen_time < replica.seen_time - _FORGET_REPLICAS))
+            c.execute(statement.on_conflict_do_update(index_elements=["replica_id"], set_=values))
+
+        await self._write(work)
 
     async def replicas(self, since: datetime) -> Sequence[Replica]:
         """See `KeyStore.replicas`."""
@@ -138,9 +155,11 @@ class SqlStore:
         await self._write(lambda c: c.execute(delete(replicas).where(replicas.c.replica_id == replica_id)))
 
     async def add_token_counts(self, counts: Mapping[tuple[str, int], int]) -> None:
-        """See `KeyStore.add_token_counts`."""
+        """See `KeyStore.add_token_counts`. Counts of tokens that expired long ago are dropped on the way."""
 
         def work(c: Connection) -> None:
+            over = (_store_time(c) - _FORGET_COUNTS - _EPOCH) // _MINUTE
+            c.execute(delete(token_counts).where(token_counts.c.expire_minute < over))
             for (kid, minute), tokens in counts.items():
                 statement = upsert(token_counts).values(kid=kid, expire_minute=minute, tokens=tokens)
                 c.execute(
@@ -189,7 +208,10 @@ class SqlStore:
             with self._engine.connect() as connection:
                 reading = connection.execution_options(sealwright_read_only=True)
                 with reading.begin():
-                    return work(reading)
+                    try:
+                        return work(reading)
+                    except (ValueError, TypeError, LookupError, ArithmeticError) as e:
+                        raise StoreUnavailableError("what the store holds cannot be read") from e
 
         return await self._run(transaction)
 
@@ -203,10 +225,15 @@ class SqlStore:
     async def _run(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except IntegrityError:
-            raise
+        except IntegrityError as e:
+            log.error("the store refuses a write that contradicts what it holds: %s", e.orig)  # noqa: TRY400
+            raise StoreConflictError("the write contradicts what the store holds") from e
+        except StoreMovedError as e:
+            raise StoreUnavailableError(str(e)) from e
         except (SQLAlchemyError, RuntimeError) as e:
-            raise StoreUnavailableError("the store cannot be used") from e
+            raise StoreUnavailableError(
+                f"the store cannot be used: {getattr(e, 'orig', None) or type(e).__name__}"
+            ) from e
 
 
 def _store_time(c: Connection) -> datetime:

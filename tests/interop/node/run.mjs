@@ -1,25 +1,37 @@
-// Usage: node run.mjs LIBRARY, with a job on standard input:
+// Usage: node run.mjs LIBRARY, with jobs on standard input, a list of
 //
 //   {"url": of a JWK Set, "issuer", "audience", "algorithms": [...], "tokens": {name: token}}
 //
-// It prints {"keys": [kids that the library can use], "results": {name: {"claims"} or {"error", "message", "claim"}}}.
+// It prints a list of
+//
+//   {"keys": [kids that the library can use], "results": {name: {"claims"} or {"error", "message", "claim"}}}
+//
+// where a library that has no way to list keys, or cannot read the set, has none.
 
 import { json } from "node:stream/consumers";
 
 const library = await import(`./${process.argv[2]}.mjs`);
-const job = await json(process.stdin);
-const { keys, verify } = await library.open(job);
 
-async function judge(token) {
-  try {
-    return { claims: await verify(token) };
-  } catch (error) {
-    return { error: error.code ?? error.name, message: error.message, claim: error.claim };
+function refused(error) {
+  return { error: error.code ?? error.name, message: error.message, claim: error.claim };
+}
+
+async function judge(job) {
+  const opened = await library.open(job).catch((error) => ({ verify: () => Promise.reject(error) }));
+  const results = {};
+  for (const [name, token] of Object.entries(job.tokens)) {
+    try {
+      results[name] = { claims: await opened.verify(token) };
+    } catch (error) {
+      results[name] = refused(error);
+    }
   }
+  const keys = opened.keys ? await opened.keys().catch(refused) : null;
+  return { keys, results };
 }
 
-const results = {};
-for (const [name, token] of Object.entries(job.tokens)) {
-  results[name] = await judge(token);
+const answers = [];
+for (const job of await json(process.stdin)) {
+  answers.push(await judge(job));
 }
-console.log(JSON.stringify({ keys: await keys(), results }));
+console.log(JSON.stringify(answers));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, cast
@@ -11,7 +12,9 @@ from typing import Any, Final, cast
 import grpc
 from google.protobuf.message import DecodeError
 
+from sealwright import metrics
 from sealwright.access.identity import LOCAL, caller_of_certificate
+from sealwright.calls import Call
 from sealwright.clock import Clock
 from sealwright.errors import (
     CallerUnauthenticatedError,
@@ -22,7 +25,6 @@ from sealwright.errors import (
 )
 from sealwright.ids import uuid7
 from sealwright.server.rpc.status import grpc_code, to_status, trailers
-from sealwright.signing import Call
 
 log = logging.getLogger(__name__)
 
@@ -78,21 +80,35 @@ class Boundary(grpc.aio.ServerInterceptor):
                 task.add_done_callback(self._under_way.discard)
             request_id = uuid7()
             _request_id.set(request_id)
+            start = time.perf_counter()
             error: SealwrightError
             try:
                 if self.draining:
                     raise ShuttingDownError("this replica is shutting down", retry_after=0)  # noqa: TRY301
-                return await inner(_decoded(body, decode), context)
+                answer = await inner(_decoded(body, decode), context)
             except SealwrightError as e:
                 error = e
+            except asyncio.CancelledError:
+                _count(method, "CANCELLED", "", start)
+                raise
             except Exception:
                 log.exception("request %s: %s failed", request_id, method)
                 error = InternalError(f"the request failed; the service's log has the cause under {request_id}")
+            else:
+                _count(method, "OK", "", start)
+                return answer
+            _count(method, error.code.value, error.reason, start)
             # The only abort of all: a second one would hide the first behind a UsageError.
             await context.abort(grpc_code(error), error.message, trailers(to_status(error, request_id)))
             raise AssertionError("abort returned")
 
         return handle
+
+
+def _count(method: str, code: str, reason: str, start: float) -> None:
+    name = method.rpartition("/")[2]
+    metrics.RPCS.labels(name, code, reason).inc()
+    metrics.RPC_SECONDS.labels(name).observe(time.perf_counter() - start)
 
 
 def _decoded(body: bytes, decode: Callable[[bytes], Any] | None) -> Any:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+from grpc_health.v1 import health as health_names
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
 
 from sealwright.errors import ConfigurationError
 from sealwright.server.rpc.interceptors import Boundary
@@ -22,7 +24,7 @@ log = logging.getLogger(__name__)
 SIGNING: Final = "sealwright.v1.SigningService"
 SERVICES: Final = ("", SIGNING, "sealwright.v1.JwksService", "sealwright.v1.KeyService")
 
-_MAX_MESSAGE: Final = 1024 * 1024
+_MAX_MESSAGE: Final = 2 * 1024 * 1024 + 64 * 1024
 _SOCKET_MODE: Final = 0o660
 _DRAIN_PAUSE: Final = 0.2
 """Seconds in which new calls are refused before the listener closes; see `Boundary`."""
@@ -50,6 +52,10 @@ class GrpcListener:
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_services(self._server)
+        if settings.reflection:
+            reflection.enable_server_reflection(
+                (*SERVICES[1:], health_names.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            )
         self.address = ""
 
     async def start(self) -> None:

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from dataclasses import replace
 from datetime import UTC, timedelta
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sealwright.errors import RequestInvalidError, Violation
+from sealwright.calls import Call
+from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, Violation
+from sealwright.ids import uuid7
 from sealwright.jose.claims import ClaimsRequest
 from sealwright.server.rpc.interceptors import Calls
 from sealwright.server.rpc.names import parse_issuer
+from sealwright.server.rpc.status import to_status
 from sealwright.signing import SignedToken, Signer, SignRequest
 from sealwright.v1 import signing_pb2, signing_pb2_grpc
+from sealwright.verifying import Verifier, VerifyRequest
+
+log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class SigningService(signing_pb2_grpc.SigningServiceServicer):
-    """Signs tokens."""
+MAX_BATCH: Final = 256
+MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
+_BATCH_WIDTH: Final = 32
+"""Requests of one batch that are under way at once, so that a batch leaves room for others."""
 
-    def __init__(self, signer: Signer, calls: Calls) -> None:
+
+class SigningService(signing_pb2_grpc.SigningServiceServicer):
+    """Signs and verifies tokens."""
+
+    def __init__(self, signer: Signer, verifier: Verifier, calls: Calls) -> None:
         self._signer = signer
+        self._verifier = verifier
         self._calls = calls
 
     async def SignJwt(  # noqa: N802 - the name in the proto
@@ -33,6 +49,57 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
     ) -> signing_pb2.SignJwtResponse:
         """See signing.proto."""
         return _response(await self._signer.sign(self._calls.open(context), _request(request)))
+
+    async def BatchSignJwt(  # noqa: N802 - the name in the proto
+        self,
+        request: signing_pb2.BatchSignJwtRequest,
+        context: Context,
+    ) -> signing_pb2.BatchSignJwtResponse:
+        """See signing.proto."""
+        count = len(request.requests)
+        if not 1 <= count <= MAX_BATCH or request.ByteSize() > MAX_BATCH_BYTES:
+            problem = f"must be 1 to {MAX_BATCH} requests, {MAX_BATCH_BYTES} bytes in all"
+            raise RequestInvalidError(f"requests: {problem}", violations=[Violation("requests", problem)])
+        call = self._calls.open(context)
+        turns = asyncio.Semaphore(_BATCH_WIDTH)
+
+        async def one(single: signing_pb2.SignJwtRequest) -> signing_pb2.BatchSignJwtResult:
+            async with turns:
+                return await self._result(replace(call, request_id=uuid7()), single)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(r)) for r in request.requests]
+        return signing_pb2.BatchSignJwtResponse(results=[t.result() for t in tasks])
+
+    async def _result(self, call: Call, request: signing_pb2.SignJwtRequest) -> signing_pb2.BatchSignJwtResult:
+        error: SealwrightError
+        try:
+            return signing_pb2.BatchSignJwtResult(response=_response(await self._signer.sign(call, _request(request))))
+        except SealwrightError as e:
+            error = e
+        except Exception:
+            log.exception("request %s of a batch failed", call.request_id)
+            error = InternalError(f"the request failed; the service's log has the cause under {call.request_id}")
+        return signing_pb2.BatchSignJwtResult(error=to_status(error, call.request_id))
+
+    async def VerifyJwt(  # noqa: N802 - the name in the proto
+        self,
+        request: signing_pb2.VerifyJwtRequest,
+        context: Context,
+    ) -> signing_pb2.VerifyJwtResponse:
+        """See signing.proto."""
+        order = VerifyRequest(
+            token=request.token,
+            issuer=parse_issuer(request.issuer, "issuer"),
+            audience=request.audience,
+            skip_audience=request.skip_audience_check,
+        )
+        verified = await self._verifier.verify(self._calls.open(context), order)
+        return signing_pb2.VerifyJwtResponse(
+            claims_json=verified.claims_json,
+            kid=verified.kid,
+            expire_time=Timestamp(seconds=verified.expire_time),
+        )
 
 
 def _request(request: signing_pb2.SignJwtRequest) -> SignRequest:

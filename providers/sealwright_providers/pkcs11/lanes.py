@@ -1,0 +1,180 @@
+"""Threads for calls that block, one session each.
+
+A call of C cannot be cancelled: whoever has waited long enough leaves, and its thread stays with it until it returns. So there is
+a fixed number of threads, they are the provider's own, and nobody ever waits for one to end: not other providers,
+not the event loop, and not the exit of the process, which would join those of `concurrent.futures`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from sealwright.errors import ProviderTimeoutError, ProviderUnavailableError
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class LaneSpentError(Exception):
+    """The lane cannot get what it needs, and others can do without it: it ends, and its work goes to another."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Generic[S]):
+    work: Callable[[S, float], Any]
+    deadline: float
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    abandoned: bool = field(default=False)
+
+    def answer(self, result: Any, error: BaseException | None) -> None:
+        def deliver() -> None:
+            if self.future.done():
+                return
+            if error is None:
+                self.future.set_result(result)
+            else:
+                self.future.set_exception(error)
+
+        if not self.abandoned:
+            try:
+                self.loop.call_soon_threadsafe(deliver)
+            except RuntimeError:
+                self.abandoned = True  # The loop is closed.
+
+
+class Lanes(Generic[S]):
+    """A fixed number of daemon threads, started when they are needed, each with a state of its own."""
+
+    def __init__(self, size: int, state: Callable[[], S]) -> None:
+        self._size = size
+        self._state = state
+        self._changed = threading.Condition()
+        self._queue: deque[_Job[S]] = deque()
+        self._running: dict[object, _Job[S] | None] = {}
+        self._closed = False
+
+    async def run(self, work: Callable[[S, float], T], timeout: float) -> T:
+        """Run a function in a thread.
+
+        Args:
+            work: Given the state of its thread and its deadline (of `time.monotonic`).
+            timeout: Seconds after which to leave; work that has not begun by then is never begun.
+
+        Raises:
+            ProviderTimeoutError: It took longer.
+            ProviderUnavailableError: Every thread is stuck in work that should long have ended, or the provider is closed.
+        """
+        loop = asyncio.get_running_loop()
+        job: _Job[S] = _Job(work, time.monotonic() + timeout, loop, loop.create_future())
+        self._submit(job)
+        try:
+            async with asyncio.timeout(timeout):
+                result: T = await job.future
+                return result
+        except TimeoutError:
+            raise ProviderTimeoutError("the token did not answer in time") from None
+        finally:
+            job.abandoned = True
+
+    async def aclose(self, timeout: float) -> bool:
+        """Take no more work, refuse what waits, and let threads end.
+
+        Args:
+            timeout: Seconds to wait for them; one that is stuck ends with its call, or with the process.
+
+        Returns:
+            Whether all have ended.
+        """
+        with self._changed:
+            self._closed = True
+            waiting, self._queue = list(self._queue), deque()
+            self._changed.notify_all()
+        for job in waiting:
+            job.answer(None, _closed())
+        end = time.monotonic() + timeout
+        while self._running and time.monotonic() < end:
+            await asyncio.sleep(0.005)
+        return not self._running
+
+    def _submit(self, job: _Job[S]) -> None:
+        with self._changed:
+            if self._closed:
+                raise _closed()
+            now = time.monotonic()
+            busy = [running for running in self._running.values() if running is not None]
+            if len(busy) == self._size and all(running.deadline <= now for running in busy):
+                raise ProviderUnavailableError("every session with the token is stuck in a call")
+            self._queue.append(job)
+            if len(self._queue) > len(self._running) - len(busy) and len(self._running) < self._size:
+                lane = object()
+                self._running[lane] = None
+                threading.Thread(target=self._serve, args=(lane,), name="sealwright-pkcs11", daemon=True).start()
+            self._changed.notify()
+
+    def _serve(self, lane: object) -> None:
+        state = self._state()
+        try:
+            while (job := self._next(lane)) is not None:
+                try:
+                    result = job.work(state, job.deadline)
+                except LaneSpentError:
+                    if not self._retire(job):
+                        job.answer(None, ProviderUnavailableError("the token has no session left"))
+                        continue
+                    return
+                except BaseException as e:  # noqa: BLE001 - whatever it is, it belongs to whoever waits
+                    job.answer(None, e)
+                else:
+                    job.answer(result, None)
+                del job
+        finally:
+            with self._changed:
+                del self._running[lane]
+
+    def _next(self, lane: object) -> _Job[S] | None:
+        """Return the next job that somebody still waits for; None: there will be none."""
+        with self._changed:
+            self._running[lane] = None
+            while True:
+                while self._queue:
+                    job = self._queue.popleft()
+                    if not job.abandoned and time.monotonic() < job.deadline:
+                        self._running[lane] = job
+                        return job
+                if self._closed:
+                    return None
+                self._changed.wait()
+
+    def _retire(self, job: _Job[S]) -> bool:
+        """Hand a job on to the other lanes, where there are any; from then on there is one lane less."""
+        with self._changed:
+            if len(self._running) == 1 or self._closed:
+                return False
+            self._size -= 1
+            self._queue.appendleft(job)
+            self._changed.notify()
+            return True
+
+
+async def in_thread(work: Callable[[], T], timeout: float) -> T:
+    """Run a function in a daemon thread of its own.
+
+    Raises:
+        ProviderTimeoutError: It took longer than so many seconds.
+    """
+    lane: Lanes[None] = Lanes(1, lambda: None)
+    try:
+        return await lane.run(lambda _state, _deadline: work(), timeout)
+    finally:
+        await lane.aclose(0)
+
+
+def _closed() -> ProviderUnavailableError:
+    return ProviderUnavailableError("the provider is closed")

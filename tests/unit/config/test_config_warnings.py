@@ -1,0 +1,61 @@
+"""What is allowed, but may not be meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sealwright.config import parse, warnings
+
+from .samples import sample
+
+
+def warned(document: dict[str, Any]) -> list[str]:
+    return list(warnings(parse(document)))
+
+
+def series(algorithm: str, **more: Any) -> dict[str, Any]:
+    return {"name": f"{algorithm.lower()}-{len(more)}", "algorithm": algorithm, "provider": "aws-eu", **more}
+
+
+def test_the_sample_is_what_is_meant() -> None:
+    assert warned(sample()) == []
+
+
+def test_no_grants_means_that_nobody_may_do_anything() -> None:
+    assert warned(sample() | {"grants": []}) == ["grants: there are none, so nobody may do anything"]
+
+
+def test_a_grant_for_an_issuer_that_does_not_exist_is_told() -> None:
+    document = sample()
+    document["grants"][0]["issuers"] = ["*", "payment", "payments"]
+    assert warned(document) == ["grants[0].issuers[1]: there is no such issuer"]
+
+
+def test_a_set_that_common_readers_cannot_hold_is_told() -> None:
+    document = sample()
+    document["issuers"][0]["series"] = [series("RS256", rsa_bits=4096), series("PS256"), series("ES256")]
+    (small,) = warned(document)
+    assert small.startswith("issuers[0]: its JWK Set may have about ")
+    assert small.endswith("bytes, more than nginx's default buffer of 4096 holds")
+    document["issuers"][0]["series"] = [{**series("RS256", rsa_bits=4096), "name": f"s{i}"} for i in range(8)]
+    assert [w.rpartition(" than ")[2] for w in warned(document)] == [
+        "nginx's default buffer of 4096 holds",
+        "mod_auth_openidc's cache of 16384 holds",
+    ]
+
+
+def test_keys_that_stay_for_long_lived_tokens_count_towards_the_set() -> None:
+    document = sample()
+    document["issuers"][0] |= {"max_lifetime": "300d"}
+    document["issuers"][0]["series"][0]["rotation_period"] = "300d"
+    assert warned(document) == []
+    document["issuers"][0]["series"][0]["rotation_period"] = "10d"
+    (warning,) = warned(document)
+    assert "nginx's default buffer" in warning
+
+
+def test_a_rotation_that_comes_later_than_its_period_is_told() -> None:
+    document = sample()
+    document["issuers"][0]["series"][0]["rotation_period"] = "1h"
+    (warning,) = warned(document)
+    assert warning.startswith("issuers[0].series[0].rotation_period: a standby waits for 1 day, 0:31:00 before")

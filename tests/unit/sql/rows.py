@@ -1,0 +1,83 @@
+"""A store of their own for tests, and what to put into it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.ports import Intent, IssuerState
+from sealwright.sql.engine import open_engine, upgrade
+from sealwright.sql.settings import StoreSettings
+from sealwright.sql.store import SqlStore
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+LIMITS = Limits(
+    max_staleness=timedelta(minutes=15),
+    max_age=timedelta(minutes=5),
+    stale_if_error=timedelta(minutes=10),
+    max_lifetime=timedelta(hours=1),
+    verifier_skew=timedelta(minutes=1),
+    max_serve_age=timedelta(hours=24),
+)
+
+
+def settings(path: Path) -> StoreSettings:
+    """Return the settings of a database file."""
+    return StoreSettings(url=f"sqlite:///{path}")
+
+
+@asynccontextmanager
+async def opened(path: Path, *, busy_timeout: float = 5) -> AsyncIterator[SqlStore]:
+    """Open a store that is up to date."""
+    engine = open_engine(settings(path), busy_timeout)
+    store = SqlStore(engine)
+    try:
+        upgrade(engine)
+        yield store
+    finally:
+        await store.aclose()
+
+
+def intent(number: int, issuer: str = "payments", **more: Any) -> Intent:
+    """Return an intent without a key."""
+    return Intent(
+        **{
+            "intent_id": f"intent-{number}",
+            "issuer": issuer,
+            "series": "es256",
+            "algorithm": "ES256",
+            "provider": "aws",
+            "create_time": NOW,
+            "claimed_by": "replica-1",
+            "claim_expire_time": NOW + timedelta(seconds=90),
+            **more,
+        }
+    )
+
+
+def key(number: int, issuer: str = "payments", **more: Any) -> Key:
+    """Return a key that has just been published."""
+    return Key(
+        **{
+            "kid": f"kid-{number}",
+            "issuer": issuer,
+            "series": "es256",
+            "ordinal": number,
+            "algorithm": "ES256",
+            "provider": "aws",
+            "uri": f"awskms:///key-{number}",
+            "public_key": bytes([number % 256]),
+            "publish_time": NOW,
+            **more,
+        }
+    )
+
+
+async def issuer_state(store: SqlStore, name: str = "payments") -> IssuerState:
+    """Read an issuer, making it where there is none."""
+    await store.ensure_issuer(name, LIMITS)
+    return (await store.read()).issuers[name]

@@ -1,0 +1,96 @@
+"""Migrations: what they make is what the code works with, whatever was there before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import select, text
+
+from sealwright.errors import ConfigurationError
+from sealwright.keys.ports import StoreUnavailableError
+from sealwright.sql.engine import current_revision, newest_revision, open_engine, upgrade
+from sealwright.sql.store import SqlStore
+from sealwright.sql.tables import deployment, keys, metadata
+
+from .rows import settings
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
+    engine = open_engine(settings(tmp_path / "state.db"))
+    upgrade(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        connection.execute(text("ALTER TABLE keys DROP COLUMN destroy_time"))
+        assert len(compare_metadata(context, metadata)) == 1, "the comparison can tell"
+    engine.dispose()
+
+
+def test_the_constraints_are_in_the_database(tmp_path: Path) -> None:
+    engine = open_engine(settings(tmp_path / "state.db"))
+    upgrade(engine)
+    with engine.connect() as connection:
+        made = connection.execute(text("SELECT sql FROM sqlite_master WHERE name = 'keys'")).scalar_one()
+    engine.dispose()
+    for constraint in keys.constraints:
+        assert str(constraint.name) in made
+
+
+def test_an_upgrade_may_be_repeated(tmp_path: Path) -> None:
+    engine = open_engine(settings(tmp_path / "state.db"))
+    assert upgrade(engine) == newest_revision()
+    with engine.connect() as connection:
+        before = connection.execute(select(deployment)).one()
+    assert upgrade(engine) == newest_revision()
+    with engine.connect() as connection:
+        assert connection.execute(select(deployment)).one() == before
+        assert current_revision(connection) == newest_revision()
+    engine.dispose()
+
+
+async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    engine = open_engine(settings(tmp_path / "state.db"))
+    upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+    engine.dispose()
+    with pytest.raises(
+        ConfigurationError, match=r"^store.url: the database is at revision 0999, .*: run the newer version$"
+    ):
+        await SqlStore.open(settings(tmp_path / "state.db"))
+
+
+async def test_a_database_of_something_else_is_refused_untouched(tmp_path: Path) -> None:
+    engine = open_engine(settings(tmp_path / "other.db"))
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE customers (name TEXT)"))
+    with pytest.raises(ConfigurationError, match=r"^store.url: the database has tables of something else$"):
+        await SqlStore.open(settings(tmp_path / "other.db"))
+    with engine.begin() as connection:
+        tables = connection.execute(text("SELECT name FROM sqlite_master")).scalars().all()
+    engine.dispose()
+    assert tables == ["customers"]
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.db"
+
+    def fail(_: object) -> str:
+        raise RuntimeError("as if it were killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sealwright.sql.engine.current_revision", lambda c: None if not _tables(c) else fail(c))
+        with pytest.raises(StoreUnavailableError):
+            await SqlStore.open(settings(path))
+    engine = open_engine(settings(path))
+    with engine.begin() as connection:
+        assert _tables(connection) == []
+    assert upgrade(engine) == newest_revision()
+    engine.dispose()
+
+
+def _tables(connection: object) -> list[str]:
+    return list(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())  # type: ignore[attr-defined]
