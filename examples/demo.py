@@ -1,7 +1,7 @@
 """The whole story in one file: sign over gRPC, verify from the published JWK Set, rotate, and verify both tokens.
 
-Run it with `make demo`. It starts an emulated AWS KMS and the service, each in a process of its own, on free loopback ports and in a
-temporary directory, and stops both in the end. With a real KMS nothing changes but `[providers.aws]`.
+Run it with `make demo`. It starts an emulated AWS KMS and the service, each in a process of its own, on free loopback ports and in
+a temporary directory, and stops both in the end. With a real KMS nothing changes but `[providers.aws]`.
 """
 
 import contextlib

@@ -5,9 +5,13 @@ from __future__ import annotations
 import click
 
 from sealwright import __version__
+from sealwright.cli.completion import completion
 from sealwright.cli.config import config
 from sealwright.cli.db import db
+from sealwright.cli.dev import dev
+from sealwright.cli.keys import keys
 from sealwright.cli.serve import serve, worker
+from sealwright.cli.tokens import jwks, sign, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,10 +23,8 @@ def main() -> None:
     """
 
 
-main.add_command(serve)
-main.add_command(config)
-main.add_command(db)
-main.add_command(worker)
+for command in (completion, config, db, dev, jwks, keys, serve, sign, verify, worker):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

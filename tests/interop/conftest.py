@@ -6,8 +6,11 @@ from typing import Any
 import grpc
 import pytest
 
+from interop import node_support, python_env
 from interop.interop_support import ISSUERS, RSA_BITS, Realm, Tokens, make_tokens
-from interop.node_support import Node, install
+from interop.node_support import Node
+from interop.python_env import PythonEnv
+from interop.secure_support import Minted, matrix_issuers, mint, secure_realm
 from support.document import document, issuer, series
 from support.processes import process, write_config
 
@@ -32,7 +35,23 @@ def tokens(realm: Realm) -> Tokens:
 
 @pytest.fixture(scope="session")
 def node() -> Node:
-    return install()
+    return node_support.install()
+
+
+@pytest.fixture(scope="session")
+def env() -> PythonEnv:
+    return python_env.install()
+
+
+@pytest.fixture(scope="session")
+def secure() -> Iterator[Realm]:
+    with secure_realm(*matrix_issuers()) as realm:
+        yield realm
+
+
+@pytest.fixture(scope="session")
+def minted(secure: Realm) -> Minted:
+    return mint(secure)
 
 
 def _series(name: str) -> list[dict[str, Any]]:

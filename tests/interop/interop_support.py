@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from interop.forging import Stranger, decode, encode
+from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 from sealwright.v1.signing_pb2 import SignJwtRequest, SignJwtResponse
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 
@@ -63,6 +64,7 @@ class Realm:
         self.ca = ca
         self._tls = ssl.create_default_context(cafile=ca) if ca else None
         self._signing = SigningServiceStub(channel)
+        self.keys = KeyServiceStub(channel)
 
     def url(self, issuer: str = MAIN) -> str:
         """Return where the JWK Set is served."""

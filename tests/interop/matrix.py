@@ -2,43 +2,44 @@
 
 A column stands for the algorithms of its group. `Y` verifies a token by a served set, `-` refuses it, always.
 RS: RS256 to RS512 with 2048 bits, RS256 with 3072; PS likewise; ES: ES256, ES384, ES512.
-`odd` is a set that has keys of secp256k1 and Ed25519 beside RSA and EC ones: `ok`, or `breaks`: none of its tokens verify.
+`mixed` says what a set of several kinds of keys does: `ok`: nothing; `order`: only tokens verify whose key has no key of another
+kind before it, since the library ignores the kid; `odd breaks`: none verifies once the set has an Ed25519 key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LIBRARIES = """
-| verifier                  | typ    | RS | PS | ES | ES256K | EdDSA | Ed25519 | odd    |
-|---------------------------|--------|----|----|----|--------|-------|---------|--------|
-| pyjwt                     | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok     |
-| joserfc                   | JWT    | Y  | Y  | Y  | Y      | Y     | Y       | ok     |
-| jwcrypto                  | JWT    | Y  | Y  | Y  | Y      | Y     | Y       | ok     |
-| authlib                   | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok     |
-| python-jose               | JWT    | Y  | -  | Y  | -      | -     | -       | ok     |
-| python-jose-whole-set     | JWT    | Y  | -  | Y  | -      | -     | -       | breaks |
-| google-auth               | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok     |
-| jose                      | JWT    | Y  | Y  | Y  | -      | Y     | Y       | ok     |
-| jose, node 24             | JWT    | Y  | Y  | Y  | -      | Y     | Y       | ok     |
-| oauth4webapi              | at+jwt | Y  | Y  | Y  | -      | Y     | Y       | ok     |
-| express-oauth2-jwt-bearer | at+jwt | Y  | Y  | Y  | Y      | Y     | -       | ok     |
-| jsonwebtoken              | JWT    | Y  | Y  | Y  | -      | -     | -       | ok     |
-| fast-jwt                  | JWT    | Y  | Y  | Y  | -      | -     | -       | ok     |
-| aws-jwt-verify            | JWT    | Y  | -  | Y  | -      | Y     | -       | ok     |
-| hono                      | JWT    | Y  | Y  | Y  | -      | Y     | -       | ok     |
-| node-jose                 | JWT    | Y  | Y  | Y  | -      | -     | -       | breaks |
-| jsrsasign                 | JWT    | Y  | Y  | Y  | -      | -     | -       | ok     |
+| verifier                  | typ    | RS | PS | ES | ES256K | EdDSA | Ed25519 | mixed      |
+|---------------------------|--------|----|----|----|--------|-------|---------|------------|
+| pyjwt                     | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok         |
+| joserfc                   | JWT    | Y  | Y  | Y  | Y      | Y     | Y       | ok         |
+| jwcrypto                  | JWT    | Y  | Y  | Y  | Y      | Y     | Y       | ok         |
+| authlib                   | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok         |
+| python-jose               | JWT    | Y  | -  | Y  | -      | -     | -       | ok         |
+| python-jose-whole-set     | JWT    | Y  | -  | Y  | -      | -     | -       | order      |
+| google-auth               | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok         |
+| jose                      | JWT    | Y  | Y  | Y  | -      | Y     | Y       | ok         |
+| jose, node 24             | JWT    | Y  | Y  | Y  | -      | Y     | Y       | ok         |
+| oauth4webapi              | at+jwt | Y  | Y  | Y  | -      | Y     | Y       | ok         |
+| express-oauth2-jwt-bearer | at+jwt | Y  | Y  | Y  | Y      | Y     | -       | ok         |
+| jsonwebtoken              | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
+| fast-jwt                  | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
+| aws-jwt-verify            | JWT    | Y  | -  | Y  | -      | Y     | -       | ok         |
+| hono                      | JWT    | Y  | Y  | Y  | -      | Y     | -       | ok         |
+| node-jose                 | JWT    | Y  | Y  | Y  | -      | -     | -       | odd breaks |
+| jsrsasign                 | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
 """
 
 GATEWAYS = """
-| verifier                  | typ    | RS | PS | ES | ES256K | EdDSA | Ed25519 | odd    |
-|---------------------------|--------|----|----|----|--------|-------|---------|--------|
-| envoy                     | JWT    | Y  | Y  | Y  | -      | Y     | -       | ok     |
-| nginx                     | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok     |
-| apache                    | JWT    | Y  | Y  | Y  | -      | -     | -       | ok     |
-| haproxy                   | JWT    | Y  | Y  | Y  | -      | -     | -       | ok     |
+| verifier                  | typ    | RS | PS | ES | ES256K | EdDSA | Ed25519 | mixed      |
+|---------------------------|--------|----|----|----|--------|-------|---------|------------|
+| envoy                     | JWT    | Y  | Y  | Y  | -      | Y     | -       | ok         |
+| nginx                     | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok         |
+| apache                    | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
+| haproxy                   | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
 """
 
 COMMON, RSA_ONLY, RSA_3072, EC_ONLY, ODD = "common", "rsa", "rsa-3072", "ec", "odd"
@@ -58,26 +59,67 @@ NOT_YET: frozenset[str] = frozenset()
 """Algorithms that the service cannot make keys for; a test shows for each that it cannot."""
 
 
+SIGNATURE_ONLY = frozenset({"node-jose"})
+"""Verifiers that leave the claims to their users: they take expired tokens."""
+
+
+REFUSED_TYPE: Mapping[str, str] = {
+    "hono": "at+jwt",
+    "oauth4webapi": "JWT",
+    "express-oauth2-jwt-bearer": "JWT",
+}
+"""Libraries that do not take every `typ`, and which they refuse (express-oauth2-jwt-bearer: where it is strict)."""
+
+UNSUPPORTED: Mapping[str, str] = {
+    "pyjwt": "did not contain any usable keys",
+    "authlib": "unsupported_algorithm",
+    "python-jose": "Unable to find an algorithm for key",
+    "python-jose-whole-set": "Unable to find an algorithm for key|Incorrect key type",
+    "google-auth": "did not contain any usable keys",
+    "jose": 'Unsupported "alg" value',
+    "jose, node 24": 'Unsupported "alg" value',
+    "oauth4webapi": 'unexpected JWT "alg"',
+    "express-oauth2-jwt-bearer": "is not supported either by JOSE or your javascript runtime",
+    "jsonwebtoken": "did not contain any signing keys|Unable to find a signing key|Unknown key type",
+    "fast-jwt": "Cannot fetch key",
+    "aws-jwt-verify": "algorithm not allowed",
+    "hono": "jwt header is invalid",
+    "node-jose": "no key found|unsupported key type",
+    "jsrsasign": "unsupported alg name|indexOf is not a function",
+}
+"""What a library says of an algorithm or a set that it cannot read, so that a refusal for another reason is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A verifier."""
 
     typ: str
     columns: Mapping[str, bool]
-    odd: bool
+    mixed: str
 
-    def verifies(self, name: str, algorithm: str) -> bool:
-        """Tell whether it must verify a token of a set."""
-        column = algorithm if algorithm in self.columns else algorithm[:2]
-        return self.columns[column] and (self.odd or name != ODD)
+    def verifies(self, algorithm: str) -> bool:
+        """Tell whether it must verify a token of a set of its own kind."""
+        return self.columns[algorithm if algorithm in self.columns else algorithm[:2]]
+
+    def reads(self, keys: Sequence[Mapping[str, str]], kid: str) -> bool:
+        """Tell whether the keys beside it in a set let it come to a key."""
+        if self.mixed == "order":
+            kinds = [_kind(key) for key in keys]
+            return len(set(kinds[: [key["kid"] for key in keys].index(kid) + 1])) == 1
+        return self.mixed == "ok" or all(key["kty"] != "OKP" for key in keys)
+
+
+def _kind(key: Mapping[str, str]) -> str:
+    return "secp256k1" if key.get("crv") == "secp256k1" else key["kty"]
 
 
 def rows(table: str) -> dict[str, Row]:
     """Parse a table."""
     head, _, *body = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines())
     parsed = {}
-    for name, typ, *cells, odd in body:
+    for name, typ, *cells, mixed in body:
         assert set(cells) <= {"Y", "-"}, name
-        assert odd in {"ok", "breaks"}, name
-        parsed[name] = Row(typ, {c: cell == "Y" for c, cell in zip(head[2:-1], cells, strict=True)}, odd == "ok")
+        assert mixed in {"ok", "order", "odd breaks"}, name
+        parsed[name] = Row(typ, {c: cell == "Y" for c, cell in zip(head[2:-1], cells, strict=True)}, mixed)
     return parsed

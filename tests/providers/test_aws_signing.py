@@ -87,15 +87,36 @@ async def test_c45_a_raw_message_ends_at_4096_bytes_before_any_call(emulator: Aw
     assert [(r.message_type, r.message_length) for r in emulator.requests] == [("RAW", 4096)]
 
 
-@pytest.mark.parametrize("name", ["EdDSA", "Ed25519", "ES256K"])
-async def test_c33_an_algorithm_that_no_key_here_has_makes_no_call(
+@pytest.mark.parametrize("name", ["EdDSA", "Ed25519"])
+async def test_c37_ed25519_is_sent_raw_and_never_prehashed(http: AwsProvider, emulator: AwsEmulator, name: str) -> None:
+    key = await make(http, name)
+    message = b"m" * 200
+    raw = await http.sign(key.uri, ALGORITHMS[name], message, timeout=SECONDS)
+    assert verify(load_public_key(key.public_key), ALGORITHMS[name], message, raw.value)
+    sent = emulator.requests[-1]
+    assert (sent.algorithm, sent.message_type, sent.message_length) == ("ED25519_SHA_512", "RAW", 200)
+
+
+@pytest.mark.parametrize("name", ["EdDSA", "HS256"])
+async def test_c38_what_has_no_digest_ends_at_4096_bytes_without_a_call(
     http: AwsProvider, emulator: AwsEmulator, name: str
 ) -> None:
-    key = await make(http)
+    key = await make(http, name)
+    assert (await http.sign(key.uri, ALGORITHMS[name], b"m" * 4096, timeout=SECONDS)).value
     emulator.reset_calls()
-    with pytest.raises(ProviderUnsupportedError):
-        await http.sign(key.uri, ALGORITHMS[name], b"a.b", timeout=SECONDS)
+    with pytest.raises(MessageTooLargeError, match="4096"):
+        await http.sign(key.uri, ALGORITHMS[name], b"m" * 4097, timeout=SECONDS)
     assert not emulator.calls
+
+
+@pytest.mark.parametrize(("name", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+async def test_a_secret_key_makes_macs_and_has_no_public_half(provider: AwsProvider, name: str, size: int) -> None:
+    key = await make(provider, name)
+    assert (key.public_key, set(key.algorithms)) == (b"", {name})
+    first, second = [await provider.sign(key.uri, ALGORITHMS[name], b"a.b", timeout=SECONDS) for _ in range(2)]
+    assert first.value == second.value
+    assert len(first.value) == size
+    assert first.key_uri == key.uri
 
 
 async def test_c33_rs256_of_an_ec_key_is_refused(provider: AwsProvider) -> None:
@@ -168,7 +189,8 @@ async def test_every_spec_of_the_emulator_is_described_by_the_algorithms_that_it
         KeySpec("ECC_NIST_P256"): {"ES256"},
         KeySpec("ECC_NIST_P384"): {"ES384"},
         KeySpec("ECC_NIST_P521"): {"ES512"},
-        KeySpec("ECC_SECG_P256K1"): set(),
+        KeySpec("ECC_SECG_P256K1"): {"ES256K"},
+        KeySpec("ECC_NIST_EDWARDS25519"): {"EdDSA", "Ed25519"},
     }
     for spec, algorithms in expected.items():
         made = await ask(http, "CreateKey", KeySpec=spec, KeyUsage="SIGN_VERIFY")

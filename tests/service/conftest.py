@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.document import CREDENTIALS, document
-from support.service import Service, running
 
 from sealwright_testing.emulators.aws import AwsEmulator
+from support.document import CREDENTIALS, document
+from support.service import Service, running
 
 
 @pytest.fixture(autouse=True)

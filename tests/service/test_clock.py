@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer
 from support.service import audit_records, failure, running
-
-from sealwright_testing.emulators.aws import AwsEmulator
 
 
 class MovedClock:
@@ -82,7 +81,9 @@ async def test_a_clock_that_is_a_little_off_signs_with_the_stores_time(tmp_path:
         assert signed.issue_time.seconds <= time.time()
 
 
-async def test_a_machine_whose_clock_is_set_while_it_is_cut_off_stops_signing(tmp_path: Path, emulator: AwsEmulator) -> None:
+async def test_a_machine_whose_clock_is_set_while_it_is_cut_off_stops_signing(
+    tmp_path: Path, emulator: AwsEmulator
+) -> None:
     async with running(document(tmp_path, emulator.endpoint)):
         pass
     clock = MovedClock()

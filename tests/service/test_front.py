@@ -13,12 +13,12 @@ import jwt
 import pytest
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from support.document import document, issuer, series
-from support.service import Service, audit_records, failure, running
 
 from sealwright.jose import base64url
 from sealwright.v1 import signing_pb2
 from sealwright_testing.emulators.aws import AwsEmulator
+from support.document import document, issuer, series
+from support.service import Service, audit_records, failure, running
 
 One = signing_pb2.SignJwtRequest
 
@@ -28,7 +28,7 @@ async def batch(service: Service, *requests: Any, **more: Any) -> Any:
 
 
 async def verify(service: Service, token: str, **more: Any) -> Any:
-    fields = {"issuer": "issuers/payments", "skip_audience_check": "audience" not in more} | more
+    fields: dict[str, Any] = {"issuer": "issuers/payments", "skip_audience_check": "audience" not in more} | more
     return await service.signing.VerifyJwt(signing_pb2.VerifyJwtRequest(token=token, **fields))
 
 
@@ -44,7 +44,11 @@ async def test_a_batch_answers_each_request_in_order(service: Service) -> None:
     answer = await batch(service, *good[:2], bad, *good[2:])
     kinds = [r.WhichOneof("result") for r in answer.results]
     assert kinds == ["response", "response", "error", "response", "response", "response"]
-    numbers = [jwt.decode(r.response.token, options={"verify_signature": False})["n"] for r in answer.results if r.response.token]
+    numbers = [
+        jwt.decode(r.response.token, options={"verify_signature": False})["n"]
+        for r in answer.results
+        if r.response.token
+    ]
     assert numbers == [0, 1, 2, 3, 4]
     info = error_details_pb2.ErrorInfo()
     answer.results[2].error.details[0].Unpack(info)
@@ -114,8 +118,13 @@ async def test_a_request_to_verify_names_an_audience_or_says_to_skip_it(service:
         assert "audience" in refused.violations
 
 
-@pytest.mark.parametrize("url", ["https://id.example.com", "https://id.example.com/", "https://id.example.com/t/1", "HTTPS://ID.example.com/x"])
-async def test_c94_c95_discovery_says_iss_to_the_byte_and_where_the_set_is(tmp_path: Path, emulator: AwsEmulator, url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    ["https://id.example.com", "https://id.example.com/", "https://id.example.com/t/1", "HTTPS://ID.example.com/x"],
+)
+async def test_c94_c95_discovery_says_iss_to_the_byte_and_where_the_set_is(
+    tmp_path: Path, emulator: AwsEmulator, url: str
+) -> None:
     both = issuer("payments", "ES384", "RS256", url=url)
     async with running(document(tmp_path, emulator.endpoint, both)) as service:
         path = "/" + url.partition("://")[2].partition("/")[2].rstrip("/")
@@ -156,7 +165,9 @@ async def test_c88_the_content_type_of_the_set_is_a_setting(tmp_path: Path, emul
             assert (status, headers["Content-Type"]) == (200, "application/jwk-set+json")
 
 
-async def test_metrics_count_what_happened_and_are_on_the_admin_listener_alone(service: Service, emulator: AwsEmulator) -> None:
+async def test_metrics_count_what_happened_and_are_on_the_admin_listener_alone(
+    service: Service, emulator: AwsEmulator
+) -> None:
     kid = (await service.sign()).kid
     await failure(service.sign('{"iss":"x"}'))
     emulator.add_fault("wrong_signature", operation="Sign", times=1)
@@ -181,7 +192,7 @@ async def test_reflection_is_there_by_setting_alone(tmp_path: Path, emulator: Aw
         config = document(tmp_path, emulator.endpoint)
         config["server"]["reflection"] = on
         async with running(config) as service:
-            stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+            stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)  # type: ignore[arg-type] # its stubs are for sync
             request = reflection_pb2.ServerReflectionRequest(list_services="")
             if on:
                 answers = [a async for a in stub.ServerReflectionInfo(iter([request]))]

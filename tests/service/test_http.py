@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
-from support.document import document, issuer
-from support.service import Service, failure, running
 
 from sealwright_testing.emulators.aws import AwsEmulator
+from support.document import document, issuer
+from support.service import Service, failure, running
 
 JWKS = "/payments/.well-known/jwks.json"
 
@@ -24,7 +24,9 @@ async def test_http_and_grpc_serve_the_same_bytes(service: Service) -> None:
     assert f"max-age={same.max_age.seconds}" in headers["Cache-Control"]
 
 
-async def test_c16_c17_c22_c24_c139_the_served_set_has_public_members_only(tmp_path: Path, emulator: AwsEmulator) -> None:
+async def test_c16_c17_c22_c24_c139_the_served_set_has_public_members_only(
+    tmp_path: Path, emulator: AwsEmulator
+) -> None:
     async with running(document(tmp_path, emulator.endpoint, issuer("payments", "RS256", "ES512"))) as service:
         _, _, body = await service.get(JWKS)
         allowed = {"EC": {"kty", "crv", "x", "y", "use", "alg", "kid"}, "RSA": {"kty", "n", "e", "use", "alg", "kid"}}
@@ -122,7 +124,9 @@ async def test_health_is_there_on_both_listeners(service: Service) -> None:
             assert (status, headers["Cache-Control"]) == (200, "no-store"), (at, path)
 
 
-async def test_c97_before_the_first_key_the_answer_is_503_and_not_an_empty_set(tmp_path: Path, emulator: AwsEmulator) -> None:
+async def test_c97_before_the_first_key_the_answer_is_503_and_not_an_empty_set(
+    tmp_path: Path, emulator: AwsEmulator
+) -> None:
     emulator.add_fault("http_500", operation="CreateKey")
     async with running(document(tmp_path, emulator.endpoint), wait=False) as service:
         status, headers, _ = await service.get(JWKS)

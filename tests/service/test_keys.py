@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from support.document import QUICK_TIMING, document, issuer, quick_issuer, series
-from support.service import Service, audit_records, failure, running, until
 
 from sealwright.v1 import keys_pb2
 from sealwright_testing.emulators.aws import AwsEmulator, KeyState
+from support.document import QUICK_TIMING, document, issuer, quick_issuer, series
+from support.service import Service, audit_records, failure, running, until
 
 State = keys_pb2.Key
 
@@ -108,7 +108,9 @@ async def test_revoking_the_last_ready_key_makes_the_young_standby_sign_with_a_w
     await until(lambda: _published(service, 2))
 
 
-async def test_c97_after_the_revocation_of_the_last_key_the_set_is_200_without_it(tmp_path: Path, emulator: AwsEmulator) -> None:
+async def test_c97_after_the_revocation_of_the_last_key_the_set_is_200_without_it(
+    tmp_path: Path, emulator: AwsEmulator
+) -> None:
     async with running(document(tmp_path, emulator.endpoint)) as service:
         emulator.add_fault("http_500", operation="CreateKey")
         for key in await service.list_keys():
@@ -170,7 +172,9 @@ async def test_scheduled_rotation_happens_by_itself_and_no_token_is_lost(tmp_pat
 async def test_two_replicas_rotate_once_and_serve_the_same_bytes(tmp_path: Path, emulator: AwsEmulator) -> None:
     config = document(tmp_path, emulator.endpoint)
     async with running(config) as one, running(config) as two:
-        assert (await one.get("/payments/.well-known/jwks.json"))[2] == (await two.get("/payments/.well-known/jwks.json"))[2]
+        assert (await one.get("/payments/.well-known/jwks.json"))[2] == (
+            await two.get("/payments/.well-known/jwks.json")
+        )[2]
         active = (await one.list_keys())[0]
         await asyncio.gather(*(s.rotate(expected_kid=active.kid) for s in (one, two) for _ in range(5)))
         await until(lambda: _count(one, 3))
@@ -181,7 +185,9 @@ async def test_two_replicas_rotate_once_and_serve_the_same_bytes(tmp_path: Path,
         assert (await one.sign()).kid == (await two.sign()).kid != active.kid
 
 
-async def test_c59_crashes_between_creating_and_publishing_leave_no_orphans(tmp_path: Path, emulator: AwsEmulator) -> None:
+async def test_c59_crashes_between_creating_and_publishing_leave_no_orphans(
+    tmp_path: Path, emulator: AwsEmulator
+) -> None:
     config = document(tmp_path, emulator.endpoint)
     config["providers"]["aws"]["manage_timeout"] = "1s"
     # The key is made, but its answer is lost: as if the process had died in between.
@@ -226,7 +232,9 @@ async def test_every_change_of_a_key_is_audited(service: Service) -> None:
 async def test_lists_come_in_pages(tmp_path: Path, emulator: AwsEmulator) -> None:
     async with running(document(tmp_path, emulator.endpoint, issuer("a"), issuer("b"), issuer("c"))) as service:
         first = await service.keys.ListIssuers(keys_pb2.ListIssuersRequest(page_size=2))
-        rest = await service.keys.ListIssuers(keys_pb2.ListIssuersRequest(page_size=2, page_token=first.next_page_token))
+        rest = await service.keys.ListIssuers(
+            keys_pb2.ListIssuersRequest(page_size=2, page_token=first.next_page_token)
+        )
         assert [i.name for i in (*first.issuers, *rest.issuers)] == ["issuers/a", "issuers/b", "issuers/c"]
         assert rest.next_page_token == ""
         one = await service.keys.ListKeys(keys_pb2.ListKeysRequest(parent="issuers/a", page_size=1))

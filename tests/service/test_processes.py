@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,13 +16,13 @@ from typing import Any
 
 import grpc
 import pytest
-from support.document import document, issuer
-from support.processes import Process, process, write_config
 
 from sealwright.v1.keys_pb2 import ListKeysRequest
 from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
+from support.document import document, issuer
+from support.processes import Process, process, write_config
 
 ORDER = SignJwtRequest(issuer="issuers/payments", claims_json="{}")
 
@@ -39,7 +40,7 @@ def control(endpoint: str, path: str, body: object) -> None:
 
 
 def fetch(address: str, path: str = "/payments/.well-known/jwks.json") -> bytes:
-    with urllib.request.urlopen(f"http://{address}{path}") as answer:  # noqa: S310 - our service, on loopback
+    with urllib.request.urlopen(f"http://{address}{path}") as answer:
         return bytes(answer.read())
 
 
@@ -55,7 +56,7 @@ def test_c135_sigterm_lets_accepted_calls_end_and_refuses_new_ones(tmp_path: Pat
             time.sleep(0.1)
             with pytest.raises(grpc.RpcError) as refused:
                 stub.SignJwt(ORDER, timeout=5)
-            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
             assert len({call.result().token for call in calls}) == 20
         assert service.wait() == 0
 
@@ -156,7 +157,9 @@ def test_a_taken_port_is_said_plainly(tmp_path: Path, kms: str) -> None:
         for workers in (1, 2):
             second = document(tmp_path, kms)
             second["server"] |= {"http": first.ready["http"], "workers": workers}
-            with process(tmp_path, "sealwright", "serve", "--config", write_config(tmp_path, second), wait=False) as other:
+            with process(
+                tmp_path, "sealwright", "serve", "--config", write_config(tmp_path, second), wait=False
+            ) as other:
                 assert other.wait() == 1
                 assert "server.http" in other.log.read_text()
                 assert "Traceback" not in other.log.read_text()
@@ -168,7 +171,7 @@ def test_no_credentials_do_not_keep_the_service_from_starting(tmp_path: Path, km
     with process(tmp_path, "sealwright", "serve", "--config", config, env=wrong) as service:
         with grpc.insecure_channel(service.ready["grpc"]) as channel, pytest.raises(grpc.RpcError) as refused:
             SigningServiceStub(channel).SignJwt(ORDER, timeout=5)
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "PROVIDER_ACCESS_DENIED" in service.log.read_text()
         assert "arn:" not in service.log.read_text()
 
@@ -178,11 +181,11 @@ def _tokens(service: Process, count: int) -> int:
     done = 0
     for _ in range(count):
         options = [("grpc.use_local_subchannel_pool", 1)]
-        with grpc.insecure_channel(service.ready["grpc"], options=options) as channel:
-            try:
-                done += bool(SigningServiceStub(channel).SignJwt(ORDER, timeout=5).token)
-            except grpc.RpcError:
-                pass
+        with (
+            grpc.insecure_channel(service.ready["grpc"], options=options) as channel,
+            contextlib.suppress(grpc.RpcError),
+        ):
+            done += bool(SigningServiceStub(channel).SignJwt(ORDER, timeout=5).token)
     return done
 
 

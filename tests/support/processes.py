@@ -71,7 +71,9 @@ class Process:
 
 
 @contextmanager
-def process(directory: Path, *command: str, wait: bool = True, env: Mapping[str, str] | None = None) -> Iterator[Process]:
+def process(
+    directory: Path, *command: str, wait: bool = True, env: Mapping[str, str] | None = None
+) -> Iterator[Process]:
     """Run a program, and stop it in the end."""
     running = Process(directory, *command, env=env)
     try:
@@ -112,7 +114,9 @@ def _table(lines: list[str], name: str, table: Mapping[str, Any]) -> None:
 
 
 def _values(lines: list[str], table: Mapping[str, Any]) -> None:
-    lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if not isinstance(v, dict) and not _is_array_of_tables(v)]
+    lines += [
+        f"{k} = {json.dumps(v)}" for k, v in table.items() if not isinstance(v, dict) and not _is_array_of_tables(v)
+    ]
 
 
 def _is_array_of_tables(value: Any) -> bool:

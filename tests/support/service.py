@@ -62,7 +62,9 @@ class Failure:
 class Service:
     """A running service and its clients."""
 
-    def __init__(self, app: App, channel: grpc.aio.Channel, http: aiohttp.ClientSession, document: dict[str, Any]) -> None:
+    def __init__(
+        self, app: App, channel: grpc.aio.Channel, http: aiohttp.ClientSession, document: dict[str, Any]
+    ) -> None:
         self.app = app
         self.channel = channel
         self.http = http
@@ -110,7 +112,13 @@ class Service:
         keys = jwt.PyJWKSet.from_dict({"keys": list((await self.published(issuer)).values())})
         key = keys[jwt.get_unverified_header(token)["kid"]]
         return dict(
-            jwt.decode(token, key, algorithms=[key.algorithm_name], issuer=f"https://id.example.com/{issuer}", audience=audience),
+            jwt.decode(
+                token,
+                key,
+                algorithms=[key.algorithm_name],
+                issuer=f"https://id.example.com/{issuer}",
+                audience=audience,
+            ),
         )
 
 

@@ -24,7 +24,7 @@ from sealwright_providers.aws.sigv4 import Credentials, Signer
 from sealwright_providers.aws.transport import Answer
 
 _TARGET: Final = "TrentService."
-_BLOBS: Final = ("PublicKey", "Signature")
+_BLOBS: Final = ("Mac", "PublicKey", "Signature")
 _MAX_ANSWER: Final = 1024 * 1024
 
 

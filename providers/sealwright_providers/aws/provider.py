@@ -20,7 +20,13 @@ from sealwright.errors import (
 from sealwright.jose.algorithms import Algorithm, Scheme
 from sealwright.jose.signatures import SignatureEncoding
 from sealwright.kms.provider import KeyDescription, KeySpec, Protection, RawSignature
-from sealwright_providers.aws.algorithms import MAX_MESSAGE_BYTES, SIGNING_ALGORITHMS, jws_algorithms, key_spec
+from sealwright_providers.aws.algorithms import (
+    KMS_ALGORITHMS,
+    MAX_MESSAGE_BYTES,
+    jws_algorithms,
+    key_spec,
+    takes_digest,
+)
 from sealwright_providers.aws.arn import pinned_arn, resolvable, to_uri
 from sealwright_providers.aws.errors import CredentialsRefusedError
 from sealwright_providers.aws.settings import AwsSettings
@@ -28,7 +34,8 @@ from sealwright_providers.aws.transport import Answer, Transport
 
 T = TypeVar("T")
 
-_USAGE: Final = "SIGN_VERIFY"
+_SIGN_USAGE: Final = "SIGN_VERIFY"
+_MAC_USAGE: Final = "GENERATE_VERIFY_MAC"
 _ENABLED: Final = "Enabled"
 _CREATING: Final = "Creating"
 _ENDING: Final = frozenset({"PendingDeletion", "PendingReplicaDeletion"})
@@ -56,27 +63,30 @@ class AwsProvider:
             return await self._described(metadata, limit)
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
-        """See `KeyProvider.sign`. RSA and ECDSA send DIGEST: RAW ends at 4096 bytes (API Reference, Sign)."""
+        """See `KeyProvider.sign`. RSA and ECDSA send DIGEST: RAW, which EdDSA needs, ends at 4096 bytes (API Reference, Sign)."""
         arn = pinned_arn(uri, region=self._settings.region, account=self._settings.account)
-        kms_algorithm = SIGNING_ALGORITHMS.get(algorithm.name)
+        kms_algorithm = KMS_ALGORITHMS.get(algorithm.name)
         if kms_algorithm is None:
             raise ProviderUnsupportedError("AWS KMS keys here do not sign with that algorithm")
-        fields: dict[str, Any] = {"KeyId": arn, "SigningAlgorithm": kms_algorithm}
-        if self._settings.message == "raw":
-            if len(message) > MAX_MESSAGE_BYTES:
-                raise MessageTooLargeError(
-                    f"AWS KMS signs RAW messages of at most {MAX_MESSAGE_BYTES} bytes; this one has {len(message)}",
-                    metadata={"size": str(len(message)), "limit": str(MAX_MESSAGE_BYTES)},
-                )
-            fields |= {"Message": message, "MessageType": "RAW"}
+        digest = takes_digest(algorithm) and self._settings.message == "digest"
+        if not digest and len(message) > MAX_MESSAGE_BYTES:
+            raise MessageTooLargeError(
+                f"AWS KMS signs such messages up to {MAX_MESSAGE_BYTES} bytes; this one has {len(message)}",
+                metadata={"size": str(len(message)), "limit": str(MAX_MESSAGE_BYTES)},
+            )
+        fields: dict[str, Any] = {"KeyId": arn, "Message": algorithm.digest(message) if digest else message}
+        if algorithm.symmetric:
+            name, result = "MacAlgorithm", "Mac"
+            answer = await self._transport.call("GenerateMac", fields | {name: kms_algorithm}, timeout=timeout)
         else:
-            fields |= {"Message": algorithm.digest(message), "MessageType": "DIGEST"}
-        answer = await self._transport.call("Sign", fields, timeout=timeout)
-        signature, key_id = answer.fields.get("Signature"), answer.fields.get("KeyId")
+            name, result = "SigningAlgorithm", "Signature"
+            fields["MessageType"] = "DIGEST" if digest else "RAW"
+            answer = await self._transport.call("Sign", fields | {name: kms_algorithm}, timeout=timeout)
+        signature, key_id = answer.fields.get(result), answer.fields.get("KeyId")
         if not isinstance(signature, bytes) or not isinstance(key_id, str):
             # No alarm: half an answer is an outage, and nothing that could pass for a signature.
             raise ProviderUnavailableError("AWS KMS answered no signature")
-        if answer.fields.get("SigningAlgorithm", kms_algorithm) != kms_algorithm:
+        if answer.fields.get(name, kms_algorithm) != kms_algorithm:
             raise SignatureRejectedError("AWS KMS signed with another algorithm than the one that was asked for")
         ecdsa = algorithm.scheme is Scheme.ECDSA
         return RawSignature(
@@ -97,11 +107,11 @@ class AwsProvider:
 
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         """See `KeyCreator.create`. Tags go into CreateKey itself, so no key is ever without them."""
-        if spec.algorithm.name not in SIGNING_ALGORITHMS or spec.protection is Protection.SOFTWARE:
+        if spec.algorithm.name not in KMS_ALGORITHMS or spec.protection is Protection.SOFTWARE:
             raise ProviderUnsupportedError("AWS KMS has no such keys")
         fields = {
             "KeySpec": key_spec(spec.algorithm, spec.rsa_bits),
-            "KeyUsage": _USAGE,
+            "KeyUsage": _MAC_USAGE if spec.algorithm.symmetric else _SIGN_USAGE,
             "Description": f"Sealwright: {spec.algorithm.name}",
             "Tags": [{"TagKey": name, "TagValue": value} for name, value in spec.tags.items()],
         }
@@ -185,14 +195,10 @@ class AwsProvider:
         pinned_arn(uri, region=self._settings.region, account=self._settings.account)
         if metadata.get("KeyState", _ENABLED) != _ENABLED:
             raise ProviderKeyDisabledError("the key in AWS KMS is disabled, pending deletion or not ready")
-        answer = (await self._call("GetPublicKey", {"KeyId": arn}, limit)).fields
-        public_key, algorithms = answer.get("PublicKey"), answer.get("SigningAlgorithms") or []
-        if not isinstance(public_key, bytes) or not isinstance(algorithms, list):
-            raise ProviderUnavailableError("AWS KMS answered no public key")
-        # By its last part: AWS answers the ARN here, and some emulators the bare id.
-        if _text(answer, "KeyId").rpartition("/")[2] != arn.rpartition("/")[2]:
-            raise ProviderUnavailableError("AWS KMS answered another key's public key")
-        if metadata.get("KeyUsage", _USAGE) != _USAGE:
+        public_key, algorithms = b"", metadata.get("MacAlgorithms") or []
+        if metadata.get("KeyUsage") != _MAC_USAGE:
+            public_key, algorithms = await self._public_key(arn, limit)
+        if metadata.get("KeyUsage", _SIGN_USAGE) not in {_SIGN_USAGE, _MAC_USAGE} or not isinstance(algorithms, list):
             algorithms = []
         spec = metadata.get("KeySpec") or metadata.get("CustomerMasterKeySpec", "")
         return KeyDescription(
@@ -201,6 +207,17 @@ class AwsProvider:
             algorithms=jws_algorithms(algorithms, str(spec)),
             protection=Protection.EXTERNAL if metadata.get("Origin") == "EXTERNAL_KEY_STORE" else Protection.HSM,
         )
+
+    async def _public_key(self, arn: str, limit: asyncio.Timeout) -> tuple[bytes, list[str]]:
+        """Return a key's SubjectPublicKeyInfo and its SigningAlgorithms."""
+        answer = (await self._call("GetPublicKey", {"KeyId": arn}, limit)).fields
+        public_key, algorithms = answer.get("PublicKey"), answer.get("SigningAlgorithms") or []
+        if not isinstance(public_key, bytes) or not isinstance(algorithms, list):
+            raise ProviderUnavailableError("AWS KMS answered no public key")
+        # By its last part: AWS answers the ARN here, and some emulators the bare id.
+        if _text(answer, "KeyId").rpartition("/")[2] != arn.rpartition("/")[2]:
+            raise ProviderUnavailableError("AWS KMS answered another key's public key")
+        return public_key, algorithms
 
     async def _pages(
         self, operation: str, name: str, fields: Mapping[str, Any], limit: asyncio.Timeout

@@ -17,7 +17,7 @@ import pkcs11
 from pkcs11 import _pkcs11
 
 from sealwright.errors import ConfigurationError
-from sealwright_providers.pkcs11.errors import ALREADY_INITIALISED, OK, ReinitialisedError, from_value
+from sealwright_providers.pkcs11.errors import ALREADY_INITIALISED, OK, TooSoonError, from_value
 from sealwright_providers.pkcs11.gate import Gate
 
 RESET_SECONDS: Final = 1.0
@@ -36,7 +36,7 @@ class _FunctionList(ctypes.Structure):
 
 
 class _InitializeArgs(ctypes.Structure):
-    # CK_C_INITIALIZE_ARGS, and a pointer more: NSS softokn has a field of its own before pReserved, and takes that one for its text.
+    # CK_C_INITIALIZE_ARGS, and a pointer more: NSS softokn has a field of its own before pReserved, and takes its text from there.
     _fields_ = (
         ("mutexes", ctypes.c_void_p * 4),
         ("flags", ctypes.c_ulong),
@@ -67,6 +67,7 @@ class Cryptoki:
     Attributes:
         gate: Every call into the module is made inside it.
         generation: How often it was initialised here. What was got before belongs to another life of the module.
+        live: Whether it is initialised, as far as we know.
     """
 
     _open: ClassVar[dict[str, Cryptoki]] = {}
@@ -75,6 +76,7 @@ class Cryptoki:
     def __init__(self, path: str, arguments: str | None) -> None:
         self.gate = Gate()
         self.generation = 0
+        self.live = False
         self._path = path
         self._arguments = arguments
         self._users = 0
@@ -101,9 +103,9 @@ class Cryptoki:
                     problem = f"the PKCS#11 module cannot be loaded ({type(e).__name__})"
                     raise ConfigurationError([problem]) from None
                 cls._open[real] = module
-            elif module._arguments != arguments:  # noqa: SLF001 - of our own class
+            elif module._arguments != arguments:
                 raise ConfigurationError(["two providers give one PKCS#11 module different initialize_arguments"])
-            module._users += 1  # noqa: SLF001
+            module._users += 1
             return module
 
     def release(self, deadline: float) -> None:
@@ -114,13 +116,10 @@ class Cryptoki:
         """
         with Cryptoki._lock:
             self._users -= 1
-            if self._users:
-                return
-            if Cryptoki._open.get(self._path) is self:
-                del Cryptoki._open[self._path]
-        if self.generation:
-            with self.gate.alone(deadline):
+        with self.gate.alone(deadline):
+            if self.live and not self._users:
                 self._call(_FINALIZE, None)
+                self.live = False
 
     @property
     def library(self) -> _Library:
@@ -138,26 +137,28 @@ class Cryptoki:
         return time.monotonic() >= self._initialised_at + RESET_SECONDS
 
     def reinitialise(self, seen: int, deadline: float, *, finalised: bool = False) -> None:
-        """Finalise and initialise the module, unless another thread has done so since `generation` was `seen`.
+        """Initialise the module, and finalise it before where it is live, unless another thread has since `generation` was `seen`.
 
         Args:
-            seen: The generation in which something failed; 0: it has never been initialised.
+            seen: The generation in which something failed.
             deadline: Until when calls inside may be waited for.
             finalised: Somebody else finalised it, so there is nothing to lose.
 
         Raises:
-            PKCS11Error: It cannot be initialised; or only just was, and shall not be again so soon (`ReinitialisedError`).
+            PKCS11Error: It cannot be initialised; or only just was, and shall not be again so soon (`TooSoonError`).
             ProviderError: Calls inside do not end.
         """
         with self.gate.alone(deadline):
-            if self.generation != seen:
+            if self.live and self.generation != seen:
                 return
-            if seen and not finalised and not self.resettable():
-                raise ReinitialisedError
-            if seen:
+            if self.live and not finalised and not self.resettable():
+                raise TooSoonError
+            if self.live:
                 self._call(_FINALIZE, None)
+            self.live = False
             self._initialised_at = time.monotonic()
             self._initialise()
+            self.live = True
             self.generation += 1
 
     def close_sessions(self, slot: int, seen: tuple[int, int], deadline: float) -> None:
@@ -222,7 +223,7 @@ def _functions(path: str) -> _FunctionList:
     get_function_list = ctypes.CDLL(path).C_GetFunctionList
     get_function_list.restype = ctypes.c_ulong
     value = get_function_list(ctypes.byref(pointer))
-    if value != OK or not pointer:
+    if value != OK:
         raise from_value(value)
     return pointer.contents
 

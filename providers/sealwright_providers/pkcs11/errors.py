@@ -51,8 +51,8 @@ class ForeignAnswerError(p11.PKCS11Error):
     """The module answered something that PKCS#11 does not have."""
 
 
-class ReinitialisedError(p11.PKCS11Error):
-    """Another thread has just brought the module up again: what was to be called belongs to the time before."""
+class TooSoonError(p11.PKCS11Error):
+    """The module has been initialised only just, and initialising it again would help no better."""
 
 
 OK: Final = 0
@@ -97,7 +97,6 @@ _FAULTS: Final[dict[str, Fault]] = {
             "TokenNotRecognised",
             "SlotIDInvalid",
             "NoTokenError",
-            "ReinitialisedError",
         ),
         Fault.MODULE,
     ),

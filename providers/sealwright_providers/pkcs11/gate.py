@@ -52,13 +52,7 @@ class Gate:
             self._wait_for_owner(deadline)
             self._owner_until = deadline
             try:
-                while self._inside:
-                    now = time.monotonic()
-                    if now >= min(self._inside.values()):
-                        raise ProviderUnavailableError("a call into the PKCS#11 module hangs: it cannot be reset now")
-                    if now >= deadline:
-                        raise ProviderTimeoutError("the PKCS#11 module was busy for too long")
-                    self._changed.wait(min(deadline, *self._inside.values()) - now)
+                self._wait_for_others(deadline)
             except BaseException:
                 self._let_others_in()
                 raise
@@ -71,6 +65,15 @@ class Gate:
     def _let_others_in(self) -> None:
         self._owner_until = None
         self._changed.notify_all()
+
+    def _wait_for_others(self, deadline: float) -> None:
+        while self._inside:
+            now = time.monotonic()
+            if now >= min(self._inside.values()):
+                raise ProviderUnavailableError("a call into the PKCS#11 module hangs: it cannot be reset now")
+            if now >= deadline:
+                raise ProviderTimeoutError("the PKCS#11 module was busy for too long")
+            self._changed.wait(min(deadline, *self._inside.values()) - now)
 
     def _wait_for_owner(self, deadline: float) -> None:
         while self._owner_until is not None:

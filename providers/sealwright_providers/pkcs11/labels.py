@@ -1,8 +1,8 @@
 """Marks on keys. PKCS#11 has no tags, so CKA_LABEL holds `sealwright:<deployment>:<intent>`.
 
 It is set in the call that generates the key, so that no key is ever without it. PKCS#11 sets no limit to a label; with
-UUIDs it has 84 bytes, which every HSM but the smallest takes (a YubiHSM 2 itself takes 40, its module more). Other tags are names for
-people, and there is no place for them. CKA_ID is random and says nothing.
+UUIDs it has 84 bytes, which every HSM but the smallest takes (a YubiHSM 2 itself takes 40, its module more). Other tags
+are names for people, and there is no place for them. CKA_ID is random and says nothing.
 """
 
 from __future__ import annotations

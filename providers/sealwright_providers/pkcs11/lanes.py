@@ -99,7 +99,7 @@ class Lanes(Generic[S]):
         for job in waiting:
             job.answer(None, _closed())
         end = time.monotonic() + timeout
-        while self._running and time.monotonic() < end:
+        while self._running and time.monotonic() < end:  # noqa: ASYNC110 - threads tell no event loop of their end
             await asyncio.sleep(0.005)
         return not self._running
 
@@ -125,7 +125,7 @@ class Lanes(Generic[S]):
                 try:
                     result = job.work(state, job.deadline)
                 except LaneSpentError:
-                    if not self._retire(job):
+                    if not self._retire(lane, job):
                         job.answer(None, ProviderUnavailableError("the token has no session left"))
                         continue
                     return
@@ -136,7 +136,7 @@ class Lanes(Generic[S]):
                 del job
         finally:
             with self._changed:
-                del self._running[lane]
+                self._running.pop(lane, None)
 
     def _next(self, lane: object) -> _Job[S] | None:
         """Return the next job that somebody still waits for; None: there will be none."""
@@ -152,11 +152,12 @@ class Lanes(Generic[S]):
                     return None
                 self._changed.wait()
 
-    def _retire(self, job: _Job[S]) -> bool:
+    def _retire(self, lane: object, job: _Job[S]) -> bool:
         """Hand a job on to the other lanes, where there are any; from then on there is one lane less."""
         with self._changed:
             if len(self._running) == 1 or self._closed:
                 return False
+            del self._running[lane]
             self._size -= 1
             self._queue.appendleft(job)
             self._changed.notify()

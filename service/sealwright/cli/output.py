@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
+from rich.console import Console
+from rich.table import Table
+
+_WIDE: Final = 500
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +30,15 @@ def output_option(function: F) -> F:
 def show(output: str, text: str, value: Any) -> None:
     """Print a result: the text, or the value as one line of JSON."""
     click.echo(json.dumps(value, ensure_ascii=False) if output == "json" else text)
+
+
+def show_table(table: Table) -> None:
+    """Print a table: as wide as it needs to be, and without colours, where it goes to no terminal."""
+    table.box = None
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(table)
 
 
 def fail(output: str, problems: Sequence[str]) -> NoReturn:

@@ -38,8 +38,8 @@ def serve(path: Path, log_level: str, output: str) -> None:
     Once every issuer can sign, or cannot be helped by waiting, one line of JSON on standard output says where the listeners are:
     {"grpc": "127.0.0.1:8443", "http": "127.0.0.1:8080", "admin": "127.0.0.1:9090"}. Logs go to standard error.
     """
-    _log_to_stderr(log_level)
-    with _failures(output):
+    log_to_stderr(log_level)
+    with failures(output):
         document = read(path)
         config = parse(document)
         for warning in warnings(config):
@@ -54,8 +54,8 @@ def serve(path: Path, log_level: str, output: str) -> None:
 @click.option("--log-level", default="info")
 def worker(log_level: str) -> None:
     """Be one of several workers: the configuration comes on standard input, as JSON."""
-    _log_to_stderr(log_level)
-    with _failures("text"):
+    log_to_stderr(log_level)
+    with failures("text"):
         _run_worker(parse(json.load(sys.stdin)), share_ports=True)
 
 
@@ -80,13 +80,15 @@ def _announce(addresses: Mapping[str, str]) -> None:
     click.echo(json.dumps(dict(addresses)))
 
 
-def _log_to_stderr(level: str) -> None:
+def log_to_stderr(level: str) -> None:
+    """Log to standard error from a level on."""
     logging.basicConfig(level=level.upper(), format=_LOG_FORMAT)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager
-def _failures(output: str) -> Iterator[None]:
+def failures(output: str) -> Iterator[None]:
+    """End the command with status 1 and the problems where the configuration or the store cannot be used."""
     try:
         yield
     except ConfigurationError as e:

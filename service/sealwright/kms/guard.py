@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
+from sealwright import metrics
 from sealwright.clock import Clock
 from sealwright.errors import (
     InternalError,
@@ -125,15 +127,15 @@ class GuardedProvider:
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         """See `KeyProvider.sign`."""
-        return await self._call(lambda left: self._inner.sign(uri, algorithm, message, timeout=left), timeout)
+        return await self._call("sign", lambda left: self._inner.sign(uri, algorithm, message, timeout=left), timeout)
 
     async def describe(self, uri: str, *, timeout: float) -> KeyDescription:
         """See `KeyProvider.describe`."""
-        return await self._call(lambda left: self._inner.describe(uri, timeout=left), timeout)
+        return await self._call("describe", lambda left: self._inner.describe(uri, timeout=left), timeout)
 
     async def check(self, *, timeout: float) -> None:
         """See `KeyProvider.check`."""
-        await self._call(lambda left: self._inner.check(timeout=left), timeout)
+        await self._call("check", lambda left: self._inner.check(timeout=left), timeout)
 
     @property
     def manage_timeout(self) -> float:
@@ -143,22 +145,24 @@ class GuardedProvider:
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         """See `KeyCreator.create`. Never tried twice: a call that failed may have made a key all the same."""
         inner = self._capability(KeyCreator)  # type: ignore[type-abstract]
-        return await self._call(lambda left: inner.create(spec, timeout=left), timeout, attempts=1, whole=True)
+        return await self._call(
+            "create", lambda left: inner.create(spec, timeout=left), timeout, attempts=1, whole=True
+        )
 
     async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
         """See `KeyFinder.find`."""
         inner = self._capability(KeyFinder)  # type: ignore[type-abstract]
-        return await self._call(lambda left: inner.find(tags, timeout=left), timeout, whole=True)
+        return await self._call("find", lambda left: inner.find(tags, timeout=left), timeout, whole=True)
 
     async def disable(self, uri: str, *, timeout: float) -> None:
         """See `KeyDisabler.disable`."""
         inner = self._capability(KeyDisabler)  # type: ignore[type-abstract]
-        await self._call(lambda left: inner.disable(uri, timeout=left), timeout)
+        await self._call("disable", lambda left: inner.disable(uri, timeout=left), timeout)
 
     async def schedule_deletion(self, uri: str, *, timeout: float) -> None:
         """See `KeyDeleter.schedule_deletion`."""
         inner = self._capability(KeyDeleter)  # type: ignore[type-abstract]
-        await self._call(lambda left: inner.schedule_deletion(uri, timeout=left), timeout)
+        await self._call("schedule_deletion", lambda left: inner.schedule_deletion(uri, timeout=left), timeout)
 
     def can(self, capability: type[object]) -> bool:
         """Tell whether the provider has a capability."""
@@ -202,6 +206,7 @@ class GuardedProvider:
 
     async def _call(
         self,
+        operation: str,
         call: Callable[[float], Awaitable[T]],
         timeout: float,
         *,
@@ -211,6 +216,7 @@ class GuardedProvider:
         """Make a call, twice at the most where a second try can help and there is time for it.
 
         Args:
+            operation: For metrics.
             call: Makes one attempt, given the seconds that it may take.
             timeout: Seconds for all of it, waiting included.
             attempts: How often to try.
@@ -220,7 +226,7 @@ class GuardedProvider:
         for attempt in range(1, attempts + 1):
             try:
                 async with self._place(end):
-                    return await self._attempt(call, end, whole=whole)
+                    return await self._attempt(operation, call, end, whole=whole)
             except (ProviderThrottledError, ProviderUnavailableError) as error:
                 asked = error.retry_after
                 pause = random.uniform(*_BACKOFF_SECONDS) if asked is None else asked  # noqa: S311 - jitter, no secret
@@ -230,7 +236,22 @@ class GuardedProvider:
                 await asyncio.sleep(pause)
         raise InternalError("a call without an attempt")
 
-    async def _attempt(self, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
+    async def _attempt(self, operation: str, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
+        start = time.perf_counter()
+        outcome = "CANCELLED"
+        try:
+            result = await self._try(call, end, whole=whole)
+        except SealwrightError as error:
+            outcome = error.reason
+            raise
+        else:
+            outcome = "ok"
+            return result
+        finally:
+            metrics.KMS_CALLS.labels(self.name, operation, outcome).inc()
+            metrics.KMS_SECONDS.labels(self.name, operation).observe(time.perf_counter() - start)
+
+    async def _try(self, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
         left = end - self._clock.elapsed()
         longest = self._settings.timeout.total_seconds()
         if not whole:

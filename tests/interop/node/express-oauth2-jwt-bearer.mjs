@@ -5,7 +5,9 @@ export async function open({ url, issuer, audience, strict = true }) {
   return {
     verify(token) {
       return new Promise((resolve, reject) => {
-        const request = { headers: { authorization: `Bearer ${token}` }, query: {}, body: {}, is: () => false };
+        const headers = { authorization: `Bearer ${token}`, host: new URL(audience).host };
+        const get = (name) => headers[name.toLowerCase()];
+        const request = { method: "GET", headers, get, protocol: "https", query: {}, body: {}, is: () => false };
         handler(request, {}, (error) => (error ? reject(error) : resolve(request.auth.payload)));
       });
     },

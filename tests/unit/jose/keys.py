@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sealwright.jose.algorithms import Algorithm, PublicKey, Scheme
+from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey, Scheme
 from sealwright.jose.jwk import Jwk, jwk_set
 from sealwright.jose.signatures import SignatureEncoding, normalise
 
@@ -22,6 +22,10 @@ CURVES: dict[str, type[ec.EllipticCurve]] = {
     "P-521": ec.SECP521R1,
     "secp256k1": ec.SECP256K1,
 }
+
+
+SIGNING = {name: a for name, a in ALGORITHMS.items() if not a.symmetric}
+"""The algorithms whose keys have a public half."""
 
 
 def elliptic(curve: str, scalar: int) -> ec.EllipticCurvePrivateKey:
@@ -48,6 +52,8 @@ def key_for(algorithm: Algorithm, which: int = 0) -> PrivateKey:
             return elliptic(algorithm.crv, 7 + which)
         case Scheme.EDDSA:
             return edwards(which)
+        case Scheme.HMAC:
+            raise AssertionError("a secret key is in a KMS alone")
 
 
 def sign(key: PrivateKey, algorithm: Algorithm, message: bytes) -> bytes:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
 from sealwright.jose.jwk import KeyFormatError, load_public_key, to_jwk
 from sealwright.jose.signatures import verify
-from unit.jose.keys import CURVES, edwards, elliptic, key_for, rsa_key, sign, spki
+from unit.jose.keys import CURVES, SIGNING, edwards, elliptic, key_for, rsa_key, sign, spki
 
 KEYS: dict[str, PublicKey] = {
     **{crv: elliptic(crv, 7).public_key() for crv in CURVES},
@@ -41,7 +41,7 @@ def test_c32_c33_a_key_takes_its_own_algorithms_alone(kind: str) -> None:
     assert {a.name for a in ALGORITHMS.values() if a.fits(KEYS[kind])} == FITTING[kind]
 
 
-@pytest.mark.parametrize("name", ["HS256", "none", "None", "NONE", "", "ES256 ", "es256", "ES256\0", "RS1", "PS257"])
+@pytest.mark.parametrize("name", ["HS1", "none", "None", "NONE", "", "ES256 ", "es256", "ES256\0", "RS1", "PS257"])
 def test_c33_names_outside_the_table_are_no_algorithms(name: str) -> None:
     assert name not in ALGORITHMS
 
@@ -52,7 +52,7 @@ def test_c33_rs256_is_refused_for_a_key_that_is_not_rsa(kind: str) -> None:
         to_jwk(KEYS[kind], ALGORITHMS["RS256"])
 
 
-@pytest.mark.parametrize("signer", ALGORITHMS.values(), ids=list(ALGORITHMS))
+@pytest.mark.parametrize("signer", SIGNING.values(), ids=list(SIGNING))
 def test_c33_a_signature_verifies_under_its_own_algorithm_alone(signer: Algorithm) -> None:
     key = key_for(signer)
     signature = sign(key, signer, b"m")
@@ -88,7 +88,7 @@ def test_ed25519_refuses_to_hash_beforehand(name: str) -> None:
         ALGORITHMS[name].digest(b"message")
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=list(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", SIGNING.values(), ids=list(SIGNING))
 def test_the_signature_size_is_what_signatures_have(algorithm: Algorithm) -> None:
     key = key_for(algorithm)
     assert algorithm.signature_size(key.public_key()) == len(sign(key, algorithm, b"m"))

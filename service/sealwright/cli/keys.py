@@ -1,0 +1,133 @@
+"""`sealwright keys`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+from typing import Any
+
+import click
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.table import Table
+
+from sealwright.cli.connection import Target, ask, channel, connection_options
+from sealwright.cli.output import output_option, show, show_table
+from sealwright.v1.keys_pb2 import Key, ListKeysRequest, RevokeKeysRequest, RotateKeysRequest
+from sealwright.v1.keys_pb2_grpc import KeyServiceStub
+
+_STYLES = {"ACTIVE": "green", "STANDBY": "cyan", "RETIRED": "yellow", "REVOKED": "red"}
+
+
+@click.group()
+def keys() -> None:
+    """Show keys, rotate them and revoke them."""
+
+
+@keys.command("list")
+@click.argument("issuer")
+@connection_options
+@output_option
+def list_keys(issuer: str, target: Target, output: str) -> None:
+    """List the keys of ISSUER, withdrawn and revoked ones among them."""
+    found: list[Key] = []
+    with channel(target) as opened:
+        request = ListKeysRequest(parent=_issuer(issuer))
+        while True:
+            page = ask(KeyServiceStub(opened).ListKeys, request, target, output)
+            found += page.keys
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+    _show_keys(output, found)
+
+
+@keys.command()
+@click.argument("issuer")
+@click.option("--series", default="", help="One series. Default: all of the issuer's.")
+@click.option(
+    "--expected-kid", default="", help="Retire this key only, and only if it is active: repeating changes nothing."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
+@connection_options
+@output_option
+def rotate(issuer: str, series: str, expected_kid: str, dry_run: bool, target: Target, output: str) -> None:
+    """Retire the active keys of ISSUER in favour of their standbys.
+
+    The retired keys stay in the JWK Set until their last token has expired. Where a standby is too young, since not every
+    verifier can have it, nothing changes, and the earliest time is said.
+    """
+    request = RotateKeysRequest(issuer=_issuer(issuer), series=series, expected_kid=expected_kid, validate_only=dry_run)
+    with channel(target) as opened:
+        answer = ask(KeyServiceStub(opened).RotateKeys, request, target, output)
+    _show_keys(output, answer.keys)
+
+
+@keys.command()
+@click.argument("issuer")
+@click.argument("kid", required=False, default="")
+@click.option(
+    "--provider", default="", help="Instead of ISSUER and KID: all keys that this provider's credentials reach."
+)
+@click.option("--reason", required=True, help="Why, for the audit.")
+@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connection_options
+@output_option
+def revoke(
+    issuer: str,
+    kid: str,
+    provider: str,
+    reason: str,
+    dry_run: bool,
+    yes: bool,
+    target: Target,
+    output: str,
+) -> None:
+    """Take key KID of ISSUER out of use and out of the JWK Set, at once and for good.
+
+    Its tokens die. How many, and until when caches may still accept them, is said; --dry-run says it beforehand.
+    """
+    if bool(kid) == bool(provider):
+        raise click.UsageError("either KID or --provider must be given, and not both")
+    if not (yes or dry_run):
+        click.confirm(
+            f"Revoke {kid or f'all keys of provider {provider}'}? Its tokens die at once", abort=True, err=True
+        )
+    name = f"{_issuer(issuer)}/keys/{kid}" if kid else ""
+    request = RevokeKeysRequest(name=name, provider=provider, reason=reason, validate_only=dry_run)
+    with channel(target) as opened:
+        done = ask(KeyServiceStub(opened).RevokeKeys, request, target, output)
+    if output == "json":
+        show(output, "", MessageToDict(done, preserving_proto_field_name=True))
+        return
+    _show_keys(output, done.keys)
+    lines = [f"tokens that die, by estimate: {done.estimated_live_tokens}"]
+    lines.append(f"caches may hold them until:   {_time(done.verifier_cache_until)}")
+    lines += [f"replica that has not read it:  {name}" for name in done.stale_replicas]
+    lines += [f"warning: {w}" for w in done.warnings]
+    click.echo("\n".join(lines))
+
+
+def _show_keys(output: str, found: Sequence[Key]) -> None:
+    if output == "json":
+        show(output, "", [MessageToDict(k, preserving_proto_field_name=True) for k in found])
+        return
+    table = Table("kid", "state", "algorithm", "series", "provider", "ready", "retired", "withdrawn")
+    for key in found:
+        state = Key.State.Name(key.state).removeprefix("STATE_")
+        cells = [key.kid, f"[{_STYLES.get(state, 'dim')}]{state}[/]", key.algorithm, key.series, key.provider]
+        table.add_row(*cells, *_times(key, ("ready_time", "retire_time", "withdraw_time")))
+    show_table(table)
+
+
+def _times(key: Key, names: Iterable[Any]) -> list[str]:
+    return [_time(getattr(key, n)) if key.HasField(n) else "" for n in names]
+
+
+def _time(time: Timestamp) -> str:
+    return f"{time.ToDatetime(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _issuer(name: str) -> str:
+    return name if name.startswith("issuers/") else f"issuers/{name}"

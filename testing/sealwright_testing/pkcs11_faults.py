@@ -1,0 +1,98 @@
+"""A PKCS#11 module that fails on demand: it hands every call on to another module, and counts, delays or refuses some of them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+
+from .softhsm import run_tool
+
+SOURCE: Final = Path(__file__).with_name("pkcs11_faults.c")
+VARIABLE: Final = "SEALWRIGHT_FAULTS_MODULE"
+
+_FAILURES: Final = 100
+_VALUE: Final = 200
+_DELAY: Final = 300
+_HIDDEN: Final = 400
+_INTRUSIONS: Final = 501
+_FOREVER: Final = 1 << 30
+
+
+class Call(IntEnum):
+    """Functions that can be watched and made to fail: their places in CK_FUNCTION_LIST."""
+
+    INITIALIZE = 0
+    FINALIZE = 1
+    OPEN_SESSION = 12
+    CLOSE_ALL_SESSIONS = 14
+    LOGIN = 18
+    FIND_OBJECTS_INIT = 26
+    SIGN_INIT = 42
+    SIGN = 43
+    GENERATE_KEY_PAIR = 59
+
+
+def compiler() -> str | None:
+    """Return the C compiler; None: there is none."""
+    return shutil.which("cc")
+
+
+class FaultyModule:
+    """The module, built. One in a process: what it does is set for all who use it.
+
+    Attributes:
+        path: Path of the module.
+    """
+
+    def __init__(self, directory: Path, module: str) -> None:
+        """Build the module.
+
+        Args:
+            directory: Where to.
+            module: Path of the module that does the work.
+        """
+        self.path = str(directory / "faults.so")
+        os.environ[VARIABLE] = module
+        run_tool([compiler() or "cc", "-shared", "-fPIC", "-O1", "-Wall", "-o", self.path, str(SOURCE), "-ldl"], {})
+        self._library = ctypes.CDLL(self.path)
+        self._library.fault_cell.restype = ctypes.POINTER(ctypes.c_long)
+
+    def count(self, call: Call) -> int:
+        """Return how often a function was called. python-pkcs11 calls C_Sign twice a signature, to learn its length first."""
+        return self._get(int(call))
+
+    def fail(self, call: Call, value: int, times: int = _FOREVER) -> None:
+        """Have a function return a CK_RV, without doing anything, a number of times."""
+        self._set(_VALUE + call, value)
+        self._set(_FAILURES + call, times)
+
+    def delay(self, call: Call, milliseconds: int) -> None:
+        """Have a function wait before it does anything; 0 lets go at once of those who wait."""
+        self._set(_DELAY + call, milliseconds)
+
+    def hide(self, *mechanisms: int) -> None:
+        """Have these mechanisms neither listed nor taken."""
+        for place in range(100):
+            self._set(_HIDDEN + place, mechanisms[place] + 1 if place < len(mechanisms) else 0)
+
+    def mend(self) -> None:
+        """Let every function work again."""
+        for call in Call:
+            self.fail(call, 0, 0)
+            self.delay(call, 0)
+        self.hide()
+
+    @property
+    def intrusions(self) -> int:
+        """How often C_Finalize or C_CloseAllSessions was called while others were inside the module."""
+        return self._get(_INTRUSIONS)
+
+    def _get(self, cell: int) -> int:
+        return int(self._library.fault_cell(cell)[0])
+
+    def _set(self, cell: int, value: int) -> None:
+        self._library.fault_cell(cell)[0] = value

@@ -1,0 +1,119 @@
+"""Tokens of SoftHSM2, in a directory of their own and without root.
+
+SoftHSM reads SOFTHSM2_CONF when the module is initialised, once a process: two tokens at once need two processes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+MODULES: Final = (
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+)
+PIN: Final = "1234"
+_SECONDS: Final = 30
+
+
+def softhsm_module() -> str | None:
+    """Return the path of SoftHSM's module; None: it is not installed."""
+    if shutil.which("softhsm2-util") is None:
+        return None
+    return next((path for path in MODULES if Path(path).exists()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SoftHsm:
+    """A directory of tokens.
+
+    Attributes:
+        module: The module's path.
+        directory: Holds the configuration (`softhsm2.conf`) and the tokens (`tokens`).
+        label: Label of its first token.
+        pin: User PIN of every token.
+    """
+
+    module: str
+    directory: Path
+    label: str = "sealwright"
+    pin: str = PIN
+
+    @property
+    def conf(self) -> Path:
+        """What SOFTHSM2_CONF must name."""
+        return self.directory / "softhsm2.conf"
+
+    @property
+    def tokens(self) -> Path:
+        """Where SoftHSM keeps its tokens, one directory each."""
+        return self.directory / "tokens"
+
+    @property
+    def pin_file(self) -> Path:
+        """A file that holds the PIN."""
+        return self.directory / "pin"
+
+    def settings(self, **more: Any) -> dict[str, Any]:
+        """Return a provider's table in the configuration."""
+        return {
+            "kind": "pkcs11",
+            "module": self.module,
+            "token_label": self.label,
+            "pin_file": str(self.pin_file),
+            **more,
+        }
+
+    def set_up(self) -> None:
+        """Write the files, and make the first token."""
+        self.tokens.mkdir(parents=True)
+        self.conf.write_text(
+            f"directories.tokendir = {self.tokens}\nobjectstore.backend = file\nlog.level = ERROR\n", encoding="ascii"
+        )
+        self.pin_file.write_text(self.pin + "\n", encoding="ascii")
+        self.init_token(self.label)
+
+    def init_token(self, label: str) -> None:
+        """Make a token. A module that is initialised already does not see it."""
+        command = ["--init-token", "--free", "--label", label, "--pin", self.pin, "--so-pin", "5678"]
+        run_tool(["softhsm2-util", *command], {"SOFTHSM2_CONF": str(self.conf)})
+
+
+def run_tool(command: list[str], environment: dict[str, str]) -> str:
+    """Run a command-line tool and return what it prints.
+
+    Raises:
+        RuntimeError: It fails; with what it says.
+    """
+    done = subprocess.run(  # noqa: S603 - tools of the system, with arguments of ours
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=_SECONDS, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+@contextmanager
+def soft_hsm(module: str) -> Iterator[SoftHsm]:
+    """Make a token, and set SOFTHSM2_CONF in this process for as long as it is there."""
+    before = os.environ.get("SOFTHSM2_CONF")
+    with tempfile.TemporaryDirectory(prefix="sealwright-softhsm-") as directory:
+        hsm = SoftHsm(module, Path(directory))
+        hsm.set_up()
+        os.environ["SOFTHSM2_CONF"] = str(hsm.conf)
+        try:
+            yield hsm
+        finally:
+            if before is None:
+                del os.environ["SOFTHSM2_CONF"]
+            else:
+                os.environ["SOFTHSM2_CONF"] = before
