@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.processes import BIN, Process, process
 
 
@@ -120,7 +121,18 @@ def test_completion_scripts_name_the_command(shell: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["serve"], ["dev"], ["sign"], ["verify"], ["jwks"], ["keys"], ["keys", "list"], ["keys", "rotate"], ["keys", "revoke"]],
+    [
+        [],
+        ["serve"],
+        ["dev"],
+        ["sign"],
+        ["verify"],
+        ["jwks"],
+        ["keys"],
+        ["keys", "list"],
+        ["keys", "rotate"],
+        ["keys", "revoke"],
+    ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
     shown = sealwright(*command, "--help")

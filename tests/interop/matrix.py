@@ -74,7 +74,7 @@ UNSUPPORTED: Mapping[str, str] = {
     "pyjwt": "did not contain any usable keys",
     "authlib": "unsupported_algorithm",
     "python-jose": "Unable to find an algorithm for key",
-    "python-jose-whole-set": "Unable to find an algorithm for key|Incorrect key type",
+    "python-jose-whole-set": "Unable to find an algorithm for key|Incorrect key type|'secp256k1'",
     "google-auth": "did not contain any usable keys",
     "jose": 'Unsupported "alg" value',
     "jose, node 24": 'Unsupported "alg" value',

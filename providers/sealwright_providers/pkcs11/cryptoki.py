@@ -103,8 +103,9 @@ class Cryptoki:
                     problem = f"the PKCS#11 module cannot be loaded ({type(e).__name__})"
                     raise ConfigurationError([problem]) from None
                 cls._open[real] = module
-            elif module._arguments != arguments:
+            if module._users and module._arguments != arguments:
                 raise ConfigurationError(["two providers give one PKCS#11 module different initialize_arguments"])
+            module._arguments = arguments
             module._users += 1
             return module
 

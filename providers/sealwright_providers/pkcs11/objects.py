@@ -101,9 +101,36 @@ def read_public(session: pkcs11.Session, name: KeyName, offered: frozenset[int])
     return public, frozenset(a.name for a in usable if a.fits(known))
 
 
+def fitting(key: Any) -> frozenset[str]:
+    """Return the JWS algorithms that fit a private or secret key by its type and curve.
+
+    A module need not look: SoftHSM answers CKR_GENERAL_ERROR to a mechanism for another type, as if it were broken.
+    """
+    attributes = _read(key, (Attribute.KEY_TYPE, Attribute.EC_PARAMS))
+    kind = attributes.get(Attribute.KEY_TYPE)
+    # Of some modules the public key alone has them; then any curve fits.
+    crv = curve_of(attributes[Attribute.EC_PARAMS]) if attributes.get(Attribute.EC_PARAMS) else None
+
+    def fits(algorithm: Algorithm) -> bool:
+        match algorithm.scheme:
+            case Scheme.RSA_PKCS1 | Scheme.RSA_PSS:
+                return kind is KeyType.RSA
+            case Scheme.ECDSA | Scheme.EDDSA:
+                return kind in _CURVE_TYPES and crv in {None, algorithm.crv}
+            case Scheme.HMAC:
+                return kind in _HMAC_TYPES
+
+    return frozenset(algorithm.name for algorithm in ALGORITHMS.values() if fits(algorithm))
+
+
 def may_sign(key: Any) -> bool:
     """Tell whether a key had CKA_SIGN when it was found."""
     return isinstance(key, pkcs11.SignMixin)
+
+
+def is_enabled(key: Any) -> bool:
+    """Tell whether a key has CKA_SIGN now."""
+    return bool(_read(key, (Attribute.SIGN,)).get(Attribute.SIGN))
 
 
 def generate(session: pkcs11.Session, spec: KeySpec) -> KeyName:
@@ -171,7 +198,7 @@ def forbid_signing(session: pkcs11.Session, name: KeyName) -> None:
         pkcs11.TemplateInconsistent,
     ):
         raise ProviderUnsupportedError("the token does not let CKA_SIGN be changed") from None
-    if _read(find_key(session, name), (Attribute.SIGN,)).get(Attribute.SIGN, True):
+    if is_enabled(find_key(session, name)):
         raise ProviderUnsupportedError("the token says that it has changed CKA_SIGN, and has not")
 
 

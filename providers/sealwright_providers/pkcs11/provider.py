@@ -93,7 +93,9 @@ class Pkcs11Provider:
 
         def work(lane: Lane, deadline: float) -> bytes:
             def attempt(session: pkcs11.Session) -> bytes:
-                key = _cached_key(process.token, lane, session, name, deadline)
+                key, fitting = _cached_key(process.token, lane, session, name, deadline)
+                if algorithm.name not in fitting:
+                    raise ProviderUnsupportedError("the key of the token is of another kind than the algorithm needs")
                 return _signature(key, sign_calls(algorithm, process.token.mechanisms), message, lane)
 
             return process.token.run(lane, deadline, attempt)
@@ -229,9 +231,12 @@ def _believed(token: Token, session: pkcs11.Session, work: Callable[[], T]) -> T
         raise
 
 
-def _cached_key(token: Token, lane: Lane, session: pkcs11.Session, name: KeyName, deadline: float) -> Any:
-    key = lane.keys.get(name)
-    if key is None:
+def _cached_key(
+    token: Token, lane: Lane, session: pkcs11.Session, name: KeyName, deadline: float
+) -> tuple[Any, frozenset[str]]:
+    """Return a key, and the algorithms that fit it."""
+    cached = lane.keys.get(name)
+    if cached is None:
         with held(token.objects, deadline):
             key = _believed(token, session, lambda: objects.find_key(session, name))
         if not objects.may_sign(key):
@@ -239,8 +244,8 @@ def _cached_key(token: Token, lane: Lane, session: pkcs11.Session, name: KeyName
             raise ProviderKeyDisabledError("the key of the token may not sign (CKA_SIGN)")
         if len(lane.keys) >= _MAX_CACHED_KEYS:
             lane.keys.clear()
-        lane.keys[name] = key
-    return key
+        lane.keys[name] = cached = (key, objects.fitting(key))
+    return cached
 
 
 def _signature(key: Any, calls: Sequence[SignCall], message: bytes, lane: Lane) -> bytes:
@@ -259,8 +264,11 @@ def _signature(key: Any, calls: Sequence[SignCall], message: bytes, lane: Lane) 
             if call.whole:
                 raise MessageTooLargeError("the token signs no messages of that size with this algorithm") from None
             raise
-        except pkcs11.PKCS11Error:
+        except pkcs11.PKCS11Error as e:
             lane.keys.clear()
+            # NSS softokn says so of a key without CKA_SIGN; the others have a code of their own.
+            if isinstance(e, pkcs11.KeyTypeInconsistent) and not objects.is_enabled(key):
+                raise ProviderKeyDisabledError("the key of the token may not sign (CKA_SIGN)") from None
             raise
         else:
             return value

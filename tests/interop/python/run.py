@@ -72,7 +72,9 @@ def _authlib(job: Mapping[str, Any]) -> Verify:
     keys = jose.JsonWebKey.import_key_set(json.loads(_read(job["url"])))
 
     def verify(token: str) -> Mapping[str, Any]:
-        options = {name: {"essential": True, "value": job[key]} for name, key in (("iss", "issuer"), ("aud", "audience"))}
+        options = {
+            name: {"essential": True, "value": job[key]} for name, key in (("iss", "issuer"), ("aud", "audience"))
+        }
         claims = jose.JsonWebToken(job["algorithms"]).decode(token, keys, claims_options=options)
         claims.validate()
         return dict(claims)
