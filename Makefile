@@ -44,7 +44,7 @@ lint: install $(GOOGLEAPIS)  ## Style, import contracts, protos
 
 types: install  ## mypy, strict
 	$(BIN)/mypy
-	$(BIN)/mypy tests examples
+	$(BIN)/mypy tests examples benchmarks
 
 protos: install $(GOOGLEAPIS)  ## Generate service/sealwright/v1 from protos/
 	rm -f service/sealwright/v1/*_pb2*

@@ -177,6 +177,7 @@ class App:
         # Polled, since what it waits for also comes with time alone.
         while self._clock.elapsed() < end and any(self._may_yet_sign(name) for name in self.keyring.settings):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+        await self._say_health()
 
     def _may_yet_sign(self, name: str) -> bool:
         if self.keyring.can_sign(name) or name in self.rotator.failing:
@@ -195,13 +196,12 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _report_health(self) -> None:
-        signing: bool | None = None
         while True:
-            now = all(self.keyring.can_sign(name) for name in self.keyring.settings)
-            if now is not signing:
-                await self._grpc.set_serving(signing=now)
-                signing = now
+            await self._say_health()
             await asyncio.sleep(_HEALTH_INTERVAL)
+
+    async def _say_health(self) -> None:
+        await self._grpc.set_serving(signing=all(self.keyring.can_sign(name) for name in self.keyring.settings))
 
     def _run(self, *jobs: Coroutine[Any, Any, None]) -> None:
         async def cancel_all() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from support.document import tool_missing
 
 _ROOT = Path(__file__).parents[2]
-_LOCK = _ROOT / "requirements" / "interop.lock"
+LOCK = _ROOT / "requirements" / "interop.lock"
 _SCRIPT = Path(__file__).parent / "python" / "run.py"
 _INSTALL_SECONDS = 110
 _RUN_SECONDS = 60
@@ -42,11 +42,12 @@ class PythonEnv:
         assert done.returncode == 0, done.stderr
         return list(json.loads(done.stdout))
 
-    def file(self, path: str) -> Path:
-        """Return a file of a package."""
-        found = self.packages / path
-        if not found.exists():
-            tool_missing(path.split("/", maxsplit=1)[0])
+    def file(self, pattern: str) -> Path:
+        """Return a file of a package, which may not be there for every machine."""
+        found = next(self.packages.glob(pattern), None)
+        if found is None:
+            tool_missing(pattern.split("/", maxsplit=1)[0])
+        assert found
         return found
 
 
@@ -54,14 +55,14 @@ def install(folder: Path = _ROOT / "build" / "interop-venv") -> PythonEnv:
     """Install the versions and hashes of the lock file, unless they are there."""
     folder.parent.mkdir(exist_ok=True)
     stamp = folder / ".installed"
-    with _LOCK.open("rb") as file:
+    with LOCK.open("rb") as file:
         # Two runs of the tests may share one tree.
         fcntl.flock(file, fcntl.LOCK_EX)
         digest = hashlib.sha256(file.read() + sys.version.encode()).hexdigest()
         if not stamp.exists() or stamp.read_text() != digest:
             _run(sys.executable, "-m", "venv", "--clear", str(folder))
             pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-input")
-            _run(*pip, "--only-binary", ":all:", "--require-hashes", "-r", str(_LOCK))
+            _run(*pip, "--only-binary", ":all:", "--require-hashes", "-r", str(LOCK))
             stamp.write_text(digest)
     return PythonEnv(folder)
 

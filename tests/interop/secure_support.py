@@ -88,7 +88,8 @@ def mint(realm: Realm) -> Minted:
 
 
 def _series(algorithm: str, bits: int) -> dict[str, Any]:
-    return series(algorithm, **({"rsa_bits": bits} if bits else {}))
+    more: dict[str, Any] = {"rsa_bits": bits} if bits else {}
+    return series(algorithm, **more)
 
 
 def _certificate(directory: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.error
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ def node_24(env: PythonEnv) -> Node:
 
 
 @pytest.fixture(scope="session", params=ROWS)
-def judged(request: pytest.FixtureRequest, secure: Realm, minted: Minted) -> Iterator[Judged]:
+def judged(request: pytest.FixtureRequest, secure: Realm, minted: Minted) -> Judged:
     library: str = request.param
     row = ROWS[library]
     jobs = [
@@ -64,7 +64,7 @@ def judged(request: pytest.FixtureRequest, secure: Realm, minted: Minted) -> Ite
     else:
         env: PythonEnv = request.getfixturevalue("env")
         answers = env.run(script, jobs, secure.ca)
-    yield Judged(library, row, dict(zip(minted, answers, strict=True)))
+    return Judged(library, row, dict(zip(minted, answers, strict=True)))
 
 
 def _tokens(name: str, kinds: Mapping[str, Mapping[str, str]], typ: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from interop.interop_support import ALGORITHMS, AUDIENCE, ISSUERS, MAIN, REFUSED, SUBJECT, Realm, Tokens, issuer_url
-from interop.node_support import FOLDER, LIBRARIES, Node
+from interop.node_support import LIBRARIES, Node
 
 REFUSALS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "jose": {
@@ -82,12 +81,3 @@ def test_every_published_key_is_usable(library: str, issuer: str, node: Node, re
     answer = node.run(library, job(realm, good, issuer))
     assert sorted(answer["keys"]) == sorted(k["kid"] for k in realm.published(issuer))
     assert {a: r["claims"]["sub"] for a, r in answer["results"].items()} == dict.fromkeys(good, SUBJECT)
-
-
-def test_the_lock_file_has_hashes_and_names_no_registry() -> None:
-    packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
-    installed = {name: package for name, package in packages.items() if name}
-    assert {
-        name for name, package in installed.items() if not package.get("integrity", "").startswith("sha512-")
-    } == set()
-    assert {name for name, package in packages.items() if "resolved" in package} == set()

@@ -67,7 +67,7 @@ def start(setup: Setup) -> Iterator[Gateway]:
     config = setup.directory / "apache.conf"
     config.write_text(modules + user + _MAIN.format(directory=setup.directory, ca=setup.realm.ca) + hosts)
     routes = {name: (port, f"/{_PAGE}") for name, port in ports.items()}
-    with foreground(setup, [command, "-DFOREGROUND", "-f", config], routes) as gateway:
+    with foreground(setup, command, ["-DFOREGROUND", "-f", config], routes) as gateway:
         yield gateway
 
 

@@ -78,16 +78,16 @@ def free_port() -> int:
 @contextmanager
 def foreground(
     setup: Setup,
-    command: Sequence[str | Path],
+    binary: str | Path,
+    arguments: Sequence[str | Path],
     routes: Mapping[str, tuple[int, str]],
     env: Mapping[str, str] | None = None,
-    stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[Gateway]:
     """Run a gateway until the end of the block."""
-    log = setup.directory / f"{Path(command[0]).name}.log"
+    log = setup.directory / f"{Path(binary).name}.log"
     with log.open("wb") as output:
         running = subprocess.Popen(  # noqa: S603 - what the lock file or the test machine has
-            [str(part) for part in command],
+            [str(part) for part in (binary, *arguments)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -100,7 +100,7 @@ def foreground(
             _wait_for(port, running, log)
         yield Gateway(routes, running.pid)
     finally:
-        running.send_signal(stop)
+        running.terminate()
         try:
             running.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:

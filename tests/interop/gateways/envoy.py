@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from interop.gateways.common import HTTP_OK, Gateway, Setup, foreground, free_port
@@ -22,8 +23,8 @@ def start(setup: Setup) -> Iterator[Gateway]:
     config, port = setup.directory / "envoy.json", free_port()
     config.write_text(json.dumps(_config(setup, port)))
     # Shared memory would be shared with any other Envoy of this machine that has the same base id.
-    command = [binary, "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"]
-    with foreground(setup, command, {name: (port, f"/{name}/x") for name in setup.issuers}) as gateway:
+    arguments: list[str | Path] = ["-c", config, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"]
+    with foreground(setup, binary, arguments, {name: (port, f"/{name}/x") for name in setup.issuers}) as gateway:
         yield gateway
 
 

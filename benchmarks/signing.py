@@ -1,0 +1,151 @@
+"""CPU and latency of a signature, against a bare gRPC server in the same run.
+
+`.venv/bin/python benchmarks/signing.py [--seconds 3] [--rounds 5] [--concurrency 32]` prints a table. The emulator, the service, the
+bare server and the load each have a process of their own; rounds alternate between the servers, and medians are shown, since machines
+are noisy. CPU is user and system time of the server's process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from sealwright.v1.signing_pb2 import SignJwtRequest, SignJwtResponse
+from sealwright.v1.signing_pb2_grpc import SigningServiceStub
+from support.document import document, issuer
+from support.processes import process, write_config
+
+CLAIMS = '{"scope":"pay","client_id":"0f9d6a52","roles":["a","b","c"],"amount":9007199254740993}'
+ALGORITHMS = ("ES256", "RS256", "PS256")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round measured: server CPU per request in µs, requests per second, latencies in ms."""
+
+    cpu: float
+    rate: float
+    p50: float
+    p99: float
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return user and system time of a process and the children it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def load(address: str, request: SignJwtRequest, seconds: float, concurrency: int) -> list[float]:
+    """Keep that many calls under way and return their latencies in seconds."""
+    latencies: list[float] = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = SigningServiceStub(channel)
+        end = time.perf_counter() + seconds
+
+        async def caller() -> None:
+            while (start := time.perf_counter()) < end:
+                await stub.SignJwt(request, timeout=10)
+                latencies.append(time.perf_counter() - start)
+
+        await asyncio.gather(*(caller() for _ in range(concurrency)))
+    return latencies
+
+
+def _load_in_process(queue: Any, address: str, body: bytes, seconds: float, concurrency: int) -> None:
+    queue.put(uvloop.run(load(address, SignJwtRequest.FromString(body), seconds, concurrency)))
+
+
+def measure(pid: int, address: str, request: SignJwtRequest, seconds: float, concurrency: int) -> Round:
+    """Run one round of load from a process of its own."""
+    context = get_context("spawn")
+    queue = context.Queue()
+    arguments = (queue, address, request.SerializeToString(), seconds, concurrency)
+    client = context.Process(target=_load_in_process, args=arguments)
+    before = cpu_seconds(pid)
+    client.start()
+    latencies = sorted(queue.get())
+    client.join()
+    spent = cpu_seconds(pid) - before
+    count = len(latencies)
+    return Round(spent / count * 1e6, count / seconds, latencies[count // 2] * 1e3, latencies[int(count * 0.99)] * 1e3)
+
+
+def _serve_bare(pipe: Any, answer: bytes) -> None:
+    async def serve() -> None:
+        async def sign(_request: bytes, _context: Any) -> bytes:
+            return answer
+
+        server = grpc.aio.server()
+        handlers: dict[str, Any] = {"SignJwt": grpc.unary_unary_rpc_method_handler(sign)}
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("sealwright.v1.SigningService", handlers),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        pipe.send(f"127.0.0.1:{port}")
+        await server.wait_for_termination()
+
+    uvloop.run(serve())
+
+
+@contextmanager
+def bare_server(answer: SignJwtResponse) -> Iterator[tuple[int, str]]:
+    """Run a gRPC server that answers the same bytes without doing anything."""
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    server = context.Process(target=_serve_bare, args=(there, answer.SerializeToString()))
+    server.start()
+    try:
+        yield server.pid or 0, here.recv()
+    finally:
+        server.terminate()
+        server.join()
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--concurrency", type=int, default=32)
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealwright-benchmark-")))
+        kms = stack.enter_context(process(directory, "sealwright-emulator", "aws", "--port", "0"))
+        config = write_config(directory, document(directory, kms.ready["endpoint"], issuer("payments", *ALGORITHMS)))
+        service = stack.enter_context(process(directory, "sealwright", "serve", "--config", config))
+        address = service.ready["grpc"]
+        requests = {a: SignJwtRequest(issuer="issuers/payments", claims_json=CLAIMS, algorithm=a) for a in ALGORITHMS}
+        with grpc.insecure_channel(address) as channel:
+            answer = SigningServiceStub(channel).SignJwt(requests["ES256"])
+        bare_pid, bare = stack.enter_context(bare_server(answer))
+        rounds: dict[str, list[Round]] = {"bare gRPC": [], **{a: [] for a in ALGORITHMS}}
+        for _ in range(options.rounds):
+            rounds["bare gRPC"].append(measure(bare_pid, bare, requests["ES256"], options.seconds, options.concurrency))
+            for name, request in requests.items():
+                rounds[name].append(measure(service.popen.pid, address, request, options.seconds, options.concurrency))
+    baseline = statistics.median(r.cpu for r in rounds["bare gRPC"])
+    print(f"{options.rounds} rounds of {options.seconds} s, {options.concurrency} calls under way, medians")
+    print(f"{'':12}{'CPU µs':>8}{'ratio':>8}{'req/s':>8}{'p50 ms':>8}{'p99 ms':>8}")
+    for name, results in rounds.items():
+        cpu, rate, p50, p99 = (statistics.median(getattr(r, f) for r in results) for f in ("cpu", "rate", "p50", "p99"))
+        print(f"{name:12}{cpu:8.0f}{cpu / baseline:8.2f}{rate:8.0f}{p50:8.1f}{p99:8.1f}")
+
+
+if __name__ == "__main__":
+    main()
