@@ -87,7 +87,7 @@ class App:
         config, clock = self._config, self._clock
         store = await SqlStore.open(config.store)
         self._closers.push_async_callback(store.aclose)
-        audit = AuditWriter(config.audit, self.replica_id, clock)
+        audit = self._audit = AuditWriter(config.audit, self.replica_id, clock)
         self._closers.push_async_callback(audit.aclose)
         sync = ReplicaSync(self.replica_id, store, self.keyring, config.timing, clock)
         self._closers.push_async_callback(sync.farewell)
@@ -145,7 +145,7 @@ class App:
 
     async def _listen(self) -> None:
         settings = self._config.server
-        calls = Calls(self._clock, local=settings.insecure_local or settings.grpc_is_unix)
+        calls = Calls(self._clock, self._audit, local=settings.insecure_local or settings.grpc_is_unix)
 
         def add_services(server: grpc.aio.Server) -> None:
             add_SigningServiceServicer_to_server(SigningService(self.signer, self.verifier, calls), server)

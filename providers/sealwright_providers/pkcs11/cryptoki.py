@@ -20,8 +20,16 @@ from sealwright.errors import ConfigurationError
 from sealwright_providers.pkcs11.errors import ALREADY_INITIALISED, OK, TooSoonError, from_value
 from sealwright_providers.pkcs11.gate import Gate
 
-RESET_SECONDS: Final = 1.0
-"""A module that has been initialised stays so for at least that long, unless somebody else finalised it."""
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+"""A module that has been initialised stays so for the first of these, for twice as long after each time, and for the last of
+them in the end; unless somebody else finalises it."""
+
+_PATIENCE_SECONDS: Final = 0.1
+"""How long a call waits for such a pause to end. SoftHSM does not see a token while another process writes to it."""
+
+_CALM_SECONDS: Final = 10.0
+"""After that long without, it is the first time again."""
 
 _OS_LOCKING_OK: Final = 0x00000002
 _USER: Final = 1
@@ -81,7 +89,8 @@ class Cryptoki:
         self._arguments = arguments
         self._users = 0
         self._closings: dict[int, int] = {}
-        self._initialised_at = 0.0
+        self._initialised_at = -_CALM_SECONDS
+        self._pause = FIRST_PAUSE
         self._library: _Library | None = None
         self._functions = _functions(path)
 
@@ -135,7 +144,7 @@ class Cryptoki:
 
     def resettable(self) -> bool:
         """Tell whether the module has been initialised for long enough."""
-        return time.monotonic() >= self._initialised_at + RESET_SECONDS
+        return time.monotonic() >= self._initialised_at + self._pause
 
     def reinitialise(self, seen: int, deadline: float, *, finalised: bool = False) -> None:
         """Initialise the module, and finalise it before where it is live, unless another thread has since `generation` was `seen`.
@@ -149,6 +158,10 @@ class Cryptoki:
             PKCS11Error: It cannot be initialised; or only just was, and shall not be again so soon (`TooSoonError`).
             ProviderError: Calls inside do not end.
         """
+        if self.live and not finalised and self.generation == seen:
+            left = self._initialised_at + self._pause - time.monotonic()
+            if 0 < left <= _PATIENCE_SECONDS:
+                time.sleep(left)
         with self.gate.alone(deadline):
             if self.live and self.generation != seen:
                 return
@@ -157,7 +170,10 @@ class Cryptoki:
             if self.live:
                 self._call(_FINALIZE, None)
             self.live = False
-            self._initialised_at = time.monotonic()
+            now = time.monotonic()
+            calm = now >= self._initialised_at + _CALM_SECONDS
+            self._pause = FIRST_PAUSE if calm else min(2 * self._pause, LONGEST_PAUSE)
+            self._initialised_at = now
             self._initialise()
             self.live = True
             self.generation += 1

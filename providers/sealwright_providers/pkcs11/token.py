@@ -8,7 +8,7 @@ see that it has been done:
 | a key's handle | the key is looked for again |
 | the login | C_Login, and keys are looked for again; "no such key" is believed of a session that is logged in only |
 | sessions | once nobody is inside: C_CloseAllSessions; sessions and login are made anew by those who need them |
-| the module, the token | once nobody is inside: C_Finalize, C_Initialize; once a second at the most, or when finalised elsewhere |
+| the module, the token | once nobody is inside: C_Finalize, C_Initialize; in the long run once a second |
 | the device, several calls in a row | the same, before the next call |
 """
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
 
 from sealwright.errors import (
     InternalError,
@@ -53,6 +54,26 @@ class Revocation:
     verifier_cache_until: datetime
     stale_replicas: Sequence[str] = ()
     warnings: Sequence[str] = ()
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _without_store(operation: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Say in our words that the store cannot be read or written. What was to be changed may have been, all the same."""
+
+    @wraps(operation)
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await operation(*args, **kwargs)
+        except StoreUnavailableError as e:
+            log.warning("keys cannot be changed: %s", e)
+            raise StateTooOldError(
+                "the store cannot be read or written, so no key can be changed", retry_after=1
+            ) from None
+
+    return guarded
 
 
 class KeyOperations:
@@ -135,6 +156,7 @@ class KeyOperations:
             "the standby may not sign yet: not every verifier can have it", metadata=metadata, retry_after=wait
         )
 
+    @_without_store
     async def revoke(
         self,
         issuer: str,
@@ -238,10 +260,7 @@ class KeyOperations:
         settings = self._keyring.settings.get(issuer)
         if settings is None:
             raise IssuerNotFoundError("no such issuer")
-        try:
-            await self._sync.refresh()
-        except StoreUnavailableError:
-            raise StateTooOldError("the store cannot be read, so no key can be changed", retry_after=1) from None
+        await self._sync.refresh()
         view = self._keyring.view(issuer)
         self._keyring.require_fresh(view)
         return settings, view.state

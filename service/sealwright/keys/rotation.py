@@ -63,6 +63,7 @@ class Rotator:
         self._fresh: set[str] = set()
         self._retry_at: dict[str, tuple[float, float]] = {}
         self._wake = asyncio.Event()
+        self._said: dict[str, str] = {}
         self.failing: dict[str, str] = {}
         """Why keys of an issuer could not be created at the last try, by issuer; for people and for the start."""
 
@@ -75,12 +76,7 @@ class Rotator:
         interval = self._timing.refresh_interval.total_seconds()
         try:
             while True:
-                try:
-                    await self.tick()
-                except StoreUnavailableError:
-                    log.debug("rotation waits for the store")
-                except Exception:
-                    log.exception("rotation failed; it is tried again")
+                await self.tick()
                 self._wake.clear()
                 try:
                     async with asyncio.timeout(interval * random.uniform(0.75, 1.25)):  # noqa: S311 - jitter, no secret
@@ -93,11 +89,23 @@ class Rotator:
             await asyncio.gather(*self._making.values(), return_exceptions=True)
 
     async def tick(self) -> None:
-        """Do all that is due now, for every issuer of the configuration."""
+        """Do all that is due now, for every issuer of the configuration; what goes wrong with one does not hold up the others."""
         for settings in self._keyring.settings.values():
-            for _ in range(_MAX_STEPS):
-                if not await self._advance(settings):
-                    break
+            try:
+                for _ in range(_MAX_STEPS):
+                    if not await self._advance(settings):
+                        break
+            except StoreUnavailableError as error:
+                self._log_once(settings.name, f"rotation waits for the store: {error}")
+            except Exception:
+                log.exception("issuer %s: rotation failed; it is tried again", settings.name)
+            else:
+                self._said.pop(settings.name, None)
+
+    def _log_once(self, issuer: str, text: str) -> None:
+        if self._said.get(issuer) != text:
+            log.warning("issuer %s: %s", issuer, text)
+        self._said[issuer] = text
 
     async def _advance(self, settings: IssuerSettings) -> bool:
         """Take one step for an issuer; tell whether there may be another."""

@@ -47,7 +47,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> FaultyModule:
 @pytest.fixture
 def faults(faulty: FaultyModule, hsm: SoftHsm) -> Iterator[FaultyModule]:
     """The same, working, on a new token; whatever a test has done to it is mended."""
-    assert hsm
+    assert hsm.conf.exists()
     faulty.mend()
     yield faulty
     faulty.mend()

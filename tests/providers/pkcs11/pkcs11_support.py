@@ -120,7 +120,7 @@ async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 def in_process(script: str, *arguments: str, seconds: float = 60) -> str:
     """Run a script in a process of its own, and return what it prints."""
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - scripts beside this one
         [sys.executable, "-X", "faulthandler", "-W", "error", script, *arguments],
         capture_output=True,
         text=True,

@@ -40,10 +40,8 @@ def test_c117_wrapped_and_raw_points_are_one_key(crv: str) -> None:
 
 
 def test_c117_a_raw_point_that_looks_wrapped_is_not_unwrapped() -> None:
-    for scalar in itertools.count(2):
-        raw = point_of(ec.derive_private_key(scalar, ec.SECP256R1()).public_key())
-        if raw[1] == 0x41:
-            break
+    points = (point_of(ec.derive_private_key(scalar, ec.SECP256R1()).public_key()) for scalar in itertools.count(2))
+    raw = next(point for point in points if point[1] == 0x41)
     assert len(raw) == 65
     assert raw[:2] == b"\x04\x41"
     assert curve_key("P-256", raw) == ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)

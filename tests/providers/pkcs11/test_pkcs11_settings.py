@@ -59,7 +59,12 @@ def test_what_is_wrong_is_said(change: dict[str, Any], problem: str) -> None:
 def test_the_pin_is_read_from_a_file_without_its_line_end(tmp_path: Path) -> None:
     file = tmp_path / "pin"
     settings = Pkcs11Settings(**{**GOOD, "pin_env": None, "pin_file": str(file)})
-    for content, pin in ((b"12 34\n", b"12 34"), (b"user:pass\r\n", b"user:pass"), (b" 1 ", b" 1 "), (b"1\n\n", b"1\n")):
+    for content, pin in (
+        (b"12 34\n", b"12 34"),
+        (b"user:pass\r\n", b"user:pass"),
+        (b" 1 ", b" 1 "),
+        (b"1\n\n", b"1\n"),
+    ):
         file.write_bytes(content)
         assert read_pin(settings) == pin
     for content in (b"", b"\n", b"x" * 5000):
@@ -82,7 +87,9 @@ def test_the_pin_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_a_missing_sdk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pkcs11", None)
-    with pytest.raises(ProviderNotInstalledError, match=r"kind pkcs11 needs python-pkcs11: install sealwright\[pkcs11\]"):
+    with pytest.raises(
+        ProviderNotInstalledError, match=r"kind pkcs11 needs python-pkcs11: install sealwright\[pkcs11\]"
+    ):
         await FACTORY.open(Pkcs11Settings(**GOOD))
 
 

@@ -20,7 +20,6 @@ from providers.pkcs11.pkcs11_support import (
     in_token,
     opened,
     signed,
-    signing_input,
 )
 from sealwright.errors import MessageTooLargeError, ProviderUnsupportedError
 from sealwright.jose.algorithms import ALGORITHMS
@@ -203,7 +202,7 @@ async def test_c125_sixteen_threads_ten_thousand_signatures(hsm: SoftHsm) -> Non
                 await signed(provider, key if n % 2 else other, text=f"subject {n}")
 
         await asyncio.gather(*(some(first) for first in range(50)))
-        assert len(provider._process.lanes._running) == 16
+        assert 8 < len(provider._process.lanes._running) <= 16
 
 
 async def test_the_guard_may_go_around_it(provider: Pkcs11Provider, hsm: SoftHsm) -> None:

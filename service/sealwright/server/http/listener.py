@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 
 from aiohttp import web
@@ -10,6 +9,7 @@ from aiohttp import web
 from sealwright.errors import ConfigurationError
 from sealwright.server.http.public import Page, handler
 from sealwright.server.settings import Address, TlsSettings
+from sealwright.server.tls import https_context
 
 _GRACE_SECONDS = 5.0
 
@@ -40,7 +40,7 @@ class HttpListener:
             ConfigurationError: The address cannot be bound, or the TLS files cannot be used.
         """
         await self._runner.setup()
-        context = _tls_context(self._tls) if self._tls else None
+        context = https_context(self._tls) if self._tls else None
         site = web.TCPSite(
             self._runner, self._bind.host, self._bind.port, ssl_context=context, reuse_port=self._share_port
         )
@@ -54,13 +54,3 @@ class HttpListener:
     async def close(self) -> None:
         """Finish the answers under way and close. May be called twice."""
         await self._runner.cleanup()
-
-
-def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.private_key)
-    except OSError as e:  # ssl.SSLError is one too
-        raise ConfigurationError([f"server.tls: {e.strerror or 'the files do not fit together'}"]) from e
-    return context

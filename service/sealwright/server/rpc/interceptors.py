@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from sealwright import metrics
 from sealwright.access.identity import LOCAL, caller_of_certificate
+from sealwright.audit.writer import AuditWriter
 from sealwright.calls import Call
 from sealwright.clock import Clock
 from sealwright.errors import (
@@ -121,8 +122,9 @@ def _decoded(body: bytes, decode: Callable[[bytes], Any] | None) -> Any:
 class Calls:
     """Makes a `Call` of a gRPC context."""
 
-    def __init__(self, clock: Clock, *, local: bool) -> None:
+    def __init__(self, clock: Clock, audit: AuditWriter, *, local: bool) -> None:
         self._clock = clock
+        self._audit = audit
         self._local = local
 
     def open(self, context: Context) -> Call:
@@ -134,8 +136,19 @@ class Calls:
         # None, which the stubs leave out: the caller set no deadline. 0 is one that has passed.
         remaining: float | None = context.time_remaining()
         timeout = DEFAULT_TIMEOUT if remaining is None else min(remaining, MAX_TIMEOUT)
+        try:
+            caller = self._caller(context)
+        except CallerUnauthenticatedError as error:
+            details = {
+                "request_id": _request_id.get(),
+                "peer": context.peer(),
+                "outcome": "denied",
+                "reason": error.reason,
+            }
+            self._audit.submit("authenticate", details)
+            raise
         return Call(
-            caller=self._caller(context),
+            caller=caller,
             request_id=_request_id.get(),
             peer=context.peer(),
             end=self._clock.elapsed() + timeout,

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health as health_names
@@ -17,7 +16,8 @@ from grpc_reflection.v1alpha import reflection
 
 from sealwright.errors import ConfigurationError
 from sealwright.server.rpc.interceptors import Boundary
-from sealwright.server.settings import UNIX, ServerSettings, TlsSettings, parse_address
+from sealwright.server.settings import Address, ServerSettings, parse_address
+from sealwright.server.tls import grpc_credentials
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ SIGNING: Final = "sealwright.v1.SigningService"
 SERVICES: Final = ("", SIGNING, "sealwright.v1.JwksService", "sealwright.v1.KeyService")
 
 _MAX_MESSAGE: Final = 2 * 1024 * 1024 + 64 * 1024
-_SOCKET_MODE: Final = 0o660
+_SOCKET_UMASK: Final = 0o117
 _DRAIN_PAUSE: Final = 0.2
 """Seconds in which new calls are refused before the listener closes; see `Boundary`."""
 
@@ -64,28 +64,29 @@ class GrpcListener:
         Raises:
             ConfigurationError: The address cannot be bound, or the TLS files cannot be used.
         """
-        target = self._settings.grpc
         await self.set_serving(signing=False)
         try:
-            if self._settings.grpc_is_unix:
-                self._server.add_insecure_port(target)
-                self.address = target
-            else:
-                address = parse_address(target)
-                port = self._add_port(target)
-                self.address = str(type(address)(address.host, port))
+            self.address = self._bind()
         except (RuntimeError, OSError) as e:
-            raise ConfigurationError([f"server.grpc: cannot listen there: {type(e).__name__}"]) from e
+            raise ConfigurationError(["server.grpc: cannot listen there"]) from e
         await self._server.start()
-        if self._settings.grpc_is_unix:
-            os.chmod(target.removeprefix(UNIX), _SOCKET_MODE)  # noqa: PTH101 - a Path would block no less
 
-    def _add_port(self, target: str) -> int:
-        if self._settings.insecure_local:
-            return self._server.add_insecure_port(target)
-        if self._settings.tls is None:
+    def _bind(self) -> str:
+        settings = self._settings
+        if settings.grpc_is_unix:
+            before = os.umask(_SOCKET_UMASK)  # from its first instant on, the socket's mode is its permission
+            try:
+                self._server.add_insecure_port(settings.grpc)
+            finally:
+                os.umask(before)
+            return settings.grpc
+        if settings.insecure_local:
+            port = self._server.add_insecure_port(settings.grpc)
+        elif settings.tls is not None:
+            port = self._server.add_secure_port(settings.grpc, grpc_credentials(settings.tls))
+        else:
             raise ConfigurationError(["server.tls: missing"])
-        return self._server.add_secure_port(target, _credentials(self._settings.tls))
+        return str(Address(parse_address(settings.grpc).host, port))
 
     async def set_serving(self, *, signing: bool) -> None:
         """Say over grpc.health.v1 whether tokens can be signed; the other services always serve."""
@@ -101,44 +102,3 @@ class GrpcListener:
         await asyncio.sleep(_DRAIN_PAUSE)
         await self._server.stop(self._settings.drain_seconds)
         await self._boundary.idle()
-
-
-def _credentials(tls: TlsSettings) -> grpc.ServerCredentials:
-    """Mutual TLS from files, read again when one of them changes, so that certificates can be renewed without a restart.
-
-    Raises:
-        ConfigurationError: A file cannot be read.
-    """
-    try:
-        stamp, configuration = _configuration(tls)
-    except OSError as e:
-        raise ConfigurationError([f"server.tls: {e.strerror}: {e.filename}"]) from e
-    state: dict[str, Any] = {"stamp": stamp}
-
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        try:
-            if _stamp(tls) == state["stamp"]:
-                return None
-            state["stamp"], fresh = _configuration(tls)
-        except OSError:
-            log.exception("the TLS files cannot be read; the old certificate stays")
-            return None
-        log.info("the TLS files have changed and were read again")
-        return fresh
-
-    return grpc.dynamic_ssl_server_credentials(
-        configuration,
-        renewed,  # type: ignore[arg-type] # None, says gRPC's documentation, means: unchanged
-        require_client_authentication=True,
-    )
-
-
-def _stamp(tls: TlsSettings) -> tuple[tuple[int, int], ...]:
-    files = (Path(p).stat() for p in (tls.certificate, tls.private_key, tls.client_ca))
-    return tuple((f.st_mtime_ns, f.st_ino) for f in files)
-
-
-def _configuration(tls: TlsSettings) -> tuple[tuple[tuple[int, int], ...], grpc.ServerCertificateConfiguration]:
-    stamp = _stamp(tls)
-    chain, key, roots = (Path(p).read_bytes() for p in (tls.certificate, tls.private_key, tls.client_ca))
-    return stamp, grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=roots)

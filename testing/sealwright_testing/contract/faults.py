@@ -1,0 +1,146 @@
+"""The contract on a backend that has a bad day."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import pytest
+
+from sealwright.errors import (
+    ProviderAccessDeniedError,
+    ProviderError,
+    ProviderThrottledError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+)
+from sealwright.kms.guard import ATTEMPTS
+from sealwright.kms.provider import KeyProvider
+
+from .case import Case, ContractBrokenError, require
+from .harness import PATIENCE, RETRY_AFTER, Fault, Outcome
+from .judging import signing_input
+
+_SHORT: Final = 0.25
+_LATEST: Final = 1.5
+"""Seconds by which a call of `_SHORT` has long ended, on a busy machine too."""
+
+
+class FaultContract:
+    """Each failure of the backend has its own error, and is over when it is over."""
+
+    async def test_denied(self, case: Case) -> None:
+        """The backend refuses the service itself: no retry mends that."""
+        error = await _failing(case, Outcome.DENIED, Fault.DENIED, ProviderAccessDeniedError, attempts=1)
+        require(error is None or error.retry_after is None, "a refusal that says when to come again")
+
+    @pytest.mark.parametrize(
+        ("outcome", "fault", "seconds"),
+        [
+            pytest.param(Outcome.THROTTLED, Fault.THROTTLED, None, id="plain"),
+            pytest.param(
+                Outcome.THROTTLED_WITH_RETRY_AFTER, Fault.THROTTLED_WITH_RETRY_AFTER, RETRY_AFTER, id="retry_after"
+            ),
+        ],
+    )
+    async def test_throttled(self, case: Case, outcome: Outcome, fault: Fault, seconds: float | None) -> None:
+        """The backend asks for fewer requests, and gets no storm of them; when to come again is passed on."""
+        error = await _failing(case, outcome, fault, ProviderThrottledError, seconds=seconds)
+        require(error is None or error.retry_after is not None, "the guard names no time to come again")
+
+    async def test_unavailable(self, case: Case) -> None:
+        """The backend fails on its side."""
+        await _failing(case, Outcome.UNAVAILABLE, Fault.UNAVAILABLE, ProviderUnavailableError)
+
+    async def test_slow(self, case: Case) -> None:
+        """A call ends with its deadline, and the next one finds the provider as it was."""
+        algorithm = case.some_algorithm()
+        async with case.of(Outcome.SLOW) as provider:
+            uri = await case.key(provider, algorithm)
+            await case.signs(provider, uri, algorithm)
+            message = signing_input(algorithm)
+            calls: list[Callable[[], Awaitable[object]]] = [
+                lambda: provider.sign(uri, algorithm, message, timeout=_SHORT),
+                lambda: provider.describe(uri, timeout=_SHORT),
+                lambda: case.guarded(provider).sign(uri, algorithm, message, timeout=_SHORT),
+            ]
+            loop = asyncio.get_running_loop()
+            with case.harness.arm(Fault.SLOW):
+                for call in calls:
+                    start = loop.time()
+                    await case.refused(call(), ProviderTimeoutError)
+                    took = loop.time() - start
+                    require(took < _LATEST, f"it took {took:.2f} s, of {_SHORT}")
+            await case.signs(provider, uri, algorithm)
+
+    async def test_no_time(self, case: Case) -> None:
+        """A call without any time left is not begun: it would cost the backend what nobody waits for."""
+        algorithm = case.some_algorithm()
+        async with case.of(Outcome.NO_TIME) as provider:
+            uri = await case.key(provider, algorithm)
+            await case.signs(provider, uri, algorithm)
+            before = case.harness.calls()
+            for seconds in (0.0, -1.0):
+                call = provider.sign(uri, algorithm, signing_input(algorithm), timeout=seconds)
+                await case.refused(call, ProviderTimeoutError)
+                await case.refused(provider.describe(uri, timeout=seconds), ProviderTimeoutError)
+            require(case.harness.calls() == before, "the backend is asked all the same")
+
+    async def test_check(self, case: Case) -> None:
+        """It tells whether the backend answers, of a provider that has just been opened too."""
+        async with case.of(Outcome.CHECK) as provider:
+            await provider.check(timeout=PATIENCE)
+            with case.harness.arm(Fault.UNAVAILABLE):
+                async with case.opened() as fresh:
+                    await case.refused(fresh.check(timeout=PATIENCE), ProviderUnavailableError)
+            with case.harness.arm(Fault.SLOW):
+                async with case.opened() as fresh:
+                    await case.refused(fresh.check(timeout=_SHORT), ProviderTimeoutError)
+            async with case.opened() as fresh:
+                await fresh.check(timeout=PATIENCE)
+
+
+async def _failing(
+    case: Case,
+    outcome: Outcome,
+    fault: Fault,
+    kind: type[ProviderError],
+    *,
+    seconds: float | None = None,
+    attempts: int = ATTEMPTS,
+) -> ProviderError | None:
+    """Have a fault while keys are described and used, and see that it is over afterwards.
+
+    Returns:
+        What the guard makes of it; None where it was declared impossible.
+    """
+    algorithm = case.some_algorithm()
+    seen: ProviderError | None = None
+    async with case.of(outcome) as provider:
+        uri = await case.key(provider, algorithm)
+        await case.signs(provider, uri, algorithm)
+        with case.harness.arm(fault):
+            seen = await _met(case, provider, uri, kind, seconds=seconds, attempts=attempts)
+        await case.signs(provider, uri, algorithm)
+    return seen
+
+
+async def _met(
+    case: Case, provider: KeyProvider, uri: str, kind: type[ProviderError], *, seconds: float | None, attempts: int
+) -> ProviderError:
+    algorithm = case.some_algorithm()
+    message = signing_input(algorithm)
+    await case.refused(provider.describe(uri, timeout=PATIENCE), kind)
+    await case.refused(provider.sign(uri, algorithm, message, timeout=PATIENCE), kind)
+    start = case.harness.calls()
+    error = await case.refused(provider.sign(uri, algorithm, message, timeout=PATIENCE), kind)
+    require(error.retry_after == seconds, f"retry_after is {error.retry_after}, not {seconds}")
+    once = case.harness.calls() - start
+    # Less time than the backend asks for, so that the guard does not wait.
+    seen = await case.refused(case.guarded(provider).sign(uri, algorithm, message, timeout=RETRY_AFTER / 2), kind)
+    tries = case.harness.calls() - start - once
+    require(tries <= attempts * once, f"the backend is asked {tries} times for one request, not {attempts * once}")
+    if not isinstance(seen, ProviderError):
+        raise ContractBrokenError("the guard makes something else of it")
+    return seen

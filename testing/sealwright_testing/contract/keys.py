@@ -1,0 +1,176 @@
+"""The contract on keys: what is said of them, what state they are in, and their management."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Final
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sealwright.errors import (
+    ProviderError,
+    ProviderKeyDisabledError,
+    ProviderKeyMissingError,
+    ProviderUnsupportedError,
+    SealwrightError,
+)
+from sealwright.jose import jwk
+from sealwright.jose.algorithms import ALGORITHMS, Algorithm
+from sealwright.kms.provider import (
+    KeyCreator,
+    KeyDeleter,
+    KeyDescription,
+    KeyDisabler,
+    KeyFinder,
+    KeyProvider,
+    KeySpec,
+    Protection,
+)
+
+from .case import Case, capability, require
+from .harness import DEPLOYMENT, INTENT, PATIENCE, KeyState, Outcome
+from .judging import signing_input
+
+_ALL: Final = [pytest.param(a, id=a.name) for a in ALGORITHMS.values()]
+
+
+class KeyContract:
+    """Keys as they are described, found missing or unusable, made and done away with."""
+
+    @pytest.mark.parametrize("algorithm", _ALL)
+    async def test_describe(self, case: Case, algorithm: Algorithm) -> None:
+        """The public key, the pinned URI and the protection; all of it the same after a restart."""
+        async with case.of(Outcome.DESCRIBE, algorithm) as provider:
+            uri = await case.key(provider, algorithm)
+            key = await provider.describe(uri, timeout=PATIENCE)
+            _check_description(case, key, algorithm)
+            require(key.uri == uri, "the URI of a new key is not pinned: it is described under another")
+            await provider.aclose()
+            async with case.opened() as restarted:
+                again = await restarted.describe(uri, timeout=PATIENCE)
+            kids = {jwk.key_id(k.public_key, k.uri) for k in (key, again)}
+            require(len(kids) == 1, "another kid after a restart")
+            require(again == key, "another description after a restart")
+
+    async def test_unknown_key(self, case: Case) -> None:
+        """A key that does not exist is missing, which neither a retry nor a breaker mends."""
+        algorithm = case.some_algorithm()
+        async with case.of(Outcome.UNKNOWN_KEY) as provider:
+            await _unusable(case, provider, case.harness.unknown(algorithm), algorithm, ProviderKeyMissingError)
+
+    @pytest.mark.parametrize(
+        ("outcome", "state"),
+        [
+            pytest.param(Outcome.DISABLED, KeyState.DISABLED, id="disabled"),
+            pytest.param(Outcome.PENDING_DELETION, KeyState.PENDING_DELETION, id="pending_deletion"),
+            pytest.param(Outcome.NOT_YET_ENABLED, KeyState.NOT_YET_ENABLED, id="not_yet_enabled"),
+        ],
+    )
+    async def test_state(self, case: Case, outcome: Outcome, state: KeyState) -> None:
+        """A key that may not sign is said to be disabled, also where it has signed a moment before; others sign on."""
+        algorithm = case.some_algorithm()
+        async with case.of(outcome) as provider:
+            uri = await case.new_key(provider, algorithm)
+            await case.signs(provider, uri, algorithm)
+            await case.harness.put(provider, uri, state)
+            await _unusable(case, provider, uri, algorithm, ProviderKeyDisabledError)
+            await case.signs(provider, await case.key(provider, algorithm), algorithm)
+
+    async def test_create(self, case: Case) -> None:
+        """A new key can be described and used at once, and what cannot be made is refused."""
+        algorithm = case.some_algorithm()
+        async with case.of(Outcome.CREATE) as provider:
+            creator = capability(provider, KeyCreator)  # type: ignore[type-abstract]
+            tags = _tags()
+            key = await creator.create(KeySpec(algorithm=algorithm, tags=tags), timeout=PATIENCE)
+            _check_description(case, key, algorithm)
+            await case.signs(provider, key.uri, algorithm)
+            other = next(p for p in Protection if p is not case.harness.protection)
+            spec = KeySpec(algorithm=algorithm, protection=other, tags=_tags())
+            try:
+                elsewhere = await creator.create(spec, timeout=PATIENCE)
+            except ProviderUnsupportedError as error:
+                case.inspect(error)
+            else:
+                require(elsewhere.protection is other, "a key is not kept where it was asked to be")
+
+    async def test_find(self, case: Case) -> None:
+        """A key is found by its tags, by whoever opens the backend next, and by no other tags."""
+        algorithm = case.some_algorithm()
+        async with case.of(Outcome.FIND) as provider:
+            creator = capability(provider, KeyCreator)  # type: ignore[type-abstract]
+            tags = _tags()
+            made = {
+                (await creator.create(KeySpec(algorithm=algorithm, tags=tags | more), timeout=PATIENCE)).uri
+                for more in ({}, {INTENT: str(uuid.uuid4())})
+            }
+            async with case.opened() as another:
+                finder = capability(another, KeyFinder)  # type: ignore[type-abstract]
+                found = await finder.find(tags, timeout=PATIENCE)
+                require(len(found) == 1 and set(found) < made, "not the one key with these tags is found")
+                deployment = {DEPLOYMENT: tags[DEPLOYMENT]}
+                require(sorted(await finder.find(deployment, timeout=PATIENCE)) == sorted(made), "not both are found")
+                require(not await finder.find(_tags(), timeout=PATIENCE), "something is found by tags that no key has")
+                await case.signs(another, found[0], algorithm)
+
+    async def test_disable(self, case: Case) -> None:
+        """A key that the provider disables does not sign any more, for any replica."""
+        algorithm = case.some_algorithm()
+        async with case.of(Outcome.DISABLE) as provider, case.opened() as replica:
+            uri = await case.new_key(provider, algorithm)
+            await case.signs(replica, uri, algorithm)
+            await capability(provider, KeyDisabler).disable(uri, timeout=PATIENCE)  # type: ignore[type-abstract]
+            for one in (provider, replica):
+                await _unusable(case, one, uri, algorithm, ProviderKeyDisabledError)
+
+    async def test_delete(self, case: Case) -> None:
+        """A key whose deletion is scheduled neither signs nor is found; to schedule it twice is no error."""
+        algorithm = case.some_algorithm()
+        async with case.of(Outcome.DELETE) as provider:
+            creator = capability(provider, KeyCreator)  # type: ignore[type-abstract]
+            deleter = capability(provider, KeyDeleter)  # type: ignore[type-abstract]
+            tags = _tags()
+            uri = (await creator.create(KeySpec(algorithm=algorithm, tags=tags), timeout=PATIENCE)).uri
+            await case.signs(provider, uri, algorithm)
+            for _ in range(2):
+                await deleter.schedule_deletion(uri, timeout=PATIENCE)
+            await _unusable(case, provider, uri, algorithm, ProviderKeyDisabledError, ProviderKeyMissingError)
+            finder = capability(provider, KeyFinder)  # type: ignore[type-abstract]
+            require(not await finder.find(tags, timeout=PATIENCE), "a key that is to be deleted is found")
+
+
+def _tags() -> dict[str, str]:
+    return {DEPLOYMENT: str(uuid.uuid4()), INTENT: str(uuid.uuid4())}
+
+
+def _check_description(case: Case, key: KeyDescription, algorithm: Algorithm) -> None:
+    require(algorithm.name in key.algorithms, "the algorithm is not among the key's")
+    require(key.protection is case.harness.protection, f"protection is {key.protection}")
+    require(not any(text in repr(key) for text in (key.uri, repr(key.public_key))), "repr shows the key's URI")
+    if algorithm.symmetric:
+        require(key.public_key == b"", "a secret key has a public half")
+        require(jwk.key_id(b"", key.uri), "no kid")
+        return
+    public = jwk.load_public_key(key.public_key)
+    require(algorithm.fits(public), "the public key is not of the algorithm's kind")
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    require(der == key.public_key, "the public key is not the one DER encoding of itself")
+    require(all(ALGORITHMS[name].fits(public) for name in key.algorithms), "algorithms that do not fit the key")
+
+
+async def _unusable(
+    case: Case, provider: KeyProvider, uri: str, algorithm: Algorithm, *errors: type[ProviderError]
+) -> None:
+    """See that nothing can be done with a key, and that nobody tries twice."""
+    message = signing_input(algorithm)
+    guarded = case.guarded(provider)
+    kinds: tuple[type[SealwrightError], ...] = errors
+    await case.refused(provider.describe(uri, timeout=PATIENCE), *kinds)
+    await case.refused(provider.sign(uri, algorithm, message, timeout=PATIENCE), *kinds)
+    start = case.harness.calls()
+    await case.refused(provider.sign(uri, algorithm, message, timeout=PATIENCE), *kinds)
+    once = case.harness.calls() - start
+    await case.refused(guarded.sign(uri, algorithm, message, timeout=PATIENCE), *kinds)
+    require(case.harness.calls() - start <= 2 * once, "the guard tries again what no second try mends")
+    require(not guarded.breaker.open, "the breaker opens for one key")

@@ -1,0 +1,135 @@
+"""The contract on signatures, for every algorithm."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from sealwright.errors import (
+    MessageTooLargeError,
+    ProviderError,
+    ProviderUnsupportedError,
+    SignatureRejectedError,
+)
+from sealwright.jose.algorithms import ALGORITHMS, Algorithm, Scheme
+from sealwright.kms.provider import KeyProvider
+
+from .case import Case, ContractBrokenError, require
+from .harness import PATIENCE, Fault, Outcome
+from .judging import accept, joserfc_accepts, signing_input
+
+_ALL: Final = [pytest.param(a, id=a.name) for a in ALGORITHMS.values()]
+_PUBLIC: Final = [pytest.param(a, id=a.name) for a in ALGORITHMS.values() if not a.symmetric]
+_SIZES: Final = (4095, 4096, 4097, 8192)
+"""Around the most that a KMS takes of a message, where it takes messages."""
+
+
+class SignatureContract:
+    """Signatures that are right, and those that must never pass."""
+
+    @pytest.mark.parametrize("algorithm", _ALL)
+    async def test_sign(self, case: Case, algorithm: Algorithm) -> None:
+        """The core and an independent library accept it, over this message and no other."""
+        async with case.of(Outcome.SIGN, algorithm) as provider:
+            key = await provider.describe(await case.key(provider, algorithm), timeout=PATIENCE)
+            messages = [signing_input(algorithm, claim) for claim in ("one", "two")]
+            raw = [await provider.sign(key.uri, algorithm, message, timeout=PATIENCE) for message in messages]
+            one, two = (accept(key, algorithm, m, r) for m, r in zip(messages, raw, strict=True))
+            require(one != two, "two messages have one signature")
+            if algorithm.symmetric:
+                again = await provider.sign(key.uri, algorithm, messages[0], timeout=PATIENCE)
+                require(again.value == one, "one message has two codes")
+                return
+            require(joserfc_accepts(key.public_key, algorithm, messages[0], one), "joserfc refuses the signature")
+            require(not joserfc_accepts(key.public_key, algorithm, messages[1], one), "another message passes")
+
+    @pytest.mark.parametrize("algorithm", _ALL)
+    async def test_long_message(self, case: Case, algorithm: Algorithm) -> None:
+        """No length is refused where a digest can be sent; elsewhere too long a message is said to be so."""
+        hashed = algorithm.scheme not in {Scheme.EDDSA, Scheme.HMAC}
+        async with case.of(Outcome.LONG_MESSAGE, algorithm) as provider:
+            key = await provider.describe(await case.key(provider, algorithm), timeout=PATIENCE)
+            for size in _SIZES:
+                message = signing_input(algorithm).ljust(size, b"e")
+                try:
+                    raw = await provider.sign(key.uri, algorithm, message, timeout=PATIENCE)
+                except MessageTooLargeError as error:
+                    case.inspect(error)
+                    require(not hashed, f"{size} bytes are too many, though a digest would do")
+                else:
+                    accept(key, algorithm, message, raw)
+
+    @pytest.mark.parametrize("algorithm", _ALL)
+    async def test_wrong_algorithm(self, case: Case, algorithm: Algorithm) -> None:
+        """A key is not signed with by the algorithm of another: the provider says so, or the core sees it."""
+        async with case.of(Outcome.WRONG_ALGORITHM, algorithm) as provider:
+            key = await provider.describe(await case.key(provider, algorithm), timeout=PATIENCE)
+            require(key.algorithms <= ALGORITHMS.keys(), "algorithms that JWS has not got")
+            for other in ALGORITHMS.values():
+                # A secret long enough for HS512 is good for HS256, and one that is not declared so may still sign.
+                if other.name in key.algorithms or (algorithm.symmetric and other.symmetric):
+                    continue
+                message = signing_input(other)
+                try:
+                    raw = await provider.sign(key.uri, other, message, timeout=PATIENCE)
+                except ProviderUnsupportedError as error:
+                    case.inspect(error)
+                    continue
+                except ProviderError as error:
+                    raise ContractBrokenError(f"{other.name} is refused with {type(error).__name__}") from error
+                try:
+                    accept(key, other, message, raw)
+                except SignatureRejectedError:
+                    continue
+                raise ContractBrokenError(f"a key for {algorithm.name} signs with {other.name}")
+
+    @pytest.mark.parametrize("algorithm", _PUBLIC)
+    async def test_corrupted_signature(self, case: Case, algorithm: Algorithm) -> None:
+        """A signature that is not as it was made is no token."""
+        async with case.of(Outcome.CORRUPTED_SIGNATURE, algorithm) as provider:
+            await _no_token(case, provider, algorithm, Fault.CORRUPTED_SIGNATURE)
+
+    @pytest.mark.parametrize("algorithm", _ALL)
+    async def test_truncated_signature(self, case: Case, algorithm: Algorithm) -> None:
+        """Nor is a part of one, be it an authentication code."""
+        async with case.of(Outcome.TRUNCATED_SIGNATURE, algorithm) as provider:
+            await _no_token(case, provider, algorithm, Fault.TRUNCATED_SIGNATURE)
+
+    @pytest.mark.parametrize("algorithm", _PUBLIC)
+    async def test_other_key(self, case: Case, algorithm: Algorithm) -> None:
+        """Nor is what another key signed."""
+        async with case.of(Outcome.OTHER_KEY, algorithm) as provider:
+            await _no_token(case, provider, algorithm, Fault.OTHER_KEY)
+
+    @pytest.mark.parametrize("algorithm", _ALL)
+    async def test_other_version(self, case: Case, algorithm: Algorithm) -> None:
+        """The provider tells which key answered, so that the core sees another, or refuses the answer itself."""
+        async with case.of(Outcome.OTHER_VERSION, algorithm) as provider:
+            key = await provider.describe(await case.key(provider, algorithm), timeout=PATIENCE)
+            with case.harness.arm(Fault.OTHER_VERSION):
+                try:
+                    raw = await provider.sign(key.uri, algorithm, signing_input(algorithm), timeout=PATIENCE)
+                except ProviderError as error:
+                    case.inspect(error)
+                else:
+                    require(raw.key_uri != key.uri, "another version's signature is passed off as the key's")
+                try:
+                    seen = await provider.describe(key.uri, timeout=PATIENCE)
+                except ProviderError as error:
+                    case.inspect(error)
+                else:
+                    require(seen == key or seen.uri != key.uri, "another version is described as the key")
+
+
+async def _no_token(case: Case, provider: KeyProvider, algorithm: Algorithm, fault: Fault) -> None:
+    key = await provider.describe(await case.key(provider, algorithm), timeout=PATIENCE)
+    message = signing_input(algorithm)
+    with case.harness.arm(fault):
+        try:
+            accept(key, algorithm, message, await provider.sign(key.uri, algorithm, message, timeout=PATIENCE))
+        except ProviderError as error:
+            case.inspect(error)
+        else:
+            raise ContractBrokenError("it passes for a signature")
+    accept(key, algorithm, message, await provider.sign(key.uri, algorithm, message, timeout=PATIENCE))

@@ -1,0 +1,79 @@
+"""C126, in a process of its own: sign, fork, and sign in the child and in the parent. Argument: a provider's table, as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+import warnings
+
+from sealwright.clock import SystemClock
+from sealwright.jose.algorithms import ALGORITHMS
+from sealwright.jose.jwk import load_public_key
+from sealwright.jose.signatures import normalise, verify
+from sealwright.kms.guard import GuardedProvider
+from sealwright.kms.provider import KeyDescription, KeySpec
+from sealwright_providers.pkcs11 import FACTORY
+from sealwright_providers.pkcs11.provider import Pkcs11Provider
+from sealwright_providers.pkcs11.settings import Pkcs11Settings
+
+ES256 = ALGORITHMS["ES256"]
+
+
+SETTINGS = Pkcs11Settings(**json.loads(sys.argv[1]))
+
+
+async def opened() -> tuple[Pkcs11Provider, KeyDescription]:
+    provider = await FACTORY.open(SETTINGS)
+    assert isinstance(provider, Pkcs11Provider)
+    key = await provider.create(KeySpec(algorithm=ES256), timeout=10)
+    await sign(provider, key)
+    return provider, key
+
+
+async def sign(provider: Pkcs11Provider, key: KeyDescription) -> None:
+    # Guarded, as in the service: of several processes that initialise SoftHSM at once, one may not see its tokens at first.
+    guard = GuardedProvider("hsm", provider, SETTINGS, SystemClock())
+
+    async def one(n: int) -> None:
+        message = f"h.{os.getpid()}.{n}".encode()
+        raw = await guard.sign(key.uri, ES256, message, timeout=5)
+        signature = normalise(raw.value, raw.encoding, ES256)
+        assert verify(load_public_key(key.public_key), ES256, message, signature)
+
+    await asyncio.gather(*(one(n) for n in range(50)))
+
+
+async def sign_and_close(provider: Pkcs11Provider, key: KeyDescription) -> None:
+    await sign(provider, key)
+    await provider.aclose()
+
+
+def main() -> None:
+    """Fork three children, which sign at once."""
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on: a process with threads forks
+    provider, key = asyncio.run(opened())
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                asyncio.run(sign_and_close(provider, key))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+                raise
+            finally:
+                os._exit(code)
+        children.append(child)
+    asyncio.run(sign(provider, key))
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    asyncio.run(sign_and_close(provider, key))
+    sys.stdout.write(json.dumps(statuses))
+
+
+if __name__ == "__main__":
+    main()
