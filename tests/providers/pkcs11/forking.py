@@ -6,15 +6,15 @@ import asyncio
 import json
 import os
 import sys
+import time
 import traceback
 import warnings
 
-from sealwright.clock import SystemClock
+from sealwright.errors import ProviderUnavailableError
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import load_public_key
 from sealwright.jose.signatures import normalise, verify
-from sealwright.kms.guard import GuardedProvider
-from sealwright.kms.provider import KeyDescription, KeySpec
+from sealwright.kms.provider import KeyDescription, KeySpec, RawSignature
 from sealwright_providers.pkcs11 import FACTORY
 from sealwright_providers.pkcs11.provider import Pkcs11Provider
 from sealwright_providers.pkcs11.settings import Pkcs11Settings
@@ -34,16 +34,25 @@ async def opened() -> tuple[Pkcs11Provider, KeyDescription]:
 
 
 async def sign(provider: Pkcs11Provider, key: KeyDescription) -> None:
-    # Guarded, as in the service: of several processes that initialise SoftHSM at once, one may not see its tokens at first.
-    guard = GuardedProvider("hsm", provider, SETTINGS, SystemClock())
-
     async def one(n: int) -> None:
         message = f"h.{os.getpid()}.{n}".encode()
-        raw = await guard.sign(key.uri, ES256, message, timeout=5)
+        raw = await patiently(provider, key, message)
         signature = normalise(raw.value, raw.encoding, ES256)
         assert verify(load_public_key(key.public_key), ES256, message, signature)
 
     await asyncio.gather(*(one(n) for n in range(50)))
+
+
+async def patiently(provider: Pkcs11Provider, key: KeyDescription, message: bytes) -> RawSignature:
+    """Sign. Of several processes that initialise SoftHSM and log in at once, one may meet errors for a moment."""
+    end = time.monotonic() + 5
+    while True:
+        try:
+            return await provider.sign(key.uri, ES256, message, timeout=5)
+        except ProviderUnavailableError:
+            if time.monotonic() >= end:
+                raise
+            await asyncio.sleep(0.1)
 
 
 async def sign_and_close(provider: Pkcs11Provider, key: KeyDescription) -> None:

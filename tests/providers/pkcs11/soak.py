@@ -5,8 +5,8 @@
 Prints a JSON object: how many tokens were signed and verified, how many errors there were of which kind, and what was
 done to the module. Ends with 1 where a token is wrong, an error is not ours, or the token does not come back.
 
-What is done to the module is done by the process itself, through the module's own functions, as a careless library beside ours would.
-The gate is held meanwhile: to finalise a module that is in use is undefined, and SoftHSM crashes of it.
+What is done to the module is done by the process itself, through the module's own functions, as a careless library beside
+ours would. The gate is held meanwhile: to finalise a module that is in use is undefined, and SoftHSM crashes of it.
 """
 
 from __future__ import annotations
