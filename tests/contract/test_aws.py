@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import botocore.loaders
 import pytest
 
 from contract.aws_harness import AwsHarness
@@ -27,6 +28,9 @@ class OnEmulator(ProviderContract):
             patch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
             patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
             patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+            # The SDK reads megabytes of JSON for each session; once will do for all these tests.
+            loader = botocore.loaders.create_loader()
+            patch.setattr("botocore.session.create_loader", lambda _path: loader)
             yield
 
     @pytest.fixture(scope="class")

@@ -55,9 +55,6 @@ SETS: Mapping[str, tuple[str, ...]] = {
 }
 """The algorithms of each issuer, so of each JWK Set."""
 
-NOT_YET: frozenset[str] = frozenset()
-"""Algorithms that the service cannot make keys for; a test shows for each that it cannot."""
-
 
 SIGNATURE_ONLY = frozenset({"node-jose"})
 """Verifiers that leave the claims to their users: they take expired tokens."""

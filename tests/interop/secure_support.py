@@ -14,7 +14,7 @@ import trustme
 
 from interop.forging import Stranger
 from interop.interop_support import Realm, header_of
-from interop.matrix import NOT_YET, ODD, RSA_3072, SETS
+from interop.matrix import ODD, RSA_3072, SETS
 from support.document import document, issuer, series
 from support.processes import process, write_config
 
@@ -51,29 +51,24 @@ def secure_realm(*issuers: Mapping[str, Any], **tables: Any) -> Iterator[Realm]:
 
 
 def matrix_issuers() -> list[dict[str, Any]]:
-    """Return the issuers of the sets; one whose algorithms are all not yet available has them still."""
+    """Return the issuers of the sets."""
     return [
         issuer(
             name,
             mixed_key_types=name == ODD,
-            series=[_series(a, 3072 if name == RSA_3072 else 0) for a in available(name) or algorithms],
+            series=[_series(a, 3072 if name == RSA_3072 else 0) for a in algorithms],
         )
         for name, algorithms in SETS.items()
     ]
-
-
-def available(name: str) -> list[str]:
-    """Return the algorithms of a set that the service can make keys for."""
-    return [a for a in SETS[name] if a not in NOT_YET]
 
 
 def mint(realm: Realm) -> Minted:
     """Make tokens of every kind; the expired ones have expired when it returns."""
     stranger, last = Stranger(), 0
     minted: dict[str, dict[str, dict[str, str]]] = {}
-    for name in filter(available, SETS):
+    for name, algorithms in SETS.items():
         kinds = minted[name] = {kind: {} for kind in KINDS}
-        for algorithm in available(name):
+        for algorithm in algorithms:
             for typ in TYPES:
                 key = f"{algorithm}/{typ}"
                 short = realm.sign(algorithm, name, lifetime=1, token_type=typ)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.error
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,10 @@ from interop.interop_support import AUDIENCE, SUBJECT, Realm, header_of, issuer_
 from interop.matrix import COMMON, EC_ONLY, LIBRARIES, REFUSED_TYPE, SETS, SIGNATURE_ONLY, UNSUPPORTED, Row, rows
 from interop.node_support import FOLDER, Node
 from interop.python_env import PythonEnv
-from interop.secure_support import KINDS, TYPES, Minted, available
+from interop.secure_support import KINDS, TYPES, Minted
 
 ROWS = rows(LIBRARIES)
-CELLS = [(name, algorithm) for name in SETS for algorithm in available(name)]
+CELLS = [(name, algorithm) for name, algorithms in SETS.items() for algorithm in algorithms]
 LISTS_KEYS = {"jose", "jose, node 24", "jsonwebtoken", "node-jose"}
 """Libraries that tell which keys of a set they can use."""
 
@@ -53,7 +52,7 @@ def judged(request: pytest.FixtureRequest, secure: Realm, minted: Minted) -> Jud
             "url": secure.url(name),
             "issuer": issuer_url(name),
             "audience": AUDIENCE,
-            "algorithms": available(name),
+            "algorithms": SETS[name],
             "tokens": _tokens(name, kinds, row.typ),
         }
         for name, kinds in minted.items()
@@ -87,11 +86,7 @@ def _wanted(judged: Judged, minted: Minted, keys: list[dict[str, str]], name: st
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_has_the_algorithms_that_the_table_is_about(name: str, secure: Realm) -> None:
-    if available(name):
-        assert {key["alg"] for key in secure.published(name)} == set(available(name))
-    else:
-        with pytest.raises(urllib.error.HTTPError, match="503"):
-            secure.fetch(name)
+    assert {key["alg"] for key in secure.published(name)} == set(SETS[name])
 
 
 @pytest.mark.parametrize(("name", "algorithm"), CELLS)
@@ -108,14 +103,13 @@ def test_it_verifies_what_its_row_says_and_nothing_else(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "good"])
-def test_a_bad_token_is_refused(judged: Judged, kind: str, minted: Minted) -> None:
+def test_a_bad_token_is_refused(judged: Judged, kind: str) -> None:
     for name, algorithm in CELLS:
         result = judged.result(name, f"{kind}/{algorithm}/{judged.row.typ}")
         if kind == "expired" and judged.library in SIGNATURE_ONLY:
             assert ("claims" in result) == ("claims" in judged.result(name, f"good/{algorithm}/{judged.row.typ}"))
         else:
             assert result["error"], (name, algorithm)
-    assert set(minted) == {name for name, _ in CELLS}
 
 
 @pytest.mark.parametrize("typ", TYPES)
@@ -127,6 +121,6 @@ def test_it_takes_the_types_that_it_is_known_to_take(judged: Judged, typ: str) -
 def test_every_key_of_the_common_set_is_usable(judged: Judged, sets: Mapping[str, list[dict[str, str]]]) -> None:
     usable = judged.answers[COMMON].get("keys")
     if judged.library in LISTS_KEYS:
-        assert sorted(usable) == sorted(key["kid"] for key in sets[COMMON])
+        assert sorted(usable or []) == sorted(key["kid"] for key in sets[COMMON])
     else:
         assert usable is None

@@ -144,8 +144,9 @@ async def test_promise_5_another_keys_answer_is_refused_even_if_its_signature_is
     service: Service,
     emulator: AwsEmulator,
 ) -> None:
-    emulator.add_fault("other_key", operation="Sign", times=1)
-    assert (await failure(service.sign())).reason == "SIGNATURE_REJECTED"
+    for fault in ("other_key", "other_name"):
+        emulator.add_fault(fault, operation="Sign", times=1)
+        assert (await failure(service.sign())).reason == "SIGNATURE_REJECTED", fault
 
 
 async def test_promise_5_only_immutable_key_arns_are_ever_signed_with(service: Service, emulator: AwsEmulator) -> None:

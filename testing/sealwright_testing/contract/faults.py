@@ -91,14 +91,15 @@ class FaultContract:
         """It tells whether the backend answers, of a provider that has just been opened too."""
         async with case.of(Outcome.CHECK) as provider:
             await provider.check(timeout=PATIENCE)
-            with case.harness.arm(Fault.UNAVAILABLE):
+            for fault, kind, seconds in (
+                (Fault.UNAVAILABLE, ProviderUnavailableError, PATIENCE),
+                (Fault.SLOW, ProviderTimeoutError, _SHORT),
+            ):
+                # The fault is over before a provider is closed: closing may wait for calls that hang.
                 async with case.opened() as fresh:
-                    await case.refused(fresh.check(timeout=PATIENCE), ProviderUnavailableError)
-            with case.harness.arm(Fault.SLOW):
-                async with case.opened() as fresh:
-                    await case.refused(fresh.check(timeout=_SHORT), ProviderTimeoutError)
-            async with case.opened() as fresh:
-                await fresh.check(timeout=PATIENCE)
+                    with case.harness.arm(fault):
+                        await case.refused(fresh.check(timeout=seconds), kind)
+            await provider.check(timeout=PATIENCE)
 
 
 async def _failing(

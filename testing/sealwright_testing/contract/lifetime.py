@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sealwright.errors import ProviderUnavailableError, ProviderUnsupportedError
-from sealwright.kms.provider import KeyDeleter, KeyDisabler
+from sealwright.jose.algorithms import Algorithm
+from sealwright.kms.provider import KeyDeleter, KeyDisabler, KeyProvider
 
 from .case import Case, require
 from .harness import PATIENCE, Fault, Outcome
@@ -18,6 +19,8 @@ _CANCELLED: Final = 20
 _PROMPT: Final = 1.0
 _NO_KEYS: Final = ("", ":", "nothing", "https://localhost/key", "file:///etc/hostname", "x" * 5000)
 """What is a key URI of no provider."""
+_TELLING: Final = 10
+"""Characters from which on a text is no longer found in another by chance."""
 
 
 class LifetimeContract:
@@ -92,15 +95,22 @@ class LifetimeContract:
             require(case.harness.foreign, "the harness names no foreign URIs")
             before = case.harness.calls()
             for uri in (*_NO_KEYS, *case.harness.foreign):
-                calls: list[Awaitable[object]] = [
-                    provider.describe(uri, timeout=PATIENCE),
-                    provider.sign(uri, algorithm, signing_input(algorithm), timeout=PATIENCE),
-                ]
-                if isinstance(provider, KeyDisabler):
-                    calls.append(provider.disable(uri, timeout=PATIENCE))
-                if isinstance(provider, KeyDeleter):
-                    calls.append(provider.schedule_deletion(uri, timeout=PATIENCE))
-                for call in calls:
-                    error = await case.refused(call, ProviderUnsupportedError)
-                    require(not uri or len(uri) < len(":nothing") or uri not in str(error), "the error repeats the URI")
+                for call in _calls(provider, uri, algorithm):
+                    error = await case.refused(call(), ProviderUnsupportedError)
+                    require(len(uri) < _TELLING or uri not in str(error), "the error repeats the URI")
             require(case.harness.calls() == before, "the backend is asked for a key that is none of ours")
+
+
+def _calls(provider: KeyProvider, uri: str, algorithm: Algorithm) -> list[Callable[[], Awaitable[object]]]:
+    """Return all that can be done with a key."""
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: provider.describe(uri, timeout=PATIENCE),
+        lambda: provider.sign(uri, algorithm, signing_input(algorithm), timeout=PATIENCE),
+    ]
+    if isinstance(provider, KeyDisabler):
+        disabler = provider
+        calls.append(lambda: disabler.disable(uri, timeout=PATIENCE))
+    if isinstance(provider, KeyDeleter):
+        deleter = provider
+        calls.append(lambda: deleter.schedule_deletion(uri, timeout=PATIENCE))
+    return calls

@@ -116,6 +116,8 @@ def test_the_last_try_of_a_pin_is_left_to_a_person(flag: TokenFlag) -> None:
         handle = 1
 
         class token:  # noqa: N801
+            flags = TokenFlag.LOGIN_REQUIRED
+
             class slot:  # noqa: N801
                 @staticmethod
                 def get_token() -> Any:

@@ -41,6 +41,8 @@ class FaultKind(StrEnum):
     """Sign and GenerateMac: the last byte is missing."""
     OTHER_KEY = "other_key"
     """Sign, GenerateMac and GetPublicKey: another key answers, under its own ARN."""
+    OTHER_NAME = "other_name"
+    """Sign and GenerateMac: the key itself answers, but under another ARN."""
 
 
 _FINAL: Final = frozenset(
@@ -57,6 +59,7 @@ _TAMPERING: Final[Mapping[FaultKind, frozenset[str]]] = {
     FaultKind.WRONG_SIGNATURE: frozenset({"Sign", "GenerateMac"}),
     FaultKind.TRUNCATED_SIGNATURE: frozenset({"Sign", "GenerateMac"}),
     FaultKind.OTHER_KEY: frozenset({"Sign", "GenerateMac", "GetPublicKey"}),
+    FaultKind.OTHER_NAME: frozenset({"Sign", "GenerateMac"}),
 }
 _DEFAULTS: Final[Mapping[FaultKind, AwsError]] = {
     FaultKind.THROTTLE: AwsError(

@@ -145,6 +145,8 @@ async def _answering(call: Call, key: KmsKey) -> tuple[str, Material]:
     """Return the ARN that the answer names, and the material that makes it: the key's, unless a test wants others."""
     if call.tampering is FaultKind.WRONG_SIGNATURE:
         return key.arn, await call.strangers.of(key.spec)
+    if call.tampering is FaultKind.OTHER_NAME:
+        return call.store.arn(f"key/{call.store.new_key_id(multi_region=key.multi_region)}"), key.material
     if call.tampering is FaultKind.OTHER_KEY:
         twin = call.store.twin(key)
         if twin is not None:

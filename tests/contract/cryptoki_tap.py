@@ -1,0 +1,105 @@
+"""A hand inside the function list of a PKCS#11 module: counts sessions, spoils signatures, and confuses keys.
+
+The module must keep its list where it can be written to, as `pkcs11_faults.c` does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+from sealwright_providers.pkcs11.cryptoki import _FunctionList
+
+FINALIZE, OPEN_SESSION, CLOSE_SESSION, CLOSE_ALL_SESSIONS = 1, 12, 13, 14
+GET_ATTRIBUTE_VALUE, FIND_OBJECTS_INIT, FIND_OBJECTS, FIND_OBJECTS_FINAL, SIGN_INIT, SIGN = 24, 26, 27, 28, 42, 43
+CKA_CLASS, CKA_KEY_TYPE, CKA_EC_PARAMS = 0x0, 0x100, 0x180
+ARGUMENTS = (ctypes.c_void_p,) * 5
+Function = ctypes.CFUNCTYPE(ctypes.c_ulong, *ARGUMENTS)
+Calling = Callable[..., int]
+
+
+class Attribute(ctypes.Structure):
+    _fields_ = (("type", ctypes.c_ulong), ("value", ctypes.c_void_p), ("size", ctypes.c_ulong))
+
+
+class CryptokiTap:
+    """Stands in front of some functions of a module. One for each copy of the module in a process."""
+
+    def __init__(self, path: str) -> None:
+        pointer = ctypes.POINTER(_FunctionList)()
+        library = ctypes.CDLL(path)
+        assert library.C_GetFunctionList(ctypes.byref(pointer)) == 0
+        self._list = pointer.contents
+        self._kept: list[Any] = []
+        self.sessions: set[int] = set()
+        self.corrupt = self.truncate = self.confuse = False
+        for place, function in {
+            FINALIZE: self._all_closed,
+            OPEN_SESSION: self._opened,
+            CLOSE_SESSION: self._closed,
+            CLOSE_ALL_SESSIONS: self._all_closed,
+            SIGN_INIT: self._sign_init,
+            SIGN: self._sign,
+        }.items():
+            self._stand_before(place, function)
+
+    def reset(self) -> None:
+        self.corrupt = self.truncate = self.confuse = False
+
+    def _stand_before(self, place: int, function: Callable[..., int]) -> None:
+        theirs = Function(self._list.functions[place])
+
+        def ours(*arguments: int | None) -> int:
+            return function(theirs, *(argument or 0 for argument in arguments))
+
+        callback = Function(ours)
+        self._kept.append(callback)  # The module has only its address.
+        self._list.functions[place] = ctypes.cast(callback, ctypes.c_void_p).value
+
+    def _opened(self, theirs: Calling, *arguments: int) -> int:
+        value = theirs(*arguments)
+        if value == 0:
+            self.sessions.add(ctypes.c_ulong.from_address(arguments[4]).value)
+        return value
+
+    def _closed(self, theirs: Calling, *arguments: int) -> int:
+        self.sessions.discard(arguments[0])
+        return theirs(*arguments)
+
+    def _all_closed(self, theirs: Calling, *arguments: int) -> int:
+        self.sessions.clear()
+        return theirs(*arguments)
+
+    def _sign_init(self, theirs: Calling, session: int, mechanism: int, key: int, *rest: int) -> int:
+        return theirs(session, mechanism, self._another(session, key) if self.confuse else key, *rest)
+
+    def _sign(self, theirs: Calling, session: int, data: int, size: int, signature: int, length: int) -> int:
+        value = theirs(session, data, size, signature, length)
+        if value == 0 and signature:
+            count = ctypes.c_ulong.from_address(length)
+            if self.corrupt:
+                ctypes.c_ubyte.from_address(signature + count.value - 1).value ^= 1
+            if self.truncate:
+                count.value -= 1
+        return value
+
+    def _another(self, session: int, key: int) -> int:
+        """Return another key of the same kind."""
+        template, kept = (Attribute * 3)(), []
+        count = 0
+        for kind in (CKA_CLASS, CKA_KEY_TYPE, CKA_EC_PARAMS):
+            room = ctypes.create_string_buffer(64)
+            attribute = Attribute(kind, ctypes.addressof(room), len(room))
+            if self._call(GET_ATTRIBUTE_VALUE, session, key, ctypes.addressof(attribute), 1) == 0:
+                template[count] = attribute
+                kept.append(room)
+                count += 1
+        found, number = (ctypes.c_ulong * 100)(), ctypes.c_ulong()
+        assert self._call(FIND_OBJECTS_INIT, session, ctypes.addressof(template), count) == 0
+        self._call(FIND_OBJECTS, session, ctypes.addressof(found), len(found), ctypes.addressof(number))
+        self._call(FIND_OBJECTS_FINAL, session)
+        return next(handle for handle in found[: number.value] if handle != key)
+
+    def _call(self, place: int, *arguments: int) -> int:
+        return int(Function(self._list.functions[place])(*arguments, *[0] * (len(ARGUMENTS) - len(arguments))))
