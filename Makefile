@@ -61,5 +61,10 @@ lock: install  ## Pin the newest dependencies that pyproject.toml allows (needs 
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header \
 	    pyproject.toml --extra aws --extra pkcs11 --extra testing --group dev -c requirements/service.lock -o requirements/dev.lock
 
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header \
+	    requirements/build.in -c requirements/dev.lock -o requirements/build.lock
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header \
+	    requirements/interop.in -o requirements/interop.lock
+
 clean:  ## Remove what was made
 	rm -rf .venv build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,7 +13,9 @@ from sealwright_providers.pkcs11.cryptoki import _FunctionList
 
 FINALIZE, OPEN_SESSION, CLOSE_SESSION, CLOSE_ALL_SESSIONS = 1, 12, 13, 14
 GET_ATTRIBUTE_VALUE, FIND_OBJECTS_INIT, FIND_OBJECTS, FIND_OBJECTS_FINAL, SIGN_INIT, SIGN = 24, 26, 27, 28, 42, 43
-CKA_CLASS, CKA_KEY_TYPE, CKA_EC_PARAMS = 0x0, 0x100, 0x180
+CKA_CLASS, CKA_KEY_TYPE, CKA_SIGN, CKA_VALUE_LEN, CKA_EC_PARAMS = 0x0, 0x100, 0x108, 0x161, 0x180
+KIND = {CKA_CLASS: 8, CKA_KEY_TYPE: 8, CKA_SIGN: 1, CKA_VALUE_LEN: 8, CKA_EC_PARAMS: 64}
+"""With sizes: softokn takes numbers at exactly theirs."""
 ARGUMENTS = (ctypes.c_void_p,) * 5
 Function = ctypes.CFUNCTYPE(ctypes.c_ulong, *ARGUMENTS)
 Calling = Callable[..., int]
@@ -86,20 +88,22 @@ class CryptokiTap:
 
     def _another(self, session: int, key: int) -> int:
         """Return another key of the same kind."""
-        template, kept = (Attribute * 3)(), []
-        count = 0
-        for kind in (CKA_CLASS, CKA_KEY_TYPE, CKA_EC_PARAMS):
-            room = ctypes.create_string_buffer(64)
-            attribute = Attribute(kind, ctypes.addressof(room), len(room))
-            if self._call(GET_ATTRIBUTE_VALUE, session, key, ctypes.addressof(attribute), 1) == 0:
-                template[count] = attribute
-                kept.append(room)
-                count += 1
-        found, number = (ctypes.c_ulong * 100)(), ctypes.c_ulong()
-        assert self._call(FIND_OBJECTS_INIT, session, ctypes.addressof(template), count) == 0
+        kind = self._kind(session, key)
+        found, number = (ctypes.c_ulong * 1000)(), ctypes.c_ulong()
+        assert self._call(FIND_OBJECTS_INIT, session, 0, 0) == 0
         self._call(FIND_OBJECTS, session, ctypes.addressof(found), len(found), ctypes.addressof(number))
         self._call(FIND_OBJECTS_FINAL, session)
-        return next(handle for handle in found[: number.value] if handle != key)
+        return next(h for h in found[: number.value] if h != key and self._kind(session, h) == kind)
+
+    def _kind(self, session: int, key: int) -> list[bytes]:
+        """Return what makes a kind of key. Not as a template: softokn does not search by all of it."""
+        values = []
+        for attribute, size in KIND.items():
+            room = ctypes.create_string_buffer(size)
+            asked = Attribute(attribute, ctypes.addressof(room), size)
+            refused = self._call(GET_ATTRIBUTE_VALUE, session, key, ctypes.addressof(asked), 1)
+            values.append(b"" if refused else room.raw[: asked.size])
+        return values
 
     def _call(self, place: int, *arguments: int) -> int:
         return int(Function(self._list.functions[place])(*arguments, *[0] * (len(ARGUMENTS) - len(arguments))))

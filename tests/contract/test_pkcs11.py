@@ -37,6 +37,12 @@ def behind(
             os.environ[VARIABLE] = before
 
 
+# python-pkcs11 0.10 ends a search that could not begin once more when it is collected, and stumbles over itself.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. 'pkcs11._pkcs11.OperationContext.__del__':pytest.PytestUnraisableExceptionWarning"
+)
+
+
 class TestSoftHsm(ProviderContract):
     @pytest.fixture(scope="class")
     @classmethod

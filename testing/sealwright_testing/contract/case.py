@@ -32,6 +32,9 @@ CASE_PROPERTY: Final = "contract.case"
 DECLARED_PROPERTY: Final = "contract.declared"
 """User properties of a pytest report, by which the matrix knows of a case."""
 
+AT_ONCE: Final = 50
+"""Calls at once where many are wanted."""
+
 _SETTLING_SECONDS: Final = 5.0
 _WORDS: Final = ("arn:", "http://", "https://", "Traceback")
 _FILES: Final = Path("/proc/self/fd")
@@ -133,6 +136,13 @@ class Case:
         message = signing_input(algorithm, claim)
         key = await provider.describe(uri, timeout=PATIENCE)
         return accept(key, algorithm, message, await provider.sign(uri, algorithm, message, timeout=PATIENCE))
+
+    async def warm(self, provider: KeyProvider) -> str:
+        """Have the provider open all that it opens, so that what follows costs the same each time; return a key's URI."""
+        algorithm = self.some_algorithm()
+        uri = await self.key(provider, algorithm)
+        await asyncio.gather(*(self.signs(provider, uri, algorithm, str(number)) for number in range(AT_ONCE)))
+        return uri
 
     async def refused(self, call: Awaitable[Any], *kinds: type[SealwrightError]) -> SealwrightError:
         """Await a call that must be refused, in one of these ways and without a word too much.

@@ -119,8 +119,7 @@ async def _failing(
     algorithm = case.some_algorithm()
     seen: ProviderError | None = None
     async with case.of(outcome) as provider:
-        uri = await case.key(provider, algorithm)
-        await case.signs(provider, uri, algorithm)
+        uri = await case.warm(provider)
         with case.harness.arm(fault):
             seen = await _met(case, provider, uri, kind, seconds=seconds, attempts=attempts)
         await case.signs(provider, uri, algorithm)

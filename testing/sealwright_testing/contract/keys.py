@@ -75,7 +75,7 @@ class KeyContract:
             await case.signs(provider, uri, algorithm)
             await case.harness.put(provider, uri, state)
             await _unusable(case, provider, uri, algorithm, ProviderKeyDisabledError)
-            await case.signs(provider, await case.key(provider, algorithm), algorithm)
+            await case.warm(provider)
 
     async def test_create(self, case: Case) -> None:
         """A new key can be described and used at once, and what cannot be made is refused."""
@@ -166,6 +166,7 @@ async def _unusable(
     message = signing_input(algorithm)
     guarded = case.guarded(provider)
     kinds: tuple[type[SealwrightError], ...] = errors
+    await case.warm(provider)
     await case.refused(provider.describe(uri, timeout=PATIENCE), *kinds)
     await case.refused(provider.sign(uri, algorithm, message, timeout=PATIENCE), *kinds)
     start = case.harness.calls()

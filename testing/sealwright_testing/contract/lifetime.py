@@ -10,11 +10,10 @@ from sealwright.errors import ProviderUnavailableError, ProviderUnsupportedError
 from sealwright.jose.algorithms import Algorithm
 from sealwright.kms.provider import KeyDeleter, KeyDisabler, KeyProvider
 
-from .case import Case, require
+from .case import AT_ONCE, Case, require
 from .harness import PATIENCE, Fault, Outcome
 from .judging import accept, signing_input
 
-_AT_ONCE: Final = 50
 _CANCELLED: Final = 20
 _PROMPT: Final = 1.0
 _NO_KEYS: Final = ("", ":", "nothing", "https://localhost/key", "file:///etc/hostname", "x" * 5000)
@@ -32,12 +31,12 @@ class LifetimeContract:
         before = case.held()
         async with case.of(Outcome.CONCURRENT) as provider:
             key = await provider.describe(await case.key(provider, algorithm), timeout=PATIENCE)
-            messages = [signing_input(algorithm, str(number)) for number in range(_AT_ONCE)]
+            messages = [signing_input(algorithm, str(number)) for number in range(AT_ONCE)]
             raw = await asyncio.gather(
                 *(provider.sign(key.uri, algorithm, message, timeout=PATIENCE) for message in messages)
             )
             signatures = {accept(key, algorithm, m, r) for m, r in zip(messages, raw, strict=True)}
-            require(len(signatures) == _AT_ONCE, "two messages have one signature")
+            require(len(signatures) == AT_ONCE, "two messages have one signature")
             await provider.aclose()
             await case.settled(before)
 
@@ -46,9 +45,7 @@ class LifetimeContract:
         algorithm = case.some_algorithm()
         empty = case.held()
         async with case.of(Outcome.CANCEL) as provider:
-            uri = await case.key(provider, algorithm)
-            # As many threads and connections as it ever takes.
-            await asyncio.gather(*(case.signs(provider, uri, algorithm, str(n)) for n in range(_AT_ONCE)))
+            uri = await case.warm(provider)
             full = case.held()
             loop = asyncio.get_running_loop()
             with case.harness.arm(Fault.SLOW):
