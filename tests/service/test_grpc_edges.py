@@ -171,6 +171,16 @@ def _signed(task: asyncio.Task[Any]) -> bool:
     return task.done() and task.exception() is not None
 
 
+async def test_c114_programs_started_under_load_do_not_hang(service: Service) -> None:
+    async def start(_: int) -> int:
+        process = await asyncio.create_subprocess_exec("true")
+        return await asyncio.wait_for(process.wait(), 10)
+
+    load = [asyncio.create_task(service.sign()) for _ in range(100)]
+    assert await asyncio.gather(*(start(n) for n in range(50))) == [0] * 50
+    assert all(s.token for s in await asyncio.gather(*load))
+
+
 async def test_health_is_per_service_and_unknown_services_are_not_found(tmp_path: Path, emulator: AwsEmulator) -> None:
     emulator.add_fault("http_500", operation="CreateKey")
     async with running(document(tmp_path, emulator.endpoint, issuer()), wait=False) as service:

@@ -185,6 +185,24 @@ async def test_two_replicas_rotate_once_and_serve_the_same_bytes(tmp_path: Path,
         assert (await one.sign()).kid == (await two.sign()).kid != active.kid
 
 
+async def test_c99_no_replica_signs_with_a_key_that_another_does_not_publish(
+    tmp_path: Path, emulator: AwsEmulator
+) -> None:
+    quick = quick_issuer(max_lifetime="4s", default_lifetime="3s")
+    quick["series"][0]["rotation_period"] = "1s"
+    config = document(tmp_path, emulator.endpoint, quick, timing=QUICK_TIMING)
+    async with running(config) as one, running(config) as two:
+        kids: set[str] = set()
+        end = time.monotonic() + 20
+        while len(kids) < 2 and time.monotonic() < end:
+            for signer, other in ((one, two), (two, one)):
+                signed = await signer.sign()
+                assert signed.kid in await other.published()
+                kids.add(signed.kid)
+            await asyncio.sleep(0.05)
+        assert len(kids) == 2
+
+
 async def test_c59_crashes_between_creating_and_publishing_leave_no_orphans(
     tmp_path: Path, emulator: AwsEmulator
 ) -> None:
