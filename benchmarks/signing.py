@@ -1,8 +1,8 @@
 """CPU and latency of a signature, against a bare gRPC server in the same run.
 
-`.venv/bin/python benchmarks/signing.py [--seconds 3] [--rounds 5] [--concurrency 32]` prints a table. The emulator, the service, the
-bare server and the load each have a process of their own; rounds alternate between the servers, and medians are shown, since machines
-are noisy. CPU is user and system time of the server's process.
+`.venv/bin/python benchmarks/signing.py [--seconds 3] [--rounds 5] [--concurrency 32]` prints a table. The emulator, the service,
+the bare server and the load each have a process of their own; rounds alternate between the servers, and medians are shown, since
+machines are noisy. CPU is user and system time of the server's process.
 """
 
 from __future__ import annotations

@@ -36,14 +36,15 @@ class CryptokiTap:
         self._kept: list[Any] = []
         self.sessions: set[int] = set()
         self.corrupt = self.truncate = self.confuse = False
-        for place, function in {
+        before: dict[int, Callable[..., int]] = {
             FINALIZE: self._all_closed,
             OPEN_SESSION: self._opened,
             CLOSE_SESSION: self._closed,
             CLOSE_ALL_SESSIONS: self._all_closed,
             SIGN_INIT: self._sign_init,
             SIGN: self._sign,
-        }.items():
+        }
+        for place, function in before.items():
             self._stand_before(place, function)
 
     def reset(self) -> None:
@@ -76,8 +77,9 @@ class CryptokiTap:
     def _sign_init(self, theirs: Calling, session: int, mechanism: int, key: int, *rest: int) -> int:
         return theirs(session, mechanism, self._another(session, key) if self.confuse else key, *rest)
 
-    def _sign(self, theirs: Calling, session: int, data: int, size: int, signature: int, length: int) -> int:
-        value = theirs(session, data, size, signature, length)
+    def _sign(self, theirs: Calling, *arguments: int) -> int:
+        value = theirs(*arguments)
+        signature, length = arguments[3:]
         if value == 0 and signature:
             count = ctypes.c_ulong.from_address(length)
             if self.corrupt:

@@ -24,7 +24,7 @@ COUNTED = (Call.OPEN_SESSION, Call.FIND_OBJECTS_INIT, Call.SIGN_INIT, Call.GENER
 HANGING = (Call.OPEN_SESSION, Call.FIND_OBJECTS_INIT, Call.SIGN_INIT, Call.SIGN, Call.GENERATE_KEY_PAIR)
 FOREVER = 600_000
 
-IMPOSSIBLE = {
+IMPOSSIBLE: dict[str | tuple[Outcome, str], str] = {
     Outcome.OTHER_VERSION: "keys have no versions, and C_Sign does not say which key signed",
     Outcome.PENDING_DELETION: "PKCS#11 has no waiting period: a key that is destroyed is missing",
     Outcome.NOT_YET_ENABLED: "a key can sign from the moment of its generation",

@@ -13,6 +13,7 @@ from sealwright_testing.pkcs11_faults import VARIABLE, FaultyModule, compiler
 from sealwright_testing.softhsm import soft_hsm, softhsm_module
 from support.document import tool_missing
 
+NOT_THERE: tuple[str | tuple[Outcome, str], ...] = ("ES256K", "EdDSA", "Ed25519")
 NOT_IN_SOFTOKN = "softokn of this version has no such mechanism or curve"
 
 
@@ -63,6 +64,6 @@ class TestNss(ProviderContract):
         if module is None or compiler() is None:
             tool_missing("libnss3 with libnss3-tools, or a C compiler")
             return
-        impossible = dict.fromkeys(("ES256K", "EdDSA", "Ed25519"), NOT_IN_SOFTOKN)
+        impossible = dict.fromkeys(NOT_THERE, NOT_IN_SOFTOKN)
         with nss_token(module) as token, behind(tmp_path_factory, module, token, "pkcs11 (NSS)", impossible) as harness:
             yield harness

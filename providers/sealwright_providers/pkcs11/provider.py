@@ -96,7 +96,16 @@ class Pkcs11Provider:
                 key, fitting = _cached_key(process.token, lane, session, name, deadline)
                 if algorithm.name not in fitting:
                     raise ProviderUnsupportedError("the key of the token is of another kind than the algorithm needs")
-                return _signature(key, sign_calls(algorithm, process.token.mechanisms), message, lane)
+                calls = sign_calls(algorithm, process.token.mechanisms)
+                try:
+                    return _signature(key, calls, message)
+                except pkcs11.PKCS11Error as e:
+                    lane.keys.clear()
+                    # Logged out, NSS softokn says that the key is of the wrong type. It says so of one without CKA_SIGN, too.
+                    process.token.require_login(session)
+                    if isinstance(e, pkcs11.KeyTypeInconsistent) and not objects.is_enabled(key):
+                        raise ProviderKeyDisabledError("the key of the token may not sign (CKA_SIGN)") from None
+                    raise
 
             return process.token.run(lane, deadline, attempt)
 
@@ -248,7 +257,7 @@ def _cached_key(
     return cached
 
 
-def _signature(key: Any, calls: Sequence[SignCall], message: bytes, lane: Lane) -> bytes:
+def _signature(key: Any, calls: Sequence[SignCall], message: bytes) -> bytes:
     """Sign by the first mechanism that the token takes, since some list one that they then refuse.
 
     Raises:
@@ -263,12 +272,6 @@ def _signature(key: Any, calls: Sequence[SignCall], message: bytes, lane: Lane) 
         except pkcs11.DataLenRange:
             if call.whole:
                 raise MessageTooLargeError("the token signs no messages of that size with this algorithm") from None
-            raise
-        except pkcs11.PKCS11Error as e:
-            lane.keys.clear()
-            # NSS softokn says so of a key without CKA_SIGN; the others have a code of their own.
-            if isinstance(e, pkcs11.KeyTypeInconsistent) and not objects.is_enabled(key):
-                raise ProviderKeyDisabledError("the key of the token may not sign (CKA_SIGN)") from None
             raise
         else:
             return value

@@ -87,7 +87,7 @@ def https_context(settings: TlsSettings) -> ssl.SSLContext:
                 log.warning("the TLS files have changed and cannot be used; HTTPS goes on with the old certificate")
         connection.context = current
 
-    listening.sni_callback = on_hello  # type: ignore[assignment] # called for each hello, with a name or without
+    listening.sni_callback = on_hello  # called for each hello, with a name or without
     return listening
 
 

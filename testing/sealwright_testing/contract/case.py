@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import pytest
 
 from sealwright.clock import SystemClock
-from sealwright.errors import ProviderError, ProviderUnsupportedError, SealwrightError
+from sealwright.errors import ProviderError, ProviderUnsupportedError
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.kms.guard import GuardedProvider
 from sealwright.kms.provider import KeyProvider
@@ -79,9 +79,7 @@ class Case:
         harness: The provider's surroundings.
     """
 
-    def __init__(
-        self, harness: Harness, record: Callable[[str, object], None], log: pytest.LogCaptureFixture
-    ) -> None:
+    def __init__(self, harness: Harness, record: Callable[[str, object], None], log: pytest.LogCaptureFixture) -> None:
         self.harness = harness
         self._record = record
         self._log = log
@@ -144,7 +142,7 @@ class Case:
         await asyncio.gather(*(self.signs(provider, uri, algorithm, str(number)) for number in range(AT_ONCE)))
         return uri
 
-    async def refused(self, call: Awaitable[Any], *kinds: type[SealwrightError]) -> SealwrightError:
+    async def refused(self, call: Awaitable[Any], *kinds: type[ProviderError]) -> ProviderError:
         """Await a call that must be refused, in one of these ways and without a word too much.
 
         Raises:
@@ -163,7 +161,7 @@ class Case:
             raise ProviderFaultyError(f"{type(error).__name__} is no ProviderError") from error
         raise ContractBrokenError(f"not refused with {' or '.join(kind.__name__ for kind in kinds)}")
 
-    def inspect(self, error: SealwrightError) -> None:
+    def inspect(self, error: ProviderError) -> None:
         """See that an error discloses nothing.
 
         Raises:

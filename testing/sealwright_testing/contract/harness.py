@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
@@ -130,7 +131,7 @@ class Harness(ABC):
 
     name: str
     protection: Protection
-    impossible: Impossible = {}
+    impossible: Impossible = MappingProxyType({})
     words: Sequence[str] = ()
     foreign: Sequence[str] = ()
 
@@ -166,7 +167,7 @@ class Harness(ABC):
         """Return how many calls have reached the backend so far."""
 
     def held(self) -> Mapping[str, int]:
-        """Return what the backend holds for the provider now: sessions, connections. Threads, tasks and sockets are counted anyway."""
+        """Return what the backend holds for the provider now, such as sessions. Threads, tasks and sockets are counted anyway."""
         return {}
 
     async def make_key(self, provider: KeyProvider, algorithm: Algorithm) -> str:

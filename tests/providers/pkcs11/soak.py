@@ -20,7 +20,7 @@ import threading
 import time
 from collections import Counter
 
-from sealwright.errors import ProviderError
+from sealwright.errors import ProviderError, ProviderUnavailableError
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import load_public_key
 from sealwright.jose.signatures import normalise, verify
@@ -101,6 +101,20 @@ class Soak:
             self.done[what] += 1
 
 
+async def come_back(provider: Pkcs11Provider, key: KeyDescription) -> None:
+    """See that a key is there again, at once or after the longest pause between two initialisations."""
+    end = time.monotonic() + 3
+    while True:
+        try:
+            assert await provider.describe(key.uri, timeout=5) == key
+        except ProviderUnavailableError:
+            if time.monotonic() >= end:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
 async def main() -> int:
     """Run it."""
     provider = await FACTORY.open(Pkcs11Settings(**{**json.loads(sys.argv[2]), "sessions": SIGNERS}))
@@ -115,7 +129,7 @@ async def main() -> int:
     await asyncio.gather(soak.manage(), *(soak.sign(number, keys) for number in range(SIGNERS)))
     harm.join()
     for key in keys.values():
-        await provider.describe(key.uri, timeout=5)
+        await come_back(provider, key)
     await provider.aclose()
     report = {"signed": soak.signed, "wrong": soak.wrong, "errors": soak.errors, "done": soak.done}
     sys.stdout.write(json.dumps(report))

@@ -30,6 +30,7 @@ from sealwright.errors import (
 )
 from sealwright_providers.pkcs11 import cryptoki
 from sealwright_providers.pkcs11.provider import Pkcs11Provider
+from sealwright_testing.nss import NssToken
 from sealwright_testing.pkcs11_faults import Call, FaultyModule
 from sealwright_testing.softhsm import SoftHsm
 
@@ -73,6 +74,17 @@ async def test_c123_a_signature_after_a_loss_is_made(provider: Pkcs11Provider, w
         await provider.check(timeout=SECONDS)
         await hurt(provider, what)
         await created(provider)
+
+
+@pytest.mark.parametrize("what", ["sessions", "login", "module"])
+async def test_c123_nss_comes_back_too(nss: NssToken, what: str) -> None:
+    async with opened(nss.settings(sessions=2)) as provider:
+        key = await created(provider)
+        for _ in range(3):
+            await asyncio.gather(*(signed(provider, key, text=str(n)) for n in range(10)))
+            await settled()
+            await hurt(provider, what)
+            await signed(provider, key)
 
 
 async def test_c123_no_key_is_called_missing_while_we_are_logged_out(provider: Pkcs11Provider) -> None:

@@ -27,7 +27,6 @@ from sealwright.jose.signatures import SignatureEncoding, SignatureFormatError, 
 from sealwright_providers.pkcs11.lanes import Lanes
 from sealwright_providers.pkcs11.mechanisms import sign_calls
 from sealwright_providers.pkcs11.provider import Pkcs11Provider, _signature
-from sealwright_providers.pkcs11.token import Lane
 from sealwright_testing.nss import NssToken
 from sealwright_testing.pkcs11_faults import FaultyModule
 from sealwright_testing.softhsm import SoftHsm
@@ -219,9 +218,9 @@ def test_a_message_that_is_too_long_for_a_mechanism_is_said_to_be() -> None:
 
     offered = frozenset({Mechanism.EDDSA, Mechanism.ECDSA})
     with pytest.raises(MessageTooLargeError):
-        _signature(Key(), sign_calls(ALGORITHMS["EdDSA"], offered), b"m", Lane())
+        _signature(Key(), sign_calls(ALGORITHMS["EdDSA"], offered), b"m")
     with pytest.raises(pkcs11.DataLenRange):
-        _signature(Key(), sign_calls(ES256, offered), b"m", Lane())
+        _signature(Key(), sign_calls(ES256, offered), b"m")
 
 
 async def test_work_that_nobody_waits_for_is_never_begun() -> None:

@@ -1,0 +1,238 @@
+"""The contract itself: what breaks it is found, and what is declared wrongly too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from contract.example import BackendError, ExampleHarness, ExampleProvider
+from sealwright.errors import ProviderError, ProviderThrottledError, ProviderUnavailableError
+from sealwright.jose.algorithms import ALGORITHMS, Algorithm
+from sealwright.kms.provider import KeyDescription, KeyProvider, RawSignature
+from sealwright_testing.contract import CannotError, Fault, KeyState, Outcome, ProviderContract
+from sealwright_testing.contract.case import Case, ContractBrokenError, ProviderFaultyError
+
+ES256 = ALGORITHMS["ES256"]
+CONTRACT = ProviderContract()
+Test = Callable[[Case], Awaitable[None]]
+
+
+class Around(ExampleHarness):
+    """The example with another provider."""
+
+    def __init__(self, provider: type[ExampleProvider] = ExampleProvider) -> None:
+        super().__init__()
+        self.provider = provider
+
+    async def open(self) -> KeyProvider:
+        return self.provider(self.backend)
+
+
+@pytest.fixture
+def run(caplog: pytest.LogCaptureFixture) -> Callable[[ExampleHarness, Test], Awaitable[dict[str, Any]]]:
+    """Run a test of the contract, and return what it has recorded."""
+
+    async def run(harness: ExampleHarness, test: Test) -> dict[str, Any]:
+        recorded: dict[str, Any] = {}
+        await test(Case(harness, recorded.__setitem__, caplog))
+        return recorded
+
+    return run
+
+
+Run = Callable[[ExampleHarness, Test], Awaitable[dict[str, Any]]]
+
+
+def sign(case: Case) -> Awaitable[None]:
+    return CONTRACT.test_sign(case, ES256)
+
+
+async def test_what_was_declared_and_works_is_a_failure(run: Run) -> None:
+    harness = Around()
+    harness.impossible = {**harness.impossible, (Outcome.SIGN, "ES256"): "a lie"}
+    with pytest.raises(ProviderFaultyError, match="declared impossible"):
+        await run(harness, sign)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNKNOWN_KEY, Outcome.DENIED, Outcome.CHECK, Outcome.CANCEL, Outcome.CLOSE])
+async def test_so_it_is_with_every_kind_of_outcome(run: Run, outcome: Outcome) -> None:
+    harness = Around()
+    harness.impossible = {**harness.impossible, outcome: "a lie"}
+    tests: dict[Outcome, Test] = {
+        Outcome.UNKNOWN_KEY: CONTRACT.test_unknown_key,
+        Outcome.DENIED: CONTRACT.test_denied,
+        Outcome.CHECK: CONTRACT.test_check,
+        Outcome.CANCEL: CONTRACT.test_cancel,
+        Outcome.CLOSE: CONTRACT.test_close,
+    }
+    with pytest.raises(ProviderFaultyError, match="declared impossible"):
+        await run(harness, tests[outcome])
+
+
+async def test_what_was_declared_and_does_not_work_is_as_declared(run: Run) -> None:
+    recorded = await run(ExampleHarness(), lambda case: CONTRACT.test_sign(case, ALGORITHMS["RS256"]))
+    assert recorded == {
+        "contract.case": ("example", "sign", "RS256"),
+        "contract.declared": "the example has keys on P-256 alone",
+    }
+    assert (await run(ExampleHarness(), CONTRACT.test_create))["contract.declared"] == "keys are managed by their owner"
+
+
+async def test_what_cannot_be_done_and_was_not_declared_is_a_failure(run: Run) -> None:
+    harness = Around()
+    harness.impossible = {}
+    with pytest.raises(CannotError):
+        await run(harness, lambda case: CONTRACT.test_sign(case, ALGORITHMS["RS256"]))
+    with pytest.raises(CannotError):
+        await run(harness, CONTRACT.test_find)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"sing": "no outcome"},
+        {Outcome.SIGN: " "},
+        {(Outcome.CLOSE, "ES256"): "closing has no algorithm"},
+        {(Outcome.SIGN, "ES257"): "no algorithm"},
+    ],
+)
+async def test_declarations_name_something_and_say_why(declared: dict[Any, str]) -> None:
+    harness = Around()
+    harness.impossible = declared
+    with pytest.raises(ContractBrokenError):
+        await CONTRACT.test_declarations(harness)
+
+
+class Leaky(ExampleProvider):
+    async def describe(self, uri: str, *, timeout: float) -> KeyDescription:
+        try:
+            return await super().describe(uri, timeout=timeout)
+        except ProviderError as e:
+            raise type(e)(f"tenant-4711 says no to {uri}") from None
+
+
+class Raw(ExampleProvider):
+    async def describe(self, uri: str, *, timeout: float) -> KeyDescription:  # noqa: ARG002 - it raises at once
+        raise BackendError("raw")
+
+
+class Talkative(ExampleProvider):
+    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
+        logging.getLogger("example").info("signing with %s", uri)
+        return await super().sign(uri, algorithm, message, timeout=timeout)
+
+
+async def test_words_that_must_not_be_spoken_are_found_in_errors_and_logs(run: Run) -> None:
+    with pytest.raises(ProviderFaultyError, match="discloses"):
+        await run(Around(Leaky), CONTRACT.test_unknown_key)
+    with pytest.raises(ProviderFaultyError, match="the log"):
+        await run(Around(Talkative), sign)
+
+
+async def test_no_declaration_excuses_a_foreign_exception(run: Run) -> None:
+    harness = Around(Raw)
+    harness.impossible = {**harness.impossible, Outcome.FOREIGN_URI: "a lie"}
+    with pytest.raises(ProviderFaultyError, match="no ProviderError"):
+        await run(harness, CONTRACT.test_foreign_uri)
+
+
+class Trusting(ExampleProvider):
+    """Says of every signature that it is by the key that was asked for."""
+
+    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
+        raw = await super().sign(uri, algorithm, message, timeout=timeout)
+        return RawSignature(value=raw.value, encoding=raw.encoding, key_uri=uri)
+
+
+class Insistent(ExampleProvider):
+    """Tries again by itself."""
+
+    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
+        try:
+            return await super().sign(uri, algorithm, message, timeout=timeout)
+        except ProviderThrottledError:
+            return await super().sign(uri, algorithm, message, timeout=timeout)
+
+
+class Blurred(ExampleProvider):
+    """Has one error for everything."""
+
+    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
+        try:
+            return await super().sign(uri, algorithm, message, timeout=timeout)
+        except ProviderError:
+            raise ProviderUnavailableError("no") from None
+
+
+class Littering(ExampleProvider):
+    """Leaves a task behind for each call."""
+
+    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
+        task = asyncio.ensure_future(super().sign(uri, algorithm, message, timeout=timeout))
+        self.left = [*getattr(self, "left", []), asyncio.ensure_future(asyncio.sleep(9))]
+        return await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        for task in getattr(self, "left", []):
+            task.cancel()
+        await super().aclose()
+
+
+class Curious(ExampleProvider):
+    """Asks the backend before it looks at the URI."""
+
+    def name_of(self, uri: str) -> str:
+        self.backend.calls += 1
+        return super().name_of(uri)
+
+
+class Patient(ExampleProvider):
+    """Has a time-out of its own mind."""
+
+    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
+        return await super().sign(uri, algorithm, message, timeout=timeout + 2)
+
+
+class Open(ExampleProvider):
+    """Goes on when it is closed."""
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("provider", "test"),
+    [
+        (Trusting, lambda case: CONTRACT.test_other_version(case, ES256)),
+        (Insistent, lambda case: CONTRACT.test_throttled(case, Outcome.THROTTLED, Fault.THROTTLED, None)),
+        (Blurred, CONTRACT.test_denied),
+        (Blurred, CONTRACT.test_unknown_key),
+        (Blurred, lambda case: CONTRACT.test_state(case, Outcome.DISABLED, KeyState.DISABLED)),
+        (Blurred, lambda case: CONTRACT.test_wrong_algorithm(case, ES256)),
+        (Littering, CONTRACT.test_cancel),
+        (Curious, CONTRACT.test_foreign_uri),
+        (Curious, CONTRACT.test_no_time),
+        (Patient, CONTRACT.test_slow),
+        (Open, CONTRACT.test_close),
+    ],
+)
+async def test_providers_that_break_the_contract_do_not_pass(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: type[ExampleProvider], test: Test
+) -> None:
+    monkeypatch.setattr("sealwright_testing.contract.case._SETTLING_SECONDS", 0.3)
+    await run(Around(), test)
+    with pytest.raises(ContractBrokenError):
+        await run(Around(provider), test)
+
+
+async def test_signatures_that_the_core_would_let_pass_are_found(run: Run) -> None:
+    harness = Around()
+    # The fault does nothing, so that the signature is as good as any.
+    harness.arm = lambda fault: ExampleHarness().arm(fault)  # type: ignore[method-assign]
+    for test in (CONTRACT.test_corrupted_signature, CONTRACT.test_truncated_signature, CONTRACT.test_other_key):
+        with pytest.raises(ContractBrokenError, match="passes for a signature"):
+            await run(harness, lambda case, test=test: test(case, ES256))  # type: ignore[misc]
