@@ -98,9 +98,11 @@ class Case:
         try:
             async with self.opened() as provider:
                 yield provider
-        except _EXCUSABLE:
+        except _EXCUSABLE as error:
             if reason is None:
                 raise
+            if isinstance(error, ProviderError):
+                self.inspect(error)
             self._record(DECLARED_PROPERTY, reason)
         else:
             if reason is not None:
