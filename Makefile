@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 ROOTS := service providers testing
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint types protos protos-check clean lock
+.PHONY: help install demo test lint types protos protos-check contract clean lock
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ GOOGLEAPIS := build/googleapis/google/rpc/status.proto
 $(GOOGLEAPIS): $(STAMP)
 	@mkdir -p $(@D)
 	@cp "$$($(BIN)/python -c 'import google.rpc, pathlib; print(pathlib.Path(list(google.rpc.__path__)[0], "status.proto"))')" $@
+
+contract: install  ## Run the provider contract, and print provider x algorithm x outcome
+	@$(BIN)/python -m sealwright_testing.contract tests/contract
 
 lint: install $(GOOGLEAPIS)  ## Style, import contracts, protos
 	$(BIN)/ruff check .

@@ -50,6 +50,7 @@ class AwsHarness(Harness):
             f"{SCHEME}{arn.replace(emulator.region, 'us-east-1')}{key}",
             f"{SCHEME}{arn.replace(emulator.account, '999999999999')}{key}",
             f"{SCHEME}{arn.replace(':kms:', ':s3:')}{key}",
+            f"{SCHEME}{arn.replace('arn:aws:', 'arn:aws-cn:')}{key}",
             f"{SCHEME}{arn}",
             f"{SCHEME}{arn}{key}/x",
             f"{SCHEME}{arn}{key}?x=y",

@@ -8,11 +8,28 @@ from typing import Final
 from sealwright.errors import ProviderUnsupportedError
 
 PREFIX: Final = "awskms:///"
-_KEY_ARN = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):key/[A-Za-z0-9-]{1,64}")
+_KEY_ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):kms:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):key/[A-Za-z0-9-]{1,64}")
 _ALIAS_ARN = re.compile(
-    r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):alias/[A-Za-z0-9:/_-]{1,250}"
+    r"arn:(?P<partition>aws[a-z-]*):kms:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):alias/[A-Za-z0-9:/_-]{1,250}"
 )
 _ALIAS = re.compile(r"alias/[A-Za-z0-9:/_-]{1,250}")
+
+
+_PARTITIONS: Final = {
+    "cn-": "aws-cn",
+    "eu-isoe-": "aws-iso-e",
+    "eusc-": "aws-eusc",
+    "us-gov-": "aws-us-gov",
+    "us-iso-": "aws-iso",
+    "us-isob-": "aws-iso-b",
+    "us-isof-": "aws-iso-f",
+}
+"""Partitions of AWS by the beginning of their regions' names; all others are in `aws` (IAM User Guide, "ARNs")."""
+
+
+def partition(region: str) -> str:
+    """Return the partition that a region is in."""
+    return next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
 
 
 def to_uri(arn: str) -> str:
@@ -51,6 +68,6 @@ def resolvable(uri: str, *, region: str, account: str | None) -> str:
 
 
 def _inside(arn: str, match: re.Match[str], region: str, account: str | None) -> str:
-    if match["region"] != region or account not in {None, match["account"]}:
+    if match["region"] != region or match["partition"] != partition(region) or account not in {None, match["account"]}:
         raise ProviderUnsupportedError("the key URI lies outside the provider's region or account")
     return arn
