@@ -120,7 +120,9 @@ def main() -> None:
 
         config = pathlib.Path(directory, "sealwright.toml")
         config.write_text(CONFIG.format(directory=directory, kms=kms["endpoint"]))
-        service = stack.enter_context(running(f"{BIN}/sealwright", "serve", "--config", str(config), directory=directory))
+        service = stack.enter_context(
+            running(f"{BIN}/sealwright", "serve", "--config", str(config), directory=directory)
+        )
         say(f"2. Sealwright runs: gRPC at {service['grpc']}, HTTP at {service['http']}")
 
         channel = stack.enter_context(grpc.insecure_channel(service["grpc"]))

@@ -51,6 +51,7 @@ def described(public_key: bytes = SPKI) -> KeyDescription:
         ("HS256", bytes(31), SignatureEncoding.OPAQUE, "x:1", False),
         ("HS256", bytes(32), SignatureEncoding.OPAQUE, "x:2", False),
     ],
+    ids=[f"answer {n}" for n in range(15)],
 )
 def test_the_judge_says_what_the_signer_says(
     name: str, value: bytes, encoding: SignatureEncoding, uri: str, *, good: bool
