@@ -24,7 +24,7 @@ demo: install  ## Sign, publish, verify and rotate, on an emulated AWS KMS
 
 test: install  ## Run all tests, and show branch coverage (PYTEST="-k name" picks some)
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(PYTEST)
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
