@@ -87,7 +87,7 @@ async def test_c132_a_token_of_the_largest_size_passes_as_metadata(service: Serv
     empty = len((await service.sign('{"x":""}')).token)
     token = (await service.sign(json.dumps({"x": "y" * ((7168 - empty) * 3 // 4 - 3)}))).token
     assert 7160 < len(token) <= 7168
-    stub = health_pb2_grpc.HealthStub(service.channel)
+    stub: Any = health_pb2_grpc.HealthStub(service.channel)
     answer = await stub.Check(
         health_pb2.HealthCheckRequest(), metadata=(("authorization", f"Bearer {token}"),), timeout=5
     )
@@ -108,7 +108,7 @@ async def test_c134_an_overloaded_kms_leaves_health_and_jwk_sets_alone(tmp_path:
         emulator.add_fault("delay", operation="Sign", seconds=1.0)
         calls = [asyncio.create_task(failure(service.sign(timeout=1.5))) for _ in range(100)]
         await asyncio.sleep(0.3)
-        stub = health_pb2_grpc.HealthStub(service.channel)
+        stub: Any = health_pb2_grpc.HealthStub(service.channel)
         start = time.monotonic()
         assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)).status == 1
         assert (await service.get("/payments/.well-known/jwks.json"))[0] == 200
@@ -184,7 +184,7 @@ async def test_c114_programs_started_under_load_do_not_hang(service: Service) ->
 async def test_health_is_per_service_and_unknown_services_are_not_found(tmp_path: Path, emulator: AwsEmulator) -> None:
     emulator.add_fault("http_500", operation="CreateKey")
     async with running(document(tmp_path, emulator.endpoint, issuer()), wait=False) as service:
-        stub = health_pb2_grpc.HealthStub(service.channel)
+        stub: Any = health_pb2_grpc.HealthStub(service.channel)
 
         async def status(name: str) -> int:
             return int((await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)).status)
