@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from functools import reduce
+from typing import Any, Final, TypeVar
 
 from sealwright.access.grants import Authoriser
 from sealwright.access.settings import Role
@@ -25,13 +27,20 @@ from sealwright.keys.lifecycle import Key
 from sealwright.keys.operations import KeyOperations, Revocation
 from sealwright.keys.settings import IssuerSettings
 
+T = TypeVar("T")
+Begin = Callable[[], Awaitable[None]]
+
 _READERS: Final = frozenset({Role.AUDITOR, Role.ROTATOR, Role.REVOKER, Role.REGISTRAR})
 _ANY: Final = frozenset(Role)
 _MAX_REASON: Final = 1024
 
 
 class Administration:
-    """What callers may do to keys. Each decision leaves an audit record, durable before it takes effect."""
+    """What callers may do to keys.
+
+    Each decision leaves an audit record. A change leaves two: one that is durable before anything changes, and its outcome; and it
+    is carried to its end even if its caller leaves, since half a revocation is none.
+    """
 
     def __init__(
         self,
@@ -45,6 +54,7 @@ class Administration:
         self._operations = operations
         self._authoriser = authoriser
         self._audit = audit
+        self._changes: set[asyncio.Task[Any]] = set()
 
     def now(self) -> datetime:
         """Return the time that the keys' states are told by."""
@@ -69,9 +79,15 @@ class Administration:
     async def rotate(self, call: Call, issuer: str, *, series: str, expected_kid: str, dry_run: bool) -> Sequence[Key]:
         """See `KeyOperations.rotate`."""
         details = {"issuer": issuer, "series": series, "expected_kid": expected_kid, "validate_only": dry_run}
-        async with self._audited(call, "rotate", details):
-            self._permitted(call, issuer, {Role.ROTATOR})
-            return await self._operations.rotate(issuer, series=series, expected_kid=expected_kid, dry_run=dry_run)
+
+        async def work() -> Sequence[Key]:
+            async with self._audited(call, "rotate", details) as begin:
+                self._permitted(call, issuer, {Role.ROTATOR})
+                if not dry_run:
+                    await begin()
+                return await self._operations.rotate(issuer, series=series, expected_kid=expected_kid, dry_run=dry_run)
+
+        return await self._to_its_end(work())
 
     async def revoke(
         self,
@@ -91,21 +107,41 @@ class Administration:
             "why": reason[:_MAX_REASON],
             "validate_only": dry_run,
         }
-        async with self._audited(call, "revoke", details):
-            if kid:
-                self._permitted(call, issuer, {Role.REVOKER})
-            violations = []
-            if bool(kid) == bool(provider):
-                violations.append(Violation("name", "either a key or a provider must be named, and not both"))
-            if not reason or len(reason) > _MAX_REASON:
-                violations.append(Violation("reason", f"must be given, in at most {_MAX_REASON} characters"))
-            if violations:
-                raise RequestInvalidError(f"{violations[0].field}: {violations[0].description}", violations=violations)
-            if kid:
-                return await self._operations.revoke(issuer, kid=kid, dry_run=dry_run)
-            return await self._revoke_provider(call, provider, dry_run=dry_run)
 
-    async def _revoke_provider(self, call: Call, provider: str, *, dry_run: bool) -> Revocation:
+        async def work() -> Revocation:
+            async with self._audited(call, "revoke", details) as begin:
+                if kid:
+                    self._permitted(call, issuer, {Role.REVOKER})
+                _check_revocation(kid, provider, reason)
+                if kid:
+                    if not dry_run:
+                        await begin()
+                    return await self._operations.revoke(issuer, kid=kid, dry_run=dry_run)
+                issuers = self._issuers_of(call, provider)
+                if not dry_run:
+                    await begin()
+                return await self._revoke_all(issuers, provider, dry_run=dry_run)
+
+        return await self._to_its_end(work())
+
+    async def idle(self) -> None:
+        """Return when no change is under way any more."""
+        while self._changes:
+            await asyncio.wait(self._changes)
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        change = asyncio.create_task(work)
+        self._changes.add(change)
+        change.add_done_callback(self._ended)
+        return await asyncio.shield(change)
+
+    def _ended(self, change: asyncio.Task[Any]) -> None:
+        self._changes.discard(change)
+        if not change.cancelled():
+            change.exception()  # seen here, where nobody waits for it any more
+
+    def _issuers_of(self, call: Call, provider: str) -> list[str]:
+        """Return the issuers with keys at a provider; the caller must be a revoker of each."""
         issuers = [
             i.name
             for i in self._keyring.settings.values()
@@ -114,13 +150,11 @@ class Administration:
         allowed = [i for i in issuers if self._authoriser.allows(call.caller, {Role.REVOKER}, i)]
         if not issuers or allowed != issuers:
             raise CallerNotPermittedError("no grant allows this request")
-        total: Revocation | None = None
-        for issuer in issuers:
-            one = await self._operations.revoke(issuer, provider=provider, dry_run=dry_run)
-            total = one if total is None else _sum(total, one)
-        if total is None:
-            raise InternalError("nothing was revoked")
-        return total
+        return issuers
+
+    async def _revoke_all(self, issuers: Sequence[str], provider: str, *, dry_run: bool) -> Revocation:
+        done = [await self._operations.revoke(i, provider=provider, dry_run=dry_run) for i in issuers]
+        return reduce(_sum, done)
 
     def _permitted(self, call: Call, issuer: str, roles: Collection[Role]) -> IssuerSettings:
         """Return the issuer if the caller has one of the roles for it; who may not know of an issuer is told so first."""
@@ -131,11 +165,15 @@ class Administration:
         return settings
 
     @asynccontextmanager
-    async def _audited(self, call: Call, event: str, details: dict[str, Any]) -> AsyncIterator[None]:
-        """Write the record of a decision when it is known; for changes the keys' own records follow."""
+    async def _audited(self, call: Call, event: str, details: dict[str, Any]) -> AsyncIterator[Begin]:
+        """Write the record of a decision when it is known. What is yielded writes one more, before a change begins."""
         entry = {"request_id": call.request_id, "caller": call.caller, "peer": call.peer} | details
+
+        async def begin() -> None:
+            await self._write(event, entry | {"outcome": "begun", "reason": ""})
+
         try:
-            yield
+            yield begin
         except SealwrightError as error:
             outcome = "denied" if isinstance(error, CallerNotPermittedError) else "failed"
             await self._write(event, entry | {"outcome": outcome, "reason": error.reason})
@@ -150,6 +188,16 @@ class Administration:
             await self._audit.write(event, entry)
         except AuditUnavailableError:
             raise InternalError("the audit record could not be written") from None
+
+
+def _check_revocation(kid: str, provider: str, reason: str) -> None:
+    violations = []
+    if bool(kid) == bool(provider):
+        violations.append(Violation("name", "either a key or a provider must be named, and not both"))
+    if not reason or len(reason) > _MAX_REASON:
+        violations.append(Violation("reason", f"must be given, in at most {_MAX_REASON} characters"))
+    if violations:
+        raise RequestInvalidError(f"{violations[0].field}: {violations[0].description}", violations=violations)
 
 
 def _sum(a: Revocation, b: Revocation) -> Revocation:

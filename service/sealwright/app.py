@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
@@ -20,7 +19,6 @@ from sealwright.ids import uuid7
 from sealwright.keys import lifecycle
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.operations import KeyOperations
-from sealwright.keys.ports import StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.rotation import Rotator
 from sealwright.kms.guard import GuardedProvider
@@ -67,7 +65,7 @@ class App:
         self.keyring = Keyring(config.issuers, config.timing, clock)
         self._alive = True
         self._closers = contextlib.AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._jobs: list[asyncio.Task[None]] = []
         self._providers: dict[str, GuardedProvider] = {}
 
     async def start(self) -> None:
@@ -132,9 +130,12 @@ class App:
             authoriser=authoriser,
             audit=audit,
         )
+        self._closers.push_async_callback(self.administration.idle)
         await sync.refresh()
+        # Ended after the listeners: while calls drain, the keyring must be kept fresh.
+        self._closers.push_async_callback(self._end_jobs)
         await self._listen()
-        self._run(sync.run(), self.rotator.run(), self._report_health())
+        self._jobs = [asyncio.create_task(job) for job in (sync.run(), self.rotator.run(), self._report_health())]
 
     async def _open_providers(self) -> None:
         for name, settings in self._config.providers.items():
@@ -191,9 +192,6 @@ class App:
         """Refuse new calls, let those under way end, and close everything, the listeners first. May be called twice."""
         self._alive = False
         await self._closers.aclose()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _report_health(self) -> None:
         while True:
@@ -203,14 +201,10 @@ class App:
     async def _say_health(self) -> None:
         await self._grpc.set_serving(signing=all(self.keyring.can_sign(name) for name in self.keyring.settings))
 
-    def _run(self, *jobs: Coroutine[Any, Any, None]) -> None:
-        async def cancel_all() -> None:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-        self._tasks = [asyncio.create_task(job) for job in jobs]
-        self._closers.push_async_callback(cancel_all)
+    async def _end_jobs(self) -> None:
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
 
 
 def build(config: Config, clock: Clock | None = None, *, share_ports: bool = False) -> App:
@@ -222,6 +216,3 @@ def build(config: Config, clock: Clock | None = None, *, share_ports: bool = Fal
         share_ports: Whether other workers listen on the same ports (SO_REUSEPORT).
     """
     return App(config, clock or SystemClock(), share_ports=share_ports)
-
-
-__all__ = ["App", "StoreUnavailableError", "build"]

@@ -98,6 +98,7 @@ class KeyOperations:
         self._timing = timing
         self._events = events
 
+    @_without_store
     async def rotate(
         self, issuer: str, *, series: str = "", expected_kid: str = "", dry_run: bool = False
     ) -> list[Key]:
@@ -185,7 +186,8 @@ class KeyOperations:
             live = await self._store.live_tokens([k.kid for k in gone], int(now.timestamp()) // _MINUTE)
             if not changed or dry_run:
                 until = (max(k.revoke_time or now for k in gone) if gone else now) + state.limits.cache_age
-                return Revocation(keys=gone, live_tokens=live, verifier_cache_until=until, warnings=warnings)
+                said = warnings if changed else []
+                return Revocation(keys=gone, live_tokens=live, verifier_cache_until=until, warnings=said)
             if await self._store.change_keys(state, [*changed, *raised]):
                 for new in (*changed, *raised):
                     await self._events.changed(next(k for k in state.keys if k.kid == new.kid), new)
@@ -223,16 +225,17 @@ class KeyOperations:
 
     async def _disable(self, keys: Sequence[Key]) -> list[str]:
         """Disable keys in the KMS: the stop that also binds whoever holds its credentials elsewhere."""
-        warnings: list[str] = []
-        for key in keys:
-            provider = self._providers.get(key.provider)
-            try:
-                if provider is None:
-                    raise InternalError("the provider is not configured")
-                await provider.disable(key.uri, timeout=_DISABLE_SECONDS)
-            except SealwrightError as error:
-                warnings.append(f"key {key.kid} could not be disabled in the KMS ({error.reason}): disable it there")
-        return warnings
+        return [w for w in await asyncio.gather(*(self._disable_one(k) for k in keys)) if w]
+
+    async def _disable_one(self, key: Key) -> str:
+        provider = self._providers.get(key.provider)
+        try:
+            if provider is None:
+                raise InternalError("the provider is not configured")
+            await provider.disable(key.uri, timeout=_DISABLE_SECONDS)
+        except SealwrightError as error:
+            return f"key {key.kid} could not be disabled in the KMS ({error.reason}): disable it there"
+        return ""
 
     async def _stale_replicas(self, max_serve_age: timedelta) -> list[str]:
         """Give the other replicas time for a read or two, and name those that have not read the newest revision.

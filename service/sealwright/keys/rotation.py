@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -124,8 +124,10 @@ class Rotator:
         return await self._publish(settings, state) or await self._step(settings, state)
 
     async def _step(self, settings: IssuerSettings, state: IssuerState) -> bool:
-        self._make_open(settings, state)
-        waiting = {s.name: sum(i.series == s.name for i in state.intents) for s in settings.series}
+        # An intent for a provider or a series that is no longer configured waits for nobody, and nobody for it.
+        mine = [i for i in state.intents if i.provider in self._providers]
+        self._make_open(settings, [i for i in mine if any(s.name == i.series for s in settings.series)])
+        waiting = {s.name: sum(i.series == s.name for i in mine) for s in settings.series}
         policies = [s.policy() for s in settings.series]
         # The clock is read after the state was: a commit that the state shows lies before `now`.
         now = self._keyring.now()
@@ -183,10 +185,10 @@ class Rotator:
         if await self._store.add_intents(state, intents):
             self._fresh |= {i.intent_id for i in intents}
 
-    def _make_open(self, settings: IssuerSettings, state: IssuerState) -> None:
+    def _make_open(self, settings: IssuerSettings, intents: Sequence[Intent]) -> None:
         """See to every intent without a key that is this replica's, or whose claim is over."""
         now = self._keyring.now()
-        for intent in state.intents:
+        for intent in intents:
             mine = intent.claimed_by == self._sync.replica_id
             if intent.uri or intent.intent_id in self._making or self._waits(intent.intent_id):
                 continue
