@@ -23,6 +23,7 @@ demo: install  ## Sign, publish, verify and rotate, on an emulated AWS KMS
 	@$(BIN)/python examples/demo.py
 
 test: install  ## Run all tests, and show branch coverage (PYTEST="-k name" picks some)
+	@.ci/tools
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 	@$(BIN)/coverage combine --quiet
