@@ -202,7 +202,8 @@ class Signer:
             try:
                 signed = await self._sign_with(call, view, key, claims, draft)
             except (ProviderError, OverloadedError) as error:
-                self._note(key, error.reason)
+                if not isinstance(error, MessageTooLargeError | OverloadedError):
+                    self._note(key, error.reason)
                 if isinstance(error, _FINAL_ERRORS):
                     raise
                 if not isinstance(error, _KEY_ERRORS):

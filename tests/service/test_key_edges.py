@@ -95,3 +95,16 @@ async def test_keys_of_a_series_that_is_no_longer_configured_stay_published_and_
 
 async def _has(service: Service, count: int) -> bool:
     return len(await service.list_keys()) >= count
+
+
+async def test_a_store_that_goes_back_in_time_is_not_believed(tmp_path: Path, emulator: AwsEmulator) -> None:
+    async with running(document(tmp_path, emulator.endpoint)) as service:
+        active = (await service.list_keys())[0]
+        await service.revoke(active.kid)
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as other:
+            other.execute("UPDATE keys SET revoke_time = NULL")
+            other.execute("UPDATE deployment SET revision = 2")
+            other.commit()
+        await asyncio.sleep(0.5)
+        assert active.kid not in await service.published()
+        assert (await failure(service.rotate())).reason == "STATE_TOO_OLD"

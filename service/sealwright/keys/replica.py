@@ -50,6 +50,9 @@ class ReplicaSync:
                 return
             started = self._clock.elapsed()
             state = await self._store.read()
+            if state.revision < self._revision:
+                # An older copy may lack a revocation, and a retirement whose tail has begun.
+                raise StoreUnavailableError("the store has gone back to an older state; restart to accept it")
             self._keyring.install(state, started=started)
             self._revision = state.revision
 
