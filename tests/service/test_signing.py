@@ -166,16 +166,20 @@ async def test_c49_a_disabled_key_is_no_reason_to_stop_other_issuers(tmp_path: P
         assert (await service.sign(issuer="b")).token
 
 
-async def test_where_the_active_key_is_disabled_in_the_kms_the_standby_signs(
-    service: Service, emulator: AwsEmulator
+async def test_c49_a_disabled_active_key_costs_one_call_and_the_standby_signs_once_it_is_revoked(
+    service: Service,
+    emulator: AwsEmulator,
 ) -> None:
     active, standby = await service.list_keys()
     emulator.set_key_state(active.key_uri.rpartition("/")[2], KeyState.DISABLED)
     emulator.reset_calls()
+    refused = await failure(service.sign())
+    assert (refused.code, refused.reason) == ("FAILED_PRECONDITION", "PROVIDER_KEY_DISABLED")
+    assert emulator.calls["Sign"] == 1
+    await service.revoke(active.kid)
     signed = await service.sign()
     assert signed.kid == standby.kid
     await service.verify(signed.token)
-    assert emulator.calls["Sign"] == 2
 
 
 async def test_with_the_first_provider_down_the_next_series_signs_already_published(

@@ -99,7 +99,9 @@ class IssuerView:
         return self.settings.series[0].algorithm
 
     def signers(self, algorithm: str, now: datetime) -> list[SigningKey]:
-        """Return the keys that may sign with an algorithm, best first.
+        """Return the active keys of the series with an algorithm, in order of preference.
+
+        One of each series: a standby signs when the head is retired or revoked, and not because the KMS refuses the head.
 
         Raises:
             AlgorithmNotSupportedError: No series of the issuer has that algorithm.
@@ -110,11 +112,13 @@ class IssuerView:
                 "no series of the issuer signs with that algorithm",
                 metadata={"algorithms": ",".join(dict.fromkeys(s.algorithm for s in self.settings.series))},
             )
-        able = lifecycle.signers(self.state.keys, now, self._order)
-        found = [self._keys[k.kid] for k in able if k.algorithm == algorithm]
-        if not found:
+        heads: dict[str, SigningKey] = {}
+        for key in lifecycle.signers(self.state.keys, now, self._order):
+            if key.algorithm == algorithm:
+                heads.setdefault(key.series, self._keys[key.kid])
+        if not heads:
             raise NoActiveKeyError("no key of the issuer may sign now", retry_after=_RETRY_SECONDS)
-        return found
+        return list(heads.values())
 
     def document(self, now: datetime) -> JwksDocument | None:
         """Return the JWK Set; None before the issuer's first key was published."""
