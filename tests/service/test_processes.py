@@ -128,6 +128,21 @@ def test_workers_share_the_ports_and_one_that_crashes_is_started_anew(tmp_path: 
         assert service.wait() == 0
 
 
+def test_metrics_are_those_of_all_workers_together(tmp_path: Path, kms: str) -> None:
+    config = document(tmp_path, kms)
+    config["server"]["workers"] = 2
+    with process(tmp_path, "sealwright", "serve", "--config", write_config(tmp_path, config)) as service:
+        assert _tokens(service, 30) == 30
+        for _ in range(10):
+            text = fetch(service.ready["admin"], "/metrics").decode()
+            total = sum(
+                float(line.rpartition(" ")[2])
+                for line in text.splitlines()
+                if line.startswith("sealwright_tokens_total{")
+            )
+            assert total == 30
+
+
 def test_c102_replicas_that_start_together_make_one_set(tmp_path: Path, kms: str) -> None:
     config = document(tmp_path, kms, issuer("payments"), issuer("logins", "RS256"))
     config["server"]["workers"] = 3
