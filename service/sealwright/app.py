@@ -186,7 +186,9 @@ class App:
         state = self.keyring.state
         issuer = state.issuers.get(name) if state else None
         queued = [k for k in issuer.keys if lifecycle.queued(k)] if issuer else []
-        return not queued or any(k.ready_time is None for k in queued)
+        if not queued:
+            return any(s.create for s in self.keyring.settings[name].series)
+        return any(k.ready_time is None for k in queued)
 
     async def stop(self) -> None:
         """Refuse new calls, let those under way end, and close everything, the listeners first. May be called twice."""
