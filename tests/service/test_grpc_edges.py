@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sealwright.v1 import signing_pb2, signing_pb2_grpc
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer
-from support.service import Service, failure, running
+from support.service import Failure, Service, failure, running
 
 Sign = signing_pb2.SignJwtRequest
 
@@ -106,15 +106,15 @@ async def test_c134_an_overloaded_kms_leaves_health_and_jwk_sets_alone(tmp_path:
     config["providers"]["aws"] |= {"max_in_flight": 4, "max_queue": 8}
     async with running(config) as service:
         emulator.add_fault("delay", operation="Sign", seconds=1.0)
-        calls = [asyncio.create_task(failure(service.sign(timeout=1.5))) for _ in range(100)]
+        calls = [asyncio.create_task(_outcome(service)) for _ in range(100)]
         await asyncio.sleep(0.3)
         stub: Any = health_pb2_grpc.HealthStub(service.channel)
         start = time.monotonic()
         assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)).status == 1
         assert (await service.get("/payments/.well-known/jwks.json"))[0] == 200
         assert time.monotonic() - start < 1
-        outcomes = [await asyncio.wait_for(c, 10) for c in calls if not _signed(c)]
-        refused = [o for o in outcomes if o.reason == "OVERLOADED"]
+        outcomes = await asyncio.wait_for(asyncio.gather(*calls), 10)
+        refused = [o for o in outcomes if o is not None and o.reason == "OVERLOADED"]
         assert len(refused) >= 80
         assert all(o.code == "RESOURCE_EXHAUSTED" and o.retry_after is not None for o in refused)
 
@@ -167,8 +167,13 @@ async def _misbehave(address: str, n: int) -> None:
                     await asyncio.sleep(0.02)
 
 
-def _signed(task: asyncio.Task[Any]) -> bool:
-    return task.done() and task.exception() is not None
+async def _outcome(service: Service) -> Failure | None:
+    """Sign, and return how it failed, if it did."""
+    try:
+        await service.sign(timeout=1.5)
+    except grpc.aio.AioRpcError as error:
+        return Failure(error)
+    return None
 
 
 async def test_c114_programs_started_under_load_do_not_hang(service: Service) -> None:

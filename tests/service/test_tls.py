@@ -45,6 +45,19 @@ def dns(value: str) -> x509.GeneralName:
     return x509.DNSName(value)
 
 
+KEY_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
 class Authority:
     """A certificate authority."""
 
@@ -52,7 +65,9 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         constraints = x509.BasicConstraints(ca=True, path_length=0)
+        usage = x509.KeyUsage(**{u: u in {"key_cert_sign", "crl_sign"} for u in KEY_USAGES})
         builder = self._builder(self._name, self._key.public_key()).add_extension(constraints, critical=True)
+        builder = builder.add_extension(usage, critical=True)
         self.pem = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def issue(self, *names: x509.GeneralName, common_name: str = "a common name") -> Pair:
@@ -81,6 +96,9 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(minutes=1))
             .not_valid_after(now + timedelta(hours=1))
+            # RFC 5280 §4.2.1.1 and §4.2.1.2, which Python looks for from 3.13 on.
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         )
 
 
