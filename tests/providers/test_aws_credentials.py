@@ -209,7 +209,7 @@ async def test_credentials_near_their_end_are_renewed_beside_the_calls_that_use_
     source._next_renewal = 0
     assert [await source.current() for _ in range(20)] == [first] * 20
     # Nobody waits for the chain, which answers nothing now; and the loop does not either.
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 3
     given = sts.given
     sts.wait.set()
     await until(lambda: sts.given > given)

@@ -134,10 +134,10 @@ async def test_c110_a_call_that_hangs_ends_with_its_deadline_and_holds_nothing(
     for _ in range(3):
         error, seconds = await took(provider.sign(key.uri, ES256, b"a.b", timeout=0.2))
         assert type(error) is ProviderTimeoutError
-        assert 0.2 <= seconds < 0.5
+        assert 0.2 <= seconds < 2
     error, seconds = await took(provider.sign(key.uri, ES256, b"a.b", timeout=SECONDS))
     assert error is None
-    assert seconds < 0.5
+    assert seconds < 2
     assert threading.active_count() <= threads + 4
 
 

@@ -47,7 +47,7 @@ async def test_c128_a_deadline_that_has_passed_starts_no_kms_call(service: Servi
     emulator.clear_faults()
     start = time.monotonic()
     await service.sign()
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 1.4
 
 
 async def test_c128_a_cancelled_call_cancels_its_kms_call(service: Service, emulator: AwsEmulator) -> None:
@@ -105,15 +105,15 @@ async def test_c134_an_overloaded_kms_leaves_health_and_jwk_sets_alone(tmp_path:
     config = document(tmp_path, emulator.endpoint)
     config["providers"]["aws"] |= {"max_in_flight": 4, "max_queue": 8}
     async with running(config) as service:
-        emulator.add_fault("delay", operation="Sign", seconds=1.0)
+        emulator.add_fault("delay", operation="Sign", seconds=3.0)
         calls = [asyncio.create_task(_outcome(service)) for _ in range(100)]
         await asyncio.sleep(0.3)
         stub: Any = health_pb2_grpc.HealthStub(service.channel)
         start = time.monotonic()
         assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)).status == 1
         assert (await service.get("/payments/.well-known/jwks.json"))[0] == 200
-        assert time.monotonic() - start < 1
-        outcomes = await asyncio.wait_for(asyncio.gather(*calls), 10)
+        assert time.monotonic() - start < 2.5
+        outcomes = await asyncio.wait_for(asyncio.gather(*calls), 30)
         refused = [o for o in outcomes if o is not None and o.reason == "OVERLOADED"]
         assert len(refused) >= 80
         assert all(o.code == "RESOURCE_EXHAUSTED" and o.retry_after is not None for o in refused)
@@ -170,7 +170,7 @@ async def _misbehave(address: str, n: int) -> None:
 async def _outcome(service: Service) -> Failure | None:
     """Sign, and return how it failed, if it did."""
     try:
-        await service.sign(timeout=1.5)
+        await service.sign(timeout=4)
     except grpc.aio.AioRpcError as error:
         return Failure(error)
     return None

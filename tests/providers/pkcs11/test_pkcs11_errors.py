@@ -97,11 +97,11 @@ def test_who_wants_to_be_alone_waits_for_the_others() -> None:
 
 def test_nobody_waits_for_a_call_that_hangs() -> None:
     gate = Gate()
-    thread = in_background(gate, seconds=0.5, deadline=0.1)
+    thread = in_background(gate, seconds=1.5, deadline=0.1)
     start = time.monotonic()
     with pytest.raises(ProviderUnavailableError, match="hangs"), gate.alone(start + 5):
         pass
-    assert time.monotonic() - start < 0.4
+    assert time.monotonic() - start < 1.2
     with gate.call(time.monotonic() + 1):
         pass  # Others go in and out all the same.
     thread.join()

@@ -221,14 +221,14 @@ async def test_an_hsm_that_hangs_fails_fast_and_stops_nobody_else(
     outcomes = await asyncio.gather(
         *(guard.sign(key.uri, ES256, b"h.p", timeout=5) for _ in range(20)), return_exceptions=True
     )
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 4
     assert {type(o) for o in outcomes} <= {ProviderTimeoutError, ProviderUnavailableError, OverloadedError}
     # Past the guard, too: there is no thread left, and that is said at once.
     start = time.monotonic()
     for _ in range(100):
         with pytest.raises(ProviderUnavailableError, match="stuck"):
             await fragile.sign(key.uri, ES256, b"h.p", timeout=SECONDS)
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 3
     assert len(fragile._process.lanes._running) == 2
     faults.delay(Call.SIGN, 0)
     await until(lambda: not any(fragile._process.lanes._running.values()))
@@ -259,7 +259,7 @@ async def test_sessions_that_are_lost_while_a_call_hangs_come_back_after_it(
     start = time.monotonic()
     with pytest.raises(ProviderUnavailableError, match="hangs"):
         await fragile.sign(key.uri, ES256, b"h.p", timeout=SECONDS)
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 3
     assert faults.intrusions == 0
     faults.mend()
     await until(lambda: not any(fragile._process.lanes._running.values()))
