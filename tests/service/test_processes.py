@@ -61,7 +61,7 @@ def test_c135_sigterm_lets_accepted_calls_end_and_refuses_new_ones(tmp_path: Pat
         assert service.wait() == 0
 
 
-def test_a_caller_that_retries_unavailable_loses_nothing_over_a_restart(tmp_path: Path, kms: str) -> None:
+def test_a_caller_that_retries_as_documented_loses_nothing_over_a_restart(tmp_path: Path, kms: str) -> None:
     config = write_config(tmp_path, document(tmp_path, kms) | {})
     retrying = {
         "methodConfig": [
@@ -72,7 +72,7 @@ def test_a_caller_that_retries_unavailable_loses_nothing_over_a_restart(tmp_path
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             },
         ],
