@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import time
 from pathlib import Path
@@ -219,3 +220,20 @@ def _with_header(token: str, **changes: Any) -> str:
 
 def _in(seconds: int) -> dict[str, int]:
     return {"seconds": int(time.time()) + seconds}
+
+
+async def test_no_token_leaves_without_its_record_and_the_failure_is_counted(
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(_descriptor: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("sealwright.audit.writer.os.write", full)
+        refused = await failure(service.sign())
+    assert (refused.code, refused.reason) == ("INTERNAL", "INTERNAL_ERROR")
+    _, _, body = await service.get("/metrics", at="admin")
+    counted = next(line for line in body.decode().splitlines() if line.startswith("sealwright_audit_failures_total "))
+    assert float(counted.rpartition(" ")[2]) > 0
+    assert (await service.sign()).token

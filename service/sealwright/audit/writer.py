@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from sealwright import metrics
 from sealwright.audit.settings import AuditSettings
 from sealwright.clock import Clock
 from sealwright.errors import ConfigurationError
@@ -110,6 +111,7 @@ class AuditWriter:
                 await loop.run_in_executor(self._thread, self._append, lines)
             except OSError as error:
                 failure = f"the audit record could not be written (errno {error.errno})"
+                metrics.AUDIT_FAILURES.inc(len(batch))
                 log.error("%d audit records could not be written: %s", len(batch), error.strerror)  # noqa: TRY400
                 if not self._torn:
                     self._sequence -= len(batch)

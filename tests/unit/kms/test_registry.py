@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sealwright.errors import ConfigurationError
-from sealwright.kms import registry, uri
+from sealwright.kms import registry
 from sealwright.kms.registry import BUILT_IN, GROUP, load_factory
 from sealwright.kms.settings import ProviderSettings
 from sealwright_providers.aws import FACTORY
@@ -86,13 +86,3 @@ def test_a_plug_in_that_is_no_good_is_a_problem_of_the_configuration(
 def test_a_plug_in_whose_own_sdk_is_missing_is_a_problem_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, EntryPoint("vault", "no_such_package:FACTORY", GROUP))
     assert "ModuleNotFoundError" in problem("vault", "vault")
-
-
-def test_a_key_uri_has_a_scheme_and_a_fingerprint_that_discloses_nothing() -> None:
-    key = "awskms:///arn:aws:kms:eu-west-1:111122223333:key/a"
-    assert uri.scheme(key) == "awskms"
-    assert uri.scheme("alias") == ""
-    assert uri.fingerprint(key) == uri.fingerprint(key)
-    assert uri.fingerprint(key) != uri.fingerprint(key + "b")
-    assert len(uri.fingerprint(key)) == 12
-    assert "111122223333" not in uri.fingerprint(key)
