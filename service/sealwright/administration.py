@@ -197,7 +197,7 @@ def _check_revocation(kid: str, provider: str, reason: str) -> None:
     if not reason or len(reason) > _MAX_REASON:
         violations.append(Violation("reason", f"must be given, in at most {_MAX_REASON} characters"))
     if violations:
-        raise RequestInvalidError(f"{violations[0].field}: {violations[0].description}", violations=violations)
+        raise RequestInvalidError(violations)
 
 
 def _sum(a: Revocation, b: Revocation) -> Revocation:

@@ -1,7 +1,7 @@
-"""Every error that a caller can meet: one tree, each class with a stable reason.
+"""Every error that a caller can receive: one tree, and each class has a stable reason.
 
-A gRPC interceptor turns these into `google.rpc.Status` (AIP-193). Messages are for people and hold no key URI, account, SDK
-text, token or claim value; whatever a program needs is in `reason` and `metadata`.
+A gRPC interceptor turns these errors into `google.rpc.Status` (AIP-193). Messages are for people. They contain no key URI,
+account, SDK text, token or claim value. Programs read `reason` and `metadata`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DOMAIN = "sealwright.dev"
 
 
 class Code(StrEnum):
-    """Canonical gRPC status codes that Sealwright answers with, by name."""
+    """The canonical gRPC status codes that Sealwright returns, by name."""
 
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     NOT_FOUND = "NOT_FOUND"
@@ -34,7 +34,7 @@ class Violation:
     """One thing that is wrong with a request.
 
     Attributes:
-        field: Path of the field (`claims_json.role`, `audience[0]`).
+        field: Path of the field (`claims_json.role`, `audience[0]`); empty: the request as a whole.
         description: What is wrong with it, without its value.
     """
 
@@ -48,10 +48,10 @@ class SealwrightError(Exception):
     Attributes:
         reason: Stable name for programs, `[A-Z][A-Z0-9_]+[A-Z0-9]`.
         code: Canonical gRPC status code.
-        message: For people; safe to hand to any caller.
-        metadata: For programs; keys in lowerCamelCase, values safe to hand to any caller.
+        message: Text for people. It is safe to show to any caller.
+        metadata: Details for programs. Keys are in lowerCamelCase; values are safe to show to any caller.
         violations: For INVALID_ARGUMENT: everything that is wrong with the request, at once.
-        retry_after: Seconds after which a retry can help; None where it cannot.
+        retry_after: Seconds after which a retry can help; None: a retry cannot help.
     """
 
     reason: ClassVar[str] = "INTERNAL_ERROR"
@@ -73,39 +73,54 @@ class SealwrightError(Exception):
 
 
 class InternalError(SealwrightError):
-    """Something failed that the caller cannot mend; the cause is in the service's log under the request id."""
+    """Something failed that the caller cannot correct. The service's log has the cause under the request id."""
 
 
 class InvalidRequestError(SealwrightError):
-    """Base of what is wrong with a request; never raised itself."""
+    """Base of the errors about a request; never raised itself."""
 
     code = Code.INVALID_ARGUMENT
 
 
-class RequestInvalidError(InvalidRequestError):
-    """A field is missing, malformed or at odds with another."""
+class ViolationsError(InvalidRequestError):
+    """Base of the errors that list violations, field by field. The message is made from one of them; never raised itself."""
+
+    def __init__(self, violations: Sequence[Violation], *, first: Violation | None = None) -> None:
+        """Make the message from a violation.
+
+        Args:
+            violations: Everything that is wrong with the request; at least one.
+            first: The violation that the message names; None: the first one.
+        """
+        named = first or violations[0]
+        text = f"{named.field}: {named.description}" if named.field else named.description
+        super().__init__(text, violations=violations)
+
+
+class RequestInvalidError(ViolationsError):
+    """A field is missing, malformed or contradicts another field."""
 
     reason = "REQUEST_INVALID"
 
 
-class ClaimNotAllowedError(InvalidRequestError):
-    """The request sets a claim that the service owns.
+class ClaimNotAllowedError(ViolationsError):
+    """The request sets a claim that only the service may set.
 
-    That is `iss`, `iat`, and `jti` unless the issuer lets callers choose it; and every registered claim in another letter case,
-    which some verifiers read as the registered one.
+    These are `iss`, `iat`, and `jti` unless the issuer lets callers choose it. A registered claim in another letter case is
+    refused too, because some verifiers read it as the registered claim.
     """
 
     reason = "CLAIM_NOT_ALLOWED"
 
 
-class LifetimeTooLongError(InvalidRequestError):
+class LifetimeTooLongError(ViolationsError):
     """The token would live longer than the issuer's `max_lifetime`."""
 
     reason = "LIFETIME_TOO_LONG"
 
 
 class TokenTooLargeError(InvalidRequestError):
-    """The token, or what is to be signed, would be larger than a limit allows."""
+    """The token, or the message to sign, would exceed a size limit. Metadata has `size` and `limit`, in bytes."""
 
     reason = "TOKEN_TOO_LARGE"
 
@@ -117,55 +132,48 @@ class AlgorithmNotSupportedError(InvalidRequestError):
 
 
 class TokenInvalidError(InvalidRequestError):
-    """The token is not good; metadata `check` says what failed first."""
+    """The token is not valid. Metadata `check` names the first check that failed."""
 
     reason = "TOKEN_INVALID"
 
 
 class IssuerNotFoundError(SealwrightError):
-    """There is no such issuer."""
+    """The issuer does not exist."""
 
     reason = "ISSUER_NOT_FOUND"
     code = Code.NOT_FOUND
 
 
 class KeyNotFoundError(SealwrightError):
-    """The issuer has no such key."""
+    """The issuer does not have this key."""
 
     reason = "KEY_NOT_FOUND"
     code = Code.NOT_FOUND
 
 
 class CallerUnauthenticatedError(SealwrightError):
-    """The connection does not say unambiguously who calls."""
+    """The connection does not identify exactly one caller."""
 
     reason = "CALLER_UNAUTHENTICATED"
     code = Code.UNAUTHENTICATED
 
 
 class CallerNotPermittedError(SealwrightError):
-    """No grant allows the whole request."""
+    """No single grant allows the whole request."""
 
     reason = "CALLER_NOT_PERMITTED"
     code = Code.PERMISSION_DENIED
 
 
-class KeyStateInvalidError(SealwrightError):
-    """The key's state does not allow what was asked."""
-
-    reason = "KEY_STATE_INVALID"
-    code = Code.FAILED_PRECONDITION
-
-
 class RotationTooEarlyError(SealwrightError):
-    """The standby may not sign yet; metadata `earliestTime` (RFC 3339), where it is known, says from when it may."""
+    """The standby may not sign yet. Metadata `earliestTime` (RFC 3339) says when it may, if that is known."""
 
     reason = "ROTATION_TOO_EARLY"
     code = Code.FAILED_PRECONDITION
 
 
 class OverloadedError(SealwrightError):
-    """More work is under way than the service takes on; nothing was begun."""
+    """The service has reached a limit on concurrent work. It did not start the request."""
 
     reason = "OVERLOADED"
     code = Code.RESOURCE_EXHAUSTED
@@ -179,35 +187,35 @@ class NoActiveKeyError(SealwrightError):
 
 
 class ShuttingDownError(SealwrightError):
-    """This replica is about to stop; nothing was begun, and another replica takes the request."""
+    """This replica is shutting down. It did not start the request; another replica can serve it."""
 
     reason = "SHUTTING_DOWN"
     code = Code.UNAVAILABLE
 
 
 class StateTooOldError(SealwrightError):
-    """The replica has not read the store for longer than `max_staleness`, or its clock is off: it does not sign."""
+    """The replica does not sign: its last read of the store is older than `max_staleness`, or its clock is wrong."""
 
     reason = "STATE_TOO_OLD"
     code = Code.UNAVAILABLE
 
 
 class ProviderError(SealwrightError):
-    """Base of what a provider may raise; never raised itself.
+    """Base of the errors that a provider may raise; never raised itself.
 
-    `provider` is the configured name, set by the guard around the provider.
+    The guard around the provider adds the provider's configured name to the metadata, as `provider`.
     """
 
 
 class ProviderThrottledError(ProviderError):
-    """The KMS asks for fewer requests."""
+    """The KMS limits the rate of requests."""
 
     reason = "PROVIDER_THROTTLED"
     code = Code.RESOURCE_EXHAUSTED
 
 
 class ProviderUnavailableError(ProviderError):
-    """The KMS cannot be reached or fails on its side."""
+    """The KMS cannot be reached, or it reports a failure on its own side."""
 
     reason = "PROVIDER_UNAVAILABLE"
     code = Code.UNAVAILABLE
@@ -221,42 +229,42 @@ class ProviderTimeoutError(ProviderError):
 
 
 class ProviderAccessDeniedError(ProviderError):
-    """The KMS refuses the service's own identity; not a matter of the caller's grants."""
+    """The KMS denies access to the service's own identity. The caller's grants are not the cause."""
 
     reason = "PROVIDER_ACCESS_DENIED"
     code = Code.FAILED_PRECONDITION
 
 
 class ProviderKeyMissingError(ProviderError):
-    """The KMS knows no such key."""
+    """The key does not exist in the KMS."""
 
     reason = "PROVIDER_KEY_MISSING"
     code = Code.FAILED_PRECONDITION
 
 
 class ProviderKeyDisabledError(ProviderError):
-    """The KMS key is disabled, pending deletion or otherwise not usable."""
+    """The KMS key is disabled, pending deletion or otherwise unusable."""
 
     reason = "PROVIDER_KEY_DISABLED"
     code = Code.FAILED_PRECONDITION
 
 
 class ProviderUnsupportedError(ProviderError):
-    """The provider cannot do that with this key: wrong algorithm, usage or key URI."""
+    """The provider cannot do this with the key: its algorithm, usage or key URI does not fit."""
 
     reason = "ALGORITHM_NOT_SUPPORTED"
     code = Code.INVALID_ARGUMENT
 
 
 class MessageTooLargeError(ProviderError):
-    """The KMS takes no message of that size (AWS KMS: 4096 bytes unless a digest is sent)."""
+    """The message is larger than the KMS accepts (AWS KMS: 4096 bytes unless a digest is sent)."""
 
     reason = "TOKEN_TOO_LARGE"
     code = Code.INVALID_ARGUMENT
 
 
 class SignatureRejectedError(ProviderError):
-    """What the KMS answered is no signature by the published key: an alarm, never a token."""
+    """The KMS returned something that is not a signature by the published key. This raises an alarm; no token is released."""
 
     reason = "SIGNATURE_REJECTED"
     code = Code.INTERNAL
@@ -275,4 +283,4 @@ class ConfigurationError(Exception):
 
 
 class ProviderNotInstalledError(ConfigurationError):
-    """A configured provider's SDK is not installed; the message names the extra."""
+    """The SDK of a configured provider is not installed. The message names the extra to install."""

@@ -283,10 +283,7 @@ class Signer:
         if not asked:
             return allowed[0]
         if asked not in allowed:
-            raise RequestInvalidError(
-                "token_type: not among the issuer's token types",
-                violations=[Violation("token_type", "not among the issuer's token types")],
-            )
+            raise RequestInvalidError([Violation("token_type", "not among the issuer's token types")])
         return asked
 
     def _policy(self, view: IssuerView) -> ClaimsPolicy:

@@ -145,7 +145,7 @@ def _check_request(request: VerifyRequest) -> None:
     if not request.token:
         violations.append(Violation("token", "must be given"))
     if violations:
-        raise RequestInvalidError(f"{violations[0].field}: {violations[0].description}", violations=violations)
+        raise RequestInvalidError(violations)
 
 
 def _parse(token: str) -> tuple[dict[str, Any], bytes, bytes, bytes]:

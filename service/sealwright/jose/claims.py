@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from sealwright.errors import (
     ClaimNotAllowedError,
-    InvalidRequestError,
     LifetimeTooLongError,
     RequestInvalidError,
     Violation,
+    ViolationsError,
 )
 from sealwright.jose.strict_json import LargeInteger, Member, StrictJsonError, parse_object
 
@@ -92,9 +92,9 @@ class _Problems:
     """Everything that is wrong, and for each kind of it the first violation."""
 
     violations: list[Violation] = field(default_factory=list)
-    first: dict[type[InvalidRequestError], Violation] = field(default_factory=dict)
+    first: dict[type[ViolationsError], Violation] = field(default_factory=dict)
 
-    def add(self, path: str, description: str, kind: type[InvalidRequestError] = RequestInvalidError) -> None:
+    def add(self, path: str, description: str, kind: type[ViolationsError] = RequestInvalidError) -> None:
         violation = Violation(path, description)
         self.violations.append(violation)
         self.first.setdefault(kind, violation)
@@ -103,7 +103,7 @@ class _Problems:
         for kind in (RequestInvalidError, ClaimNotAllowedError, LifetimeTooLongError):
             first = self.first.get(kind)
             if first is not None:
-                raise kind(f"{first.field}: {first.description}", violations=self.violations)
+                raise kind(self.violations, first=first)
 
 
 def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime, jwt_id: str) -> Claims:

@@ -271,9 +271,7 @@ class KeyOperations:
     def _series(self, settings: IssuerSettings, series: str) -> list[str]:
         names = [s.name for s in settings.series if series in {"", s.name}]
         if not names:
-            raise RequestInvalidError(
-                "series: the issuer has none of that name", violations=[Violation("series", "unknown")]
-            )
+            raise RequestInvalidError([Violation("series", "the issuer has no series of this name")])
         return names
 
 

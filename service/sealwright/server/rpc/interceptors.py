@@ -23,6 +23,7 @@ from sealwright.errors import (
     RequestInvalidError,
     SealwrightError,
     ShuttingDownError,
+    Violation,
 )
 from sealwright.ids import uuid7
 from sealwright.server.rpc.status import grpc_code, to_status, trailers
@@ -116,7 +117,7 @@ def _decoded(body: bytes, decode: Callable[[bytes], Any] | None) -> Any:
     try:
         return decode(body) if decode else body
     except DecodeError:
-        raise RequestInvalidError("the request is no protobuf message of its type") from None
+        raise RequestInvalidError([Violation("", "the request is not a protobuf message of its type")]) from None
 
 
 class Calls:

@@ -159,9 +159,7 @@ def _timestamp(time: datetime | None) -> Timestamp | None:
 def _page(items: Sequence[T], size: int, token: str) -> tuple[Sequence[T], str]:
     """Return a page and the token of the next (AIP-158). The token is opaque to callers: a position, encoded."""
     if size < 0:
-        raise RequestInvalidError(
-            "page_size: must not be negative", violations=[Violation("page_size", "must not be negative")]
-        )
+        raise RequestInvalidError([Violation("page_size", "must not be negative")])
     start = 0
     if token:
         try:
@@ -169,9 +167,7 @@ def _page(items: Sequence[T], size: int, token: str) -> tuple[Sequence[T], str]:
         except (binascii.Error, ValueError):
             start = -1
         if not start > 0:
-            raise RequestInvalidError(
-                "page_token: is not one of ours", violations=[Violation("page_token", "is not one of ours")]
-            )
+            raise RequestInvalidError([Violation("page_token", "was not returned by this service")])
     end = start + min(size or _DEFAULT_PAGE, _MAX_PAGE)
     following = base64.urlsafe_b64encode(str(end).encode()).decode() if end < len(items) else ""
     return items[start:end], following

@@ -46,4 +46,4 @@ def parse_key(name: str, field: str) -> tuple[str, str]:
 
 
 def _invalid(field: str, description: str) -> RequestInvalidError:
-    return RequestInvalidError(f"{field}: {description}", violations=[Violation(field, description)])
+    return RequestInvalidError([Violation(field, description)])

@@ -59,7 +59,7 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
         count = len(request.requests)
         if not 1 <= count <= MAX_BATCH or request.ByteSize() > MAX_BATCH_BYTES:
             problem = f"must be 1 to {MAX_BATCH} requests, {MAX_BATCH_BYTES} bytes in all"
-            raise RequestInvalidError(f"requests: {problem}", violations=[Violation("requests", problem)])
+            raise RequestInvalidError([Violation("requests", problem)])
         call = self._calls.open(context)
         turns = asyncio.Semaphore(_BATCH_WIDTH)
 
@@ -117,8 +117,7 @@ def _request(request: signing_pb2.SignJwtRequest) -> SignRequest:
         except (ValueError, OverflowError):
             violations.append(Violation("not_before", "is no timestamp"))
     if violations:
-        first = violations[0]
-        raise RequestInvalidError(f"{first.field}: {first.description}", violations=violations)
+        raise RequestInvalidError(violations)
     return SignRequest(
         issuer=issuer,
         claims=ClaimsRequest(
