@@ -10,26 +10,29 @@ from typing import Final
 import grpc
 
 from sealwright.access.grants import Authoriser
-from sealwright.administration import Administration
-from sealwright.audit.keys import AuditedKeys
+from sealwright.audit.decisions import Audit
 from sealwright.audit.writer import AuditWriter
 from sealwright.clock import Clock, SystemClock
 from sealwright.config import Config
 from sealwright.ids import uuid7
-from sealwright.keys import lifecycle
+from sealwright.keys.changes import KeyChanges
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.operations import KeyOperations
+from sealwright.keys.readiness import Readiness
 from sealwright.keys.replica import ReplicaSync
+from sealwright.keys.revocation import KeyRevocation
 from sealwright.keys.rotation import Rotator
+from sealwright.keys.token_counts import TokenCounts
 from sealwright.kms.guard import GuardedProvider
 from sealwright.kms.registry import load_factory
 from sealwright.server.http.admin import AdminPages
 from sealwright.server.http.listener import HttpListener
 from sealwright.server.http.public import PublicPages
-from sealwright.server.rpc.interceptors import Calls
+from sealwright.server.rpc.authentication import Authentication
+from sealwright.server.rpc.interceptors import Boundary
 from sealwright.server.rpc.jwks import JwksService
 from sealwright.server.rpc.keys import KeyService
-from sealwright.server.rpc.listener import GrpcListener
+from sealwright.server.rpc.listener import AddServices, GrpcListener
 from sealwright.server.rpc.signing import SigningService
 from sealwright.server.settings import parse_address
 from sealwright.signing import Signer
@@ -42,7 +45,7 @@ from sealwright.verifying import Verifier
 log = logging.getLogger(__name__)
 
 START_SECONDS: Final = 45.0
-"""How long a start waits for every issuer to be able to sign."""
+"""How long a start waits for the issuers to be able to sign."""
 _HEALTH_INTERVAL: Final = 0.2
 
 
@@ -52,9 +55,8 @@ class App:
     Attributes:
         replica_id: Names this start of the worker.
         keyring: What it signs and publishes with.
-        signer: The path of a signature.
-        verifier: And back.
-        administration: What may be done to keys.
+        rotator: Moves keys on.
+        readiness: Which issuers can sign.
     """
 
     def __init__(self, config: Config, clock: Clock, *, share_ports: bool) -> None:
@@ -63,6 +65,7 @@ class App:
         self._clock = clock
         self.replica_id = uuid7()
         self.keyring = Keyring(config.issuers, config.timing, clock)
+        self._authoriser = Authoriser(config.grants)
         self._alive = True
         self._closers = contextlib.AsyncExitStack()
         self._jobs: list[asyncio.Task[None]] = []
@@ -85,12 +88,13 @@ class App:
         config, clock = self._config, self._clock
         store = await SqlStore.open(config.store)
         self._closers.push_async_callback(store.aclose)
-        audit = self._audit = AuditWriter(config.audit, self.replica_id, clock)
-        self._closers.push_async_callback(audit.aclose)
-        sync = ReplicaSync(self.replica_id, store, self.keyring, config.timing, clock)
+        writer = AuditWriter(config.audit, self.replica_id, clock)
+        self._closers.push_async_callback(writer.aclose)
+        audit = Audit(writer)
+        counts = TokenCounts(store)
+        sync = ReplicaSync(self.replica_id, store, self.keyring, counts, timing=config.timing, clock=clock)
         self._closers.push_async_callback(sync.farewell)
         await self._open_providers()
-        events = AuditedKeys(audit)
         self.rotator = Rotator(
             store=store,
             keyring=self.keyring,
@@ -98,44 +102,52 @@ class App:
             providers=self._providers,
             timing=config.timing,
             clock=clock,
-            events=events,
+            events=audit,
         )
-        operations = KeyOperations(
-            store=store,
-            keyring=self.keyring,
-            sync=sync,
-            rotator=self.rotator,
-            providers=self._providers,
-            timing=config.timing,
-            events=events,
-        )
-        authoriser = Authoriser(config.grants)
-        self.signer = Signer(
-            keyring=self.keyring,
-            providers=self._providers,
-            authoriser=authoriser,
-            audit=audit,
-            sync=sync,
-            clock=clock,
-        )
-        self.verifier = Verifier(
-            keyring=self.keyring,
-            authoriser=authoriser,
-            audit=audit,
-            max_clock_error=config.timing.max_clock_error,
-        )
-        self.administration = Administration(
-            keyring=self.keyring,
-            operations=operations,
-            authoriser=authoriser,
-            audit=audit,
-        )
-        self._closers.push_async_callback(self.administration.idle)
+        self.readiness = Readiness(self.keyring, self.rotator.creation.failing, clock)
         await sync.refresh()
         # Ended after the listeners: while calls drain, the keyring must be kept fresh.
         self._closers.push_async_callback(self._end_jobs)
-        await self._listen()
+        await self._listen(audit, self._services(store, sync, counts, audit))
         self._jobs = [asyncio.create_task(job) for job in (sync.run(), self.rotator.run(), self._report_health())]
+
+    def _services(self, store: SqlStore, sync: ReplicaSync, counts: TokenCounts, audit: Audit) -> AddServices:
+        """Build what the gRPC listener serves."""
+        changes = KeyChanges(store, self.keyring, sync, audit)
+        signer = Signer(
+            keyring=self.keyring,
+            providers=self._providers,
+            authoriser=self._authoriser,
+            counts=counts,
+            clock=self._clock,
+        )
+        verifier = Verifier(
+            keyring=self.keyring,
+            authoriser=self._authoriser,
+            max_clock_error=self._config.timing.max_clock_error,
+        )
+        revocation = KeyRevocation(
+            store=store,
+            keyring=self.keyring,
+            sync=sync,
+            changes=changes,
+            providers=self._providers,
+            timing=self._config.timing,
+            wake=self.rotator.wake,
+        )
+        keys = KeyService(
+            keyring=self.keyring,
+            operations=KeyOperations(self.keyring, changes, self.rotator.wake),
+            revocation=revocation,
+            authoriser=self._authoriser,
+        )
+
+        def add(server: grpc.aio.Server) -> None:
+            add_SigningServiceServicer_to_server(SigningService(signer, verifier), server)
+            add_JwksServiceServicer_to_server(JwksService(self.keyring), server)
+            add_KeyServiceServicer_to_server(keys, server)
+
+        return add
 
     async def _open_providers(self) -> None:
         for name, settings in self._config.providers.items():
@@ -144,23 +156,17 @@ class App:
             self._closers.push_async_callback(guarded.aclose)
             self._providers[name] = guarded
 
-    async def _listen(self) -> None:
+    async def _listen(self, audit: Audit, add_services: AddServices) -> None:
         settings = self._config.server
-        calls = Calls(self._clock, self._audit, local=settings.insecure_local or settings.grpc_is_unix)
-
-        def add_services(server: grpc.aio.Server) -> None:
-            add_SigningServiceServicer_to_server(SigningService(self.signer, self.verifier, calls), server)
-            add_JwksServiceServicer_to_server(JwksService(self.keyring), server)
-            add_KeyServiceServicer_to_server(KeyService(self.administration, calls), server)
-
-        public = PublicPages(self.keyring, alive=lambda: self._alive)
+        local = settings.insecure_local or settings.grpc_is_unix
+        boundary = Boundary(Authentication(self._clock, local=local), audit)
+        public = PublicPages(self.keyring, self.readiness, alive=lambda: self._alive)
+        admin = AdminPages(public, self.keyring, self.readiness)
         tls = None if settings.http_is_plaintext else settings.tls
         share = self._share_ports
         self._http = HttpListener("http", parse_address(settings.http), public.page, tls=tls, share_port=share)
-        self._admin = HttpListener(
-            "admin", parse_address(settings.admin), AdminPages(public, self.keyring).page, share_port=share
-        )
-        self._grpc = GrpcListener(settings, add_services, share_port=share)
+        self._admin = HttpListener("admin", parse_address(settings.admin), admin.page, share_port=share)
+        self._grpc = GrpcListener(settings, boundary, add_services, share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()
             self._closers.push_async_callback(listener.close)
@@ -173,35 +179,22 @@ class App:
         return {"grpc": self._grpc.address, "http": self._http.address, "admin": self._admin.address}
 
     async def wait_until_useful(self, seconds: float = START_SECONDS) -> None:
-        """Return once every issuer can sign, or cannot be helped by waiting: its KMS refuses, or its keys wait for their lead."""
-        end = self._clock.elapsed() + seconds
-        # Polled, since what it waits for also comes with time alone.
-        while self._clock.elapsed() < end and any(self._may_yet_sign(name) for name in self.keyring.settings):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-        await self._say_health()
-
-    def _may_yet_sign(self, name: str) -> bool:
-        if self.keyring.can_sign(name) or name in self.rotator.failing:
-            return False
-        state = self.keyring.state
-        issuer = state.issuers.get(name) if state else None
-        queued = [k for k in issuer.keys if lifecycle.queued(k)] if issuer else []
-        if not queued:
-            return any(s.create for s in self.keyring.settings[name].series)
-        return any(k.ready_time is None for k in queued)
+        """Wait until every issuer can sign, or is blocked by something that waiting will not fix soon."""
+        await self.readiness.wait(seconds)
+        await self._update_health()
 
     async def stop(self) -> None:
-        """Refuse new calls, let those under way end, and close everything, the listeners first. May be called twice."""
+        """Refuse new calls, let those under way end, and close everything, the listeners first. It may be called twice."""
         self._alive = False
         await self._closers.aclose()
 
     async def _report_health(self) -> None:
         while True:
-            await self._say_health()
+            await self._update_health()
             await asyncio.sleep(_HEALTH_INTERVAL)
 
-    async def _say_health(self) -> None:
-        await self._grpc.set_serving(signing=all(self.keyring.can_sign(name) for name in self.keyring.settings))
+    async def _update_health(self) -> None:
+        await self._grpc.set_serving(signing=not self.readiness.unable())
 
     async def _end_jobs(self) -> None:
         for job in self._jobs:
@@ -214,7 +207,7 @@ def build(config: Config, clock: Clock | None = None, *, share_ports: bool = Fal
 
     Args:
         config: A checked configuration.
-        clock: For tests; else the machine's.
+        clock: For tests; None: the machine's clock.
         share_ports: Whether other workers listen on the same ports (SO_REUSEPORT).
     """
     return App(config, clock or SystemClock(), share_ports=share_ports)

@@ -1,4 +1,4 @@
-"""Who calls, until when, and under which name in logs and records."""
+"""One call: how it arrived, and who makes it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One authenticated call.
+class Arrival:
+    """A call whose caller is not known yet.
 
     Attributes:
-        caller: Who calls (see `access.identity`).
+        method: Name of the RPC (`SignJwt`).
         request_id: Names the call in answers, logs and audit records.
-        peer: Network address of the caller, for the audit.
-        end: Stopwatch (`Clock.elapsed`) at the caller's deadline.
+        peer: Network address of the caller, in gRPC's form (`ipv4:127.0.0.1:51422`).
+        end: Reading of the stopwatch (`Clock.elapsed`, in seconds) at which the call must be over.
     """
 
-    caller: str
+    method: str
     request_id: str
     peer: str
     end: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Arrival):
+    """An authenticated call.
+
+    Attributes:
+        caller: Who makes the call (see `access.identity`).
+    """
+
+    caller: str

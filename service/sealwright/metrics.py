@@ -1,14 +1,15 @@
-"""Metrics, for Prometheus: one set for all workers together.
+"""Every metric, for Prometheus: counters and histograms of all workers together, and gauges of the worker that is asked.
 
 Labels have closed sets of values: names from the configuration, names of RPCs and KMS operations, and reasons of errors. With
-several workers each keeps its numbers in a file of a directory that they share (`PROMETHEUS_MULTIPROC_DIR`, set by the
-supervisor), and whichever worker is asked adds them up.
+several workers each one keeps its numbers in a file of a shared directory (`PROMETHEUS_MULTIPROC_DIR`, set by the supervisor),
+and the worker that is asked adds them up. `docs/metrics.md` describes each metric; a test compares the page with this module.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
@@ -24,84 +25,103 @@ _BYTES: Final = (256, 512, 1024, 2048, 3072, 4096, 6144, 7168, 8192, 16384, 6553
 
 _REGISTRY: Final = CollectorRegistry(auto_describe=True)
 
-RPCS: Final = Counter(
-    "sealwright_rpcs",
-    "RPCs by method, status code and reason of the error.",
-    ("method", "code", "reason"),
-    registry=_REGISTRY,
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(name, text, labels, registry=_REGISTRY)
+
+
+def _histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+    return Histogram(name, text, labels, buckets=buckets, registry=_REGISTRY)
+
+
+RPCS: Final = _counter(
+    "sealwright_rpcs", "RPCs by method, status code and reason of the error.", "method", "code", "reason"
 )
-RPC_SECONDS: Final = Histogram(
-    "sealwright_rpc_seconds",
-    "Time from the arrival of an RPC to its answer.",
-    ("method",),
-    buckets=_SECONDS,
-    registry=_REGISTRY,
-)
-KMS_CALLS: Final = Counter(
+RPC_SECONDS: Final = _histogram("sealwright_rpc_seconds", "Time from the arrival of an RPC to its answer.", "method")
+KMS_CALLS: Final = _counter(
     "sealwright_kms_calls",
     "Calls to a KMS or HSM by provider, operation and outcome: ok, or the reason of the error.",
-    ("provider", "operation", "outcome"),
-    registry=_REGISTRY,
+    "provider",
+    "operation",
+    "outcome",
 )
-KMS_SECONDS: Final = Histogram(
+KMS_SECONDS: Final = _histogram(
     "sealwright_kms_seconds",
-    "Time of a call to a KMS or HSM, without waiting for its turn.",
-    ("provider", "operation"),
-    buckets=_SECONDS,
-    registry=_REGISTRY,
+    "Time of a call to a KMS or HSM, without the wait for a place.",
+    "provider",
+    "operation",
 )
-TOKENS: Final = Counter(
-    "sealwright_tokens",
-    "Tokens that left, by issuer and kid.",
-    ("issuer", "kid"),
-    registry=_REGISTRY,
-)
-TOKEN_BYTES: Final = Histogram(
-    "sealwright_token_bytes",
-    "Length of the tokens that left.",
-    ("issuer",),
-    buckets=_BYTES,
-    registry=_REGISTRY,
-)
-SIGNATURES_REJECTED: Final = Counter(
+TOKENS: Final = _counter("sealwright_tokens", "Released tokens by issuer and kid.", "issuer", "kid")
+TOKEN_BYTES: Final = _histogram("sealwright_token_bytes", "Length of released tokens.", "issuer", buckets=_BYTES)
+SIGNATURES_REJECTED: Final = _counter(
     "sealwright_signatures_rejected",
-    "Answers of a KMS that were no signature by the published key: each is an alarm.",
-    ("provider",),
-    registry=_REGISTRY,
+    "Answers of a KMS that were not a signature by the published key. Each one is an alarm.",
+    "provider",
 )
-AUDIT_FAILURES: Final = Counter(
-    "sealwright_audit_failures",
-    "Audit records that could not be made durable; what they were about did not happen.",
-    registry=_REGISTRY,
+AUDIT_FAILURES: Final = _counter(
+    "sealwright_audit_failures", "Audit records that could not be made durable. What they describe did not happen."
 )
 
-Family = tuple[str, str, tuple[str, ...], Iterable[tuple[tuple[str, ...], float]]]
-"""A gauge that is read when it is asked for: name, help, names of labels, and values by labels."""
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A metric that is read when it is asked for.
+
+    Attributes:
+        name: Its name.
+        text: Its help text.
+        labels: Names of its labels.
+    """
+
+    name: str
+    text: str
+    labels: tuple[str, ...] = ()
 
 
-class _Gauges(Collector):
-    def __init__(self, read: Callable[[], Iterable[Family]]) -> None:
+ISSUER_CAN_SIGN: Final = Gauge("sealwright_issuer_can_sign", "1 while the issuer can sign, else 0.", ("issuer",))
+STORE_AGE: Final = Gauge("sealwright_store_age_seconds", "Time since the start of the last read of the store.")
+KEYS: Final = Gauge("sealwright_keys", "Keys by issuer, series and state.", ("issuer", "series", "state"))
+ACTIVE_KEY_AGE: Final = Gauge(
+    "sealwright_active_key_age_seconds", "Time since the active key of a series took over.", ("issuer", "series")
+)
+GAUGES: Final = (ISSUER_CAN_SIGN, STORE_AGE, KEYS, ACTIVE_KEY_AGE)
+
+Reading = tuple[Gauge, Iterable[tuple[tuple[str, ...], float]]]
+"""A gauge, and its values by labels."""
+
+
+class _Readings(Collector):
+    def __init__(self, read: Callable[[], Iterable[Reading]]) -> None:
         self._read = read
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        for name, text, labels, values in self._read():
-            family = GaugeMetricFamily(name, text, labels=labels)
-            for label_values, value in values:
-                family.add_metric(label_values, value)
+        for gauge, values in self._read():
+            family = GaugeMetricFamily(gauge.name, gauge.text, labels=gauge.labels)
+            for labels, value in values:
+                family.add_metric(labels, value)
             yield family
 
 
-def exposition(gauges: Callable[[], Iterable[Family]]) -> bytes:
+def exposition(read: Callable[[], Iterable[Reading]]) -> bytes:
     """Return all metrics in Prometheus's text format.
 
     Args:
-        gauges: Reads what the worker that is asked sees now.
+        read: Reads the gauges of this worker.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Gauges(gauges))
+    registry.register(_Readings(read))
     own = generate_latest(registry)
     if os.environ.get(MULTIPROCESS_VARIABLE):
         together = CollectorRegistry(auto_describe=False)
         multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together) + own
     return generate_latest(_REGISTRY) + own
+
+
+def described() -> list[tuple[str, str, tuple[str, ...], str]]:
+    """Return name, type, labels and help text of every metric, under the names that Prometheus sees, for the documentation."""
+    counted = [
+        (f"{m._name}_total" if m._type == "counter" else m._name, m._type, tuple(m._labelnames), m._documentation)  # noqa: SLF001
+        for m in (value for value in globals().values() if isinstance(value, Counter | Histogram))
+    ]
+    return counted + [(g.name, "gauge", g.labels, g.text) for g in GAUGES]

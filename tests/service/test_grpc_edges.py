@@ -73,7 +73,7 @@ async def test_c131_a_bug_in_the_service_says_nothing_but_a_request_id(
     def broken(*_: Any) -> None:
         raise RuntimeError("arn:aws:kms:eu-west-1:111122223333:key/secret")
 
-    monkeypatch.setattr(service.app.keyring, "require_fresh", broken)
+    monkeypatch.setattr(service.app.keyring, "at", broken)
     refused = await failure(service.sign())
     assert (refused.code, refused.reason) == ("INTERNAL", "INTERNAL_ERROR")
     assert refused.request_id

@@ -216,7 +216,8 @@ async def test_a_certificate_that_does_not_name_one_caller_is_nobodys(
         async with world.channel(app, client) as channel:
             answer = await JwksServiceStub(channel).GetJwks(GetJwksRequest(issuer="issuers/payments"), timeout=5)
             assert answer.jwks_json, "which is public, whoever asks"
-    (record,) = audit_records(world.document, "authenticate")
+    (record,) = audit_records(world.document, "sign")
+    assert "caller" not in record
     assert (record["outcome"], record["reason"]) == ("denied", "CALLER_UNAUTHENTICATED")
 
 

@@ -1,171 +1,48 @@
-"""The keyring: an immutable snapshot of the store that signs and publishes, without a database or a lock on the way."""
+"""The keyring: an immutable snapshot of the store. Signing and publishing read it, without a database or a lock."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from sealwright.clock import Clock
-from sealwright.errors import AlgorithmNotSupportedError, IssuerNotFoundError, NoActiveKeyError, StateTooOldError
-from sealwright.jose import base64url
-from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
-from sealwright.jose.jwk import Jwk, jwk_set, key_id, load_public_key, to_jwk, to_pem
-from sealwright.jose.token import header_segment
-from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import Key, Limits
+from sealwright.errors import IssuerNotFoundError, StateTooOldError
+from sealwright.keys.issuer import RETRY_SECONDS, DocumentCache, Issuer, SigningKey
 from sealwright.keys.ports import IssuerState, StoreState
 from sealwright.keys.settings import IssuerSettings, TimingSettings
 
-_RETRY_SECONDS: Final = 1.0
-_SECOND = timedelta(seconds=1)
-
-
-class SigningKey:
-    """A key with all that is made of it once: its parsed public half, its JWK and its headers.
-
-    Attributes:
-        key: The key in the store.
-        algorithm: Its JWS algorithm.
-        public_key: The very key that the JWK Set publishes under the kid; None: a secret key, which is never published.
-        jwk: As it is published; None likewise.
-    """
-
-    __slots__ = ("_headers", "algorithm", "jwk", "key", "public_key")
-
-    def __init__(self, key: Key) -> None:
-        self.key = key
-        self.algorithm: Algorithm = ALGORITHMS[key.algorithm]
-        self.public_key: PublicKey | None = None if self.algorithm.symmetric else load_public_key(key.public_key)
-        self.jwk: Jwk | None = None if self.public_key is None else to_jwk(self.public_key, self.algorithm)
-        if key_id(key.public_key, key.uri) != key.kid:
-            raise ValueError("the store holds a public key under another key's kid")
-        self._headers: dict[str, str] = {}
-
-    def header(self, token_type: str) -> str:
-        """Return the encoded JOSE header of the key's tokens of that type."""
-        header = self._headers.get(token_type)
-        if header is None:
-            header = header_segment(alg=self.algorithm.name, kid=self.key.kid, typ=token_type)
-            self._headers[token_type] = header
-        return header
+_READ_TOO_OLD: Final = "the store has not been read for longer than max_staleness"
+_CLOCK_IS_WRONG: Final = "the clock of this machine differs from the store's by more than max_clock_error"
 
 
 @dataclass(frozen=True, slots=True)
-class JwksDocument:
-    """A JWK Set as it is served, over HTTP and gRPC alike.
+class _Record:
+    """One issuer in a snapshot."""
 
-    Attributes:
-        body: The JSON.
-        etag: Strong entity tag (RFC 9110 §8.8.3), with its quotes; depends on the body alone.
-        max_age: Seconds.
-        cache_control: Constant, since a max-age that counts down would send all verifiers here in one instant.
-        algorithms: The JWS algorithms of its keys, in the order of the issuer's series.
-        pem: Each key by kid, as PEM (RFC 7468 §13), for verifiers that read no JWK Set.
-    """
-
-    body: bytes
-    etag: str
-    max_age: int
-    cache_control: str
-    algorithms: Sequence[str] = ()
-    pem: Mapping[str, bytes] = field(default_factory=dict)
-
-
-def entity_tag(body: bytes) -> str:
-    """Return a strong entity tag (RFC 9110 §8.8.3) that depends on the body alone."""
-    return f'"{base64url.encode(hashlib.sha256(body).digest()[:16])}"'
-
-
-class IssuerView:
-    """One issuer in one snapshot."""
-
-    def __init__(self, settings: IssuerSettings, state: IssuerState, keys: Mapping[str, SigningKey]) -> None:
-        self.settings = settings
-        self.state = state
-        self._keys = keys
-        self._order = [s.name for s in settings.series]
-        self._documents: dict[tuple[str, ...], JwksDocument] = {}
-
-    @property
-    def limits(self) -> Limits:
-        """The limits of the row that was read: what the replica obeys, whatever its own file says."""
-        return self.state.limits
-
-    def default_algorithm(self) -> str:
-        """Return the algorithm of the issuer's first series."""
-        return self.settings.series[0].algorithm
-
-    def signers(self, algorithm: str, now: datetime) -> list[SigningKey]:
-        """Return the active keys of the series with an algorithm, in order of preference.
-
-        One of each series: a standby signs when the head is retired or revoked, and not because the KMS refuses the head.
-
-        Raises:
-            AlgorithmNotSupportedError: No series of the issuer has that algorithm.
-            NoActiveKeyError: None of its keys may sign now.
-        """
-        if all(s.algorithm != algorithm for s in self.settings.series):
-            raise AlgorithmNotSupportedError(
-                "no series of the issuer signs with that algorithm",
-                metadata={"algorithms": ",".join(dict.fromkeys(s.algorithm for s in self.settings.series))},
-            )
-        heads: dict[str, SigningKey] = {}
-        for key in lifecycle.signers(self.state.keys, now, self._order):
-            if key.algorithm == algorithm:
-                heads.setdefault(key.series, self._keys[key.kid])
-        if not heads:
-            raise NoActiveKeyError("no key of the issuer may sign now", retry_after=_RETRY_SECONDS)
-        return list(heads.values())
-
-    def document(self, now: datetime) -> JwksDocument | None:
-        """Return the JWK Set; None before the issuer's first key was published."""
-        if self.state.first_publish_time is None:
-            return None
-        kids = tuple(k.kid for k in lifecycle.jwks(self.state.keys, now))
-        document = self._documents.get(kids)
-        if document is None:
-            document = self._document([self._keys[kid] for kid in kids])
-            self._documents = {kids: document}
-        return document
-
-    def trusted_keys(self, now: datetime) -> dict[str, SigningKey]:
-        """Return the keys by kid whose tokens are good: the published ones, and secret ones that would be."""
-        return {k.kid: self._keys[k.kid] for k in lifecycle.jwks(self.state.keys, now)}
-
-    def _document(self, keys: Sequence[SigningKey]) -> JwksDocument:
-        max_age = self.limits.max_age // _SECOND
-        stale = self.limits.stale_if_error // _SECOND
-        body = jwk_set(k.jwk for k in keys if k.jwk)
-        published = {k.algorithm.name for k in keys if k.jwk}
-        return JwksDocument(
-            body=body,
-            etag=entity_tag(body),
-            max_age=max_age,
-            cache_control=f"public, max-age={max_age}" + (f", stale-if-error={stale}" if stale else ""),
-            algorithms=sorted(published, key=[*(s.algorithm for s in self.settings.series), *sorted(published)].index),
-            pem={k.key.kid: to_pem(k.public_key) for k in keys if k.public_key},
-        )
+    settings: IssuerSettings
+    state: IssuerState
+    keys: Mapping[str, SigningKey]
+    cache: DocumentCache
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """What one confirmed read of the store gave, and when it was confirmed.
+    """What one read of the store gave, and when that was last confirmed.
 
     Attributes:
         state: What was read.
-        issuers: The same, ready for use.
+        issuers: The same, ready to use.
         started: Stopwatch before the newest read that confirmed the state: staleness counts from there.
         ended: Stopwatch after it.
         time: The store's clock at that read.
-        clock_error: By how much this machine's clock was off, at least.
+        clock_error: By how much this machine's clock was wrong, at least.
         wall: This machine's clock after the read.
     """
 
     state: StoreState
-    issuers: Mapping[str, IssuerView]
+    issuers: Mapping[str, _Record]
     started: float
     ended: float
     time: datetime
@@ -180,31 +57,36 @@ class Keyring:
     """
 
     def __init__(self, issuers: Sequence[IssuerSettings], timing: TimingSettings, clock: Clock) -> None:
-        self.settings = {i.name: i for i in issuers}
+        self._settings = {i.name: i for i in issuers}
         self._timing = timing
         self._clock = clock
         self._snapshot: _Snapshot | None = None
         self._keys: dict[str, SigningKey] = {}
 
     def install(self, state: StoreState, *, started: float) -> None:
-        """Take over a read of the store.
+        """Replace the snapshot with a read of the store.
 
         Args:
             state: What was read.
             started: The stopwatch before the read began.
+
+        Raises:
+            ValueError: The store has a public key under the kid of another key.
         """
         keys: dict[str, SigningKey] = {}
-        views: dict[str, IssuerView] = {}
-        for name, settings in self.settings.items():
-            issuer = state.issuers.get(name)
-            if issuer is None:
+        issuers: dict[str, _Record] = {}
+        for name, settings in self._settings.items():
+            found = state.issuers.get(name)
+            if found is None:
                 continue
-            for key in issuer.keys:
+            own: dict[str, SigningKey] = {}
+            for key in found.keys:
                 known = self._keys.get(key.kid)
-                keys[key.kid] = known if known is not None and known.key == key else SigningKey(key)
-            views[name] = IssuerView(settings, issuer, keys)
+                own[key.kid] = known if known is not None and known.record == key else SigningKey(key)
+            keys |= own
+            issuers[name] = _Record(settings, found, own, DocumentCache())
         self._keys = keys
-        self._snapshot = self._confirmed(state, views, state.time, started)
+        self._snapshot = self._confirmed(state, issuers, state.time, started)
 
     def confirm(self, time: datetime, *, started: float) -> None:
         """Note that the store still is at the revision that was read.
@@ -218,93 +100,90 @@ class Keyring:
             self._snapshot = self._confirmed(old.state, old.issuers, time, started)
 
     def _confirmed(
-        self,
-        state: StoreState,
-        issuers: Mapping[str, IssuerView],
-        time: datetime,
-        started: float,
+        self, state: StoreState, issuers: Mapping[str, _Record], time: datetime, started: float
     ) -> _Snapshot:
         wall, ended = self._clock.now(), self._clock.elapsed()
-        # The store read its clock somewhere between start and end: what is off by more than that is an error of a clock.
+        # The store read its clock somewhere between start and end: a larger difference is an error of a clock.
         error = max(time - wall, wall - timedelta(seconds=ended - started) - time, timedelta())
         return _Snapshot(state, issuers, started, ended, time, error, wall)
 
     def now(self) -> datetime:
-        """Return the time that all decisions about keys and tokens go by: the store's, carried on by the stopwatch.
+        """Return the time that all decisions about keys and tokens use: the store's, carried on by the stopwatch.
 
-        So a machine whose clock is wrong, or set while it is cut off, neither drops a key early nor signs with one that is not
-        ready. It lies behind the store's clock by what a read takes, never ahead.
+        A machine whose clock is wrong, or is set while the machine is cut off, therefore neither drops a key early nor signs with
+        one that is not ready. The result lags the store's clock by the duration of a read, and is never ahead of it.
         """
-        if self._snapshot is None:
+        snapshot = self._snapshot
+        if snapshot is None:
             return self._clock.now()
-        return self._snapshot.time + timedelta(seconds=self._clock.elapsed() - self._snapshot.ended)
+        return snapshot.time + timedelta(seconds=self._clock.elapsed() - snapshot.ended)
 
     @property
     def state(self) -> StoreState | None:
         """The newest read of the store; None before the first."""
         return self._snapshot.state if self._snapshot else None
 
-    def view(self, name: str) -> IssuerView:
-        """Return an issuer.
+    @property
+    def issuers(self) -> Iterable[IssuerSettings]:
+        """The settings of all configured issuers."""
+        return self._settings.values()
+
+    def settings(self, name: str) -> IssuerSettings:
+        """Return the settings of an issuer.
 
         Raises:
-            IssuerNotFoundError: The configuration has none of that name.
+            IssuerNotFoundError: The configuration does not have an issuer of that name.
+        """
+        settings = self._settings.get(name)
+        if settings is None:
+            raise IssuerNotFoundError("the issuer does not exist")
+        return settings
+
+    def find(self, name: str) -> Issuer | None:
+        """Return a configured issuer as it is now; None before the store has been read, or has a row of it."""
+        snapshot = self._snapshot
+        record = snapshot.issuers.get(name) if snapshot else None
+        if snapshot is None or record is None:
+            return None
+        elapsed = self._clock.elapsed()
+        age = timedelta(seconds=elapsed - snapshot.started)
+        passed = timedelta(seconds=elapsed - snapshot.ended)
+        stale = None
+        if age > record.state.limits.max_staleness:
+            stale = _READ_TOO_OLD
+        else:
+            drift = abs(self._clock.now() - snapshot.wall - passed)
+            # Lead and tail are right for clock errors up to half of the K that they were computed with.
+            if snapshot.clock_error + drift > min(self._timing.max_clock_error, record.state.limits.verifier_skew / 2):
+                stale = _CLOCK_IS_WRONG
+        return Issuer(record.settings, record.state, record.keys, snapshot.time + passed, age, stale, record.cache)
+
+    def at(self, name: str) -> Issuer:
+        """Return an issuer as it is now, to show and to publish.
+
+        Raises:
+            IssuerNotFoundError: The configuration does not have an issuer of that name.
             StateTooOldError: The store has not been read yet.
         """
-        if name not in self.settings:
-            raise IssuerNotFoundError("no such issuer")
-        view = self._snapshot.issuers.get(name) if self._snapshot else None
-        if view is None:
-            raise StateTooOldError("the store has not been read yet", retry_after=_RETRY_SECONDS)
-        return view
+        issuer = self.find(name)
+        if issuer is None:
+            self.settings(name)
+            raise StateTooOldError("the store has not been read yet", retry_after=RETRY_SECONDS)
+        return issuer
+
+    def fresh(self, name: str) -> Issuer:
+        """Return an issuer as it is now, to sign with and to change.
+
+        Raises:
+            IssuerNotFoundError: The configuration does not have an issuer of that name.
+            StateTooOldError: The newest confirmed read is older than S, or the clock is wrong by more than `max_clock_error`.
+        """
+        issuer = self.at(name)
+        issuer.require_fresh()
+        return issuer
 
     def age(self) -> timedelta:
         """Return the time since the start of the newest confirmed read."""
         if self._snapshot is None:
             return timedelta.max
         return timedelta(seconds=self._clock.elapsed() - self._snapshot.started)
-
-    def require_fresh(self, view: IssuerView) -> None:
-        """Refuse to sign, or to change keys, on what may no longer be so.
-
-        Raises:
-            StateTooOldError: The newest confirmed read is older than S, or the clock is off by more than `max_clock_error`.
-        """
-        snapshot = self._snapshot
-        if snapshot is None or self.age() > view.limits.max_staleness:
-            raise StateTooOldError("the store has not been read for too long", retry_after=_RETRY_SECONDS)
-        passed = timedelta(seconds=self._clock.elapsed() - snapshot.ended)
-        drift = abs(self._clock.now() - snapshot.wall - passed)
-        # The sums of lead and tail hold for clock errors up to half of the K that they were made with.
-        if snapshot.clock_error + drift > min(self._timing.max_clock_error, view.limits.verifier_skew / 2):
-            raise StateTooOldError("the clock differs from the store's", retry_after=_RETRY_SECONDS)
-
-    def may_release(self, issuer: str, kid: str) -> None:
-        """Check once more, on the newest snapshot, that a token signed with a key may leave.
-
-        Raises:
-            StateTooOldError: See `require_fresh`.
-            NoActiveKeyError: The key has been revoked meanwhile.
-        """
-        view = self.view(issuer)
-        self.require_fresh(view)
-        if kid not in view.trusted_keys(self.now()):
-            raise NoActiveKeyError("the key was withdrawn while it signed", retry_after=0)
-
-    def document(self, name: str) -> JwksDocument | None:
-        """Return the JWK Set of an issuer; None while there is none, or none that is young enough to be served."""
-        view = self._snapshot.issuers.get(name) if self._snapshot else None
-        if view is None or self.age() > view.limits.max_serve_age:
-            return None
-        return view.document(self.now())
-
-    def can_sign(self, name: str) -> bool:
-        """Tell whether each algorithm of the issuer has a key that may sign now."""
-        try:
-            view = self.view(name)
-            self.require_fresh(view)
-            for series in view.settings.series:
-                view.signers(series.algorithm, self.now())
-        except (StateTooOldError, NoActiveKeyError):
-            return False
-        return True

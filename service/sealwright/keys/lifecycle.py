@@ -1,11 +1,11 @@
-"""Keys in time, as pure functions: what a key may do follows from its times and `now`, and nothing else.
+"""Keys in time, as pure functions: what a key may do depends on its times and `now`, and on nothing else.
 
-A series is a queue of keys. Its first ready key signs, the next stands by, and rotating is retiring the head. No state is
-stored: every state that people see is derived here. Nothing in this module reads a clock, waits or does I/O, so that the
-whole timeline can be searched by a property test (`tests/unit/keys/test_timeline.py`).
+A series is a queue of keys. Its first ready key signs and the next one stands by. Rotating means retiring the head. No state is
+stored: this module derives every state that people see. It reads no clock, does not wait and does no I/O, so that a property
+test can search the whole timeline (`tests/unit/keys/test_timeline.py`).
 
-The arithmetic of `lead` and `tail` is the heart of promises 2 and 3: a key signs only when every verifier that honours
-`Cache-Control` (RFC 9111) must have it, and leaves the JWK Set only when its last token has expired.
+The arithmetic of `lead` and `tail` implements promises 2 and 3: a key signs only when every verifier that honours
+`Cache-Control` (RFC 9111) must have it, and it leaves the JWK Set only when its last token has expired.
 `docs/decisions/0002-keys-in-time.md` shows by simulation that each of their terms is needed.
 """
 
@@ -22,7 +22,7 @@ QUEUE_LENGTH = 2
 
 
 class KeyState(StrEnum):
-    """What people see of a key. Derived, never stored."""
+    """The state of a key that people see. It is derived and never stored."""
 
     STANDBY = "STANDBY"
     ACTIVE = "ACTIVE"
@@ -40,17 +40,18 @@ class Key:
         kid: RFC 7638 SHA-256 thumbprint of the public key.
         issuer: Name of the issuer that the key belongs to.
         series: Name of the series in which it queues.
-        ordinal: Place in the queue; the lowest that is ready signs.
-        algorithm: JWS algorithm, the only one that the key is used with.
+        ordinal: Place in the queue; the ready key with the lowest ordinal signs.
+        algorithm: JWS algorithm; the key is used with no other.
         provider: Name of the configured provider that holds the private key.
         uri: Pinned key URI (`awskms:///arn:…`).
         public_key: SubjectPublicKeyInfo, DER (RFC 5280 §4.1).
-        publish_time: Fact: in the JWK Set since then at the latest.
-        ready_time: Deadline: may sign from then. None until it is known when the publishing commit was visible.
-        retire_time: Fact: signs no more.
-        withdraw_time: Deadline: out of the JWK Set from then. None until it is known when the retiring commit was visible.
-        revoke_time: Fact: neither signs nor is published, for good.
-        destroy_time: Fact: its deletion was scheduled in the KMS.
+        publish_time: Fact: the key has been in the JWK Set since then at the latest.
+        ready_time: Deadline: the key may sign from then. None until it is known when the publishing commit was visible.
+        retire_time: Fact: the key has not signed since then.
+        withdraw_time: Deadline: the key is out of the JWK Set from then. None until it is known when the retiring commit was
+            visible.
+        revoke_time: Fact: since then the key neither signs nor is published, permanently.
+        destroy_time: Fact: the deletion of the key was scheduled in the KMS.
     """
 
     kid: str
@@ -71,16 +72,16 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The limits that an issuer's replicas obey: one row in the store, only ever raised.
+    """The limits that an issuer's replicas obey: one row in the store, whose values are only raised.
 
     Attributes:
         max_staleness: S; a replica signs only within S of a confirmed read of the store.
         max_age: A; `max-age` of the JWK Set (RFC 9111 §5.2.2.1).
         stale_if_error: E; `stale-if-error` of the JWK Set (RFC 5861 §4).
         max_lifetime: L; a token's `exp` is at most `iat` + L.
-        verifier_skew: K; what any two clocks may differ by: those of two replicas (so K is at least twice `max_clock_error`), or
-            a replica's and a verifier's.
-        max_serve_age: How long a replica that is cut off from the store goes on serving its JWK Set.
+        verifier_skew: K; the largest difference between any two clocks: those of two replicas (so K is at least twice
+            `max_clock_error`), or a replica's and a verifier's.
+        max_serve_age: How long a replica that is cut off from the store keeps serving its JWK Set.
     """
 
     max_staleness: timedelta
@@ -91,16 +92,16 @@ class Limits:
     max_serve_age: timedelta
 
     def raised_to(self, other: Limits) -> Limits:
-        """Return the larger of each limit, since a limit that was once in force may still bind a verifier."""
+        """Return the larger value of each limit. A limit that was in force once may still apply to a verifier's cache."""
         return Limits(**{f.name: max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
 
     @property
     def cache_age(self) -> timedelta:
-        """How long after a replica last served it a set may still be in use, by any clock: 2 (A + E) + K.
+        """The longest time that a set may be in use after a replica last served it, by any clock: 2 (A + E) + K.
 
-        Two A and two E, since a shared cache that cannot reach us may hand out a set that is A + E old, to a verifier that
-        ignores `Age`, keeps it for A again, then finds the cache failing and keeps it for E more. K, since the key's first
-        signature and its publication are timed by two replicas.
+        Two A and two E: a shared cache that cannot reach us may return a set that is A + E old. A verifier that ignores `Age`
+        keeps that set for A again, then finds the cache failing and keeps it for E more. K: two replicas time the key's
+        publication and its first signature.
         """
         return 2 * (self.max_age + self.stale_if_error) + self.verifier_skew
 
@@ -110,27 +111,27 @@ class Limits:
 
     @property
     def tail(self) -> timedelta:
-        """Time from the commit that retires a key to its leaving the JWK Set: S + L + 2 K.
+        """Time from the commit that retires a key until it leaves the JWK Set: S + L + 2 K.
 
-        Two K, since two pairs of clocks are at work: one replica writes the deadline and another obeys it, and one stamps the
+        Two K, because two pairs of clocks matter: one replica writes the deadline and another obeys it; one replica stamps the
         token's `exp` and a verifier obeys that.
         """
         return self.max_staleness + self.max_lifetime + 2 * self.verifier_skew
 
     @property
     def scheduled_wait(self) -> timedelta:
-        """Time from a standby's publication to a rotation that nobody asked for: replicas that are cut off have it too."""
+        """Time from a standby's publication until a scheduled rotation may use it: even replicas that were cut off then have it."""
         return self.max_serve_age + self.cache_age
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesPolicy:
-    """What the configuration says of one series.
+    """What the configuration says about one series.
 
     Attributes:
         name: Name of the series, unique in its issuer.
-        rotation_period: Time a key signs before it is rotated; None: only by hand.
-        min_lead: Least time from publication to first use, for verifiers that do not refetch on an unknown kid.
+        rotation_period: How long a key signs before it is rotated; None: it is rotated only by hand.
+        min_lead: Shortest time from publication to first use, for verifiers that do not refetch on an unknown kid.
         destroy_after: Time from a key's withdrawal to its deletion in the KMS; None: never.
         create: Whether rotation may create keys.
     """
@@ -143,34 +144,34 @@ class SeriesPolicy:
 
 
 def queued(key: Key) -> bool:
-    """Tell whether the key signs now or may sign later."""
+    """Return whether the key signs now or may sign later."""
     return not (key.retire_time or key.revoke_time)
 
 
 def ready(key: Key, now: datetime) -> bool:
-    """Tell whether the key may sign: every verifier must have it by now."""
+    """Return whether the key may sign: every verifier must have it by now."""
     return queued(key) and key.ready_time is not None and key.ready_time <= now
 
 
 def published(key: Key, now: datetime) -> bool:
-    """Tell whether the key is in the JWK Set."""
+    """Return whether the key is in the JWK Set."""
     return not key.revoke_time and (key.withdraw_time is None or now < key.withdraw_time)
 
 
 def jwks(keys: Iterable[Key], now: datetime) -> list[Key]:
-    """Return the keys of the JWK Set, in an order that depends on nothing but their kids."""
+    """Return the keys of the JWK Set, in the order of their kids."""
     return sorted((k for k in keys if published(k, now)), key=lambda k: k.kid)
 
 
 def signers(keys: Iterable[Key], now: datetime, order: Sequence[str]) -> list[Key]:
     """Return the keys that may sign, best first.
 
-    This is normal signing, fail-over to the next series and the choice after a revocation, all in one.
+    This one order serves normal signing, fail-over to the next series and the choice after a revocation.
 
     Args:
         keys: The keys of one issuer.
         now: The time of the signature.
-        order: Names of the issuer's series, in order of preference. Keys of other series do not sign.
+        order: Names of the issuer's series, in order of preference. Keys of other series are left out.
     """
     rank = {name: i for i, name in enumerate(order)}
     able = (k for k in keys if k.series in rank and ready(k, now))
@@ -183,7 +184,7 @@ def queue(keys: Iterable[Key], series: str) -> list[Key]:
 
 
 def active(keys: Iterable[Key], series: str, now: datetime) -> Key | None:
-    """Return the key of the series that signs, or None before its first is ready."""
+    """Return the key of the series that signs; None before its first key is ready."""
     return next((k for k in queue(keys, series) if ready(k, now)), None)
 
 
@@ -191,9 +192,9 @@ def state(key: Key, keys: Iterable[Key], now: datetime) -> KeyState:
     """Derive the state that people see.
 
     Args:
-        key: The key in question.
+        key: The key.
         keys: All keys of its issuer, the key among them.
-        now: The time of the question.
+        now: The time that the state is derived for.
     """
     if key.destroy_time:
         return KeyState.DESTROYED
@@ -208,18 +209,18 @@ def state(key: Key, keys: Iterable[Key], now: datetime) -> KeyState:
 
 
 def active_since(keys: Iterable[Key], head: Key) -> datetime:
-    """Return when the head of a series took over: when it was ready, or when its last forerunner stopped, if that was later.
+    """Return when the head of a series took over: when it was ready, or when its last predecessor stopped, if that was later.
 
-    A forerunner stops once: revoking it after its retirement changes nothing for its successors.
+    A predecessor stops once: revoking it after its retirement changes nothing for its successors.
     """
-    forerunners = [k for k in keys if k.series == head.series and k.ordinal < head.ordinal]
-    stops = [min(times) for k in forerunners if (times := [t for t in (k.retire_time, k.revoke_time) if t])]
+    predecessors = [k for k in keys if k.series == head.series and k.ordinal < head.ordinal]
+    stops = [min(times) for k in predecessors if (times := [t for t in (k.retire_time, k.revoke_time) if t])]
     return max([head.ready_time or head.publish_time, *stops])
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """The series lacks keys: record that many intents, then create the keys in the KMS."""
+    """The series has too few keys: record that many intents, then create the keys in the KMS."""
 
     series: str
     count: int
@@ -227,7 +228,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class SetReady:
-    """The commit that published the key has been seen: from it on, its lead can be counted."""
+    """The commit that published the key has been read: its lead counts from now."""
 
     kid: str
     lead: timedelta
@@ -235,14 +236,14 @@ class SetReady:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """The head's period is over and the standby is ready: the head signs no more."""
+    """The head's period is over and the standby is ready: the head stops signing."""
 
     kid: str
 
 
 @dataclass(frozen=True, slots=True)
 class SetWithdraw:
-    """The commit that retired the key has been seen: from it on, its tail can be counted."""
+    """The commit that retired the key has been read: its tail counts from now."""
 
     kid: str
     tail: timedelta
@@ -255,15 +256,18 @@ class Destroy:
     kid: str
 
 
-Step = Create | SetReady | Retire | SetWithdraw | Destroy
+KeyStep = SetReady | Retire | SetWithdraw | Destroy
+"""A step of one key: it writes one of the key's times."""
+
+Step = Create | KeyStep
 
 
 def rotation_time(keys: Sequence[Key], policy: SeriesPolicy, limits: Limits) -> datetime | None:
-    """Return when the series is due to rotate by itself, or None where nothing is planned.
+    """Return when the series is due for a scheduled rotation; None if no rotation is planned.
 
-    It is when the head's period is over, but never before the standby is ready by every replica's clock (hence K, or a replica
-    whose clock is behind would have no key to sign with) and has been published for so long that even replicas that are cut
-    off from the store (which serve an old set for `max_serve_age`) have stopped handing out sets without it.
+    The series is due when the head's period is over, but never before the standby is ready by every replica's clock (hence K:
+    otherwise a replica whose clock is behind would have no key to sign with), and never before even replicas that are cut off
+    from the store (which serve an old set for `max_serve_age`) have stopped serving sets without the standby.
     """
     line = queue(keys, policy.name)
     if policy.rotation_period is None or len(line) < QUEUE_LENGTH:
@@ -277,14 +281,14 @@ def rotation_time(keys: Sequence[Key], policy: SeriesPolicy, limits: Limits) -> 
 
 
 def emergency(keys: Iterable[Key], now: datetime, order: Sequence[str]) -> SetReady | None:
-    """Return the step that makes a young standby ready at once after a revocation, or None where a ready key is left.
+    """Return the step that makes a young standby ready at once after a revocation; None if a ready key is left.
 
-    It belongs in the transaction of the revocation. Verifiers that do not have the key yet will refuse its first tokens.
+    The step belongs in the transaction of the revocation. Verifiers that do not have the key yet will refuse its first tokens.
 
     Args:
         keys: The keys of one issuer, after the revocation.
         now: The time of the writer.
-        order: Names of the series that stand in for one another, in order of preference.
+        order: Names of the series that replace one another, in order of preference.
     """
     keys = list(keys)
     if signers(keys, now, order):
@@ -300,11 +304,11 @@ def next_steps(
     open_intents: Mapping[str, int],
     now: datetime,
 ) -> list[Step]:
-    """Return what is due for an issuer now.
+    """Return the steps that are due for an issuer now.
 
-    Each step is written in a transaction of its own, by compare-and-swap on the state that this was computed from, with
-    a time that is read after that state was. `SetReady` and `SetWithdraw` are due as soon as their commit is seen, so the
-    deadline they write can only be late, never early, however long a writer sleeps.
+    Each step is written in a transaction of its own, by compare-and-swap on the state that the steps were computed from, with a
+    time that was read after that state. `SetReady` and `SetWithdraw` are due as soon as their commit has been read, so the
+    deadline that they write can be late but never early, however long a writer sleeps.
 
     Args:
         keys: All keys of the issuer, from one read of the store.
@@ -339,11 +343,13 @@ def next_steps(
     return steps
 
 
-def apply_step(key: Key, step: Step, now: datetime) -> Key:
-    """Return the key after a step that concerns it, with `now` as the time of the writer.
+def apply_step(key: Key, step: KeyStep, now: datetime) -> Key:
+    """Return the key after a step.
 
-    Raises:
-        ValueError: The step does not concern one key.
+    Args:
+        key: The key that the step is about.
+        step: The step.
+        now: The time of the writer.
     """
     match step:
         case SetReady(_, lead):
@@ -354,8 +360,5 @@ def apply_step(key: Key, step: Step, now: datetime) -> Key:
             return replace(key, withdraw_time=now + tail)
         case Destroy(_):
             return replace(key, destroy_time=now)
-        case Create():
-            msg = "creation concerns a series, not a key"
-            raise ValueError(msg)
         case _:
             assert_never(step)

@@ -1,4 +1,4 @@
-"""The public listener: JWK Sets, discovery, PEM and health, from memory, never waiting for a KMS or a database."""
+"""The public listener: JWK Sets, discovery, PEM and health. It serves from memory and never waits for a KMS or a database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Final
 
 from aiohttp import web
 
-from sealwright.keys.keyring import JwksDocument, Keyring, entity_tag
+from sealwright.keys.issuer import JwksDocument, entity_tag
+from sealwright.keys.keyring import Keyring
+from sealwright.keys.readiness import Readiness
 from sealwright.keys.settings import IssuerSettings
 
 _TAGS = re.compile(r'(?:W/)?("[^"]*")')
@@ -24,12 +26,12 @@ _RETRY_AFTER: Final = {"Retry-After": "1"}
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a path answers.
+    """The answer to a path.
 
     Attributes:
         body: The content.
-        headers: All headers but Content-Length.
-        status: 200, or why not.
+        headers: All headers except Content-Length.
+        status: HTTP status code.
     """
 
     body: bytes
@@ -42,47 +44,50 @@ def _text(status: int, text: str, headers: Mapping[str, str] = _NO_STORE) -> Pag
 
 
 class PublicPages:
-    """The public paths and where their bytes come from: a dictionary, made anew for an issuer whose JWK Set has changed."""
+    """The public paths and their bytes: a dictionary, rebuilt for an issuer when its JWK Set changes."""
 
-    def __init__(self, keyring: Keyring, *, alive: Callable[[], bool]) -> None:
+    def __init__(self, keyring: Keyring, readiness: Readiness, *, alive: Callable[[], bool]) -> None:
         self._keyring = keyring
+        self._readiness = readiness
         self._alive = alive
         self._health: dict[str, Callable[[], Page]] = {
             "/healthz": lambda: _text(200, "ok"),
             "/readyz": self._ready,
             "/readyz/jwks": self._jwks_ready,
         }
-        self._issuers = {path: name for name, s in keyring.settings.items() for path in fixed_paths(s)}
-        self._pem_folders = {f"{s.path}/keys": name for name, s in keyring.settings.items()}
+        self._issuers = {path: s.name for s in keyring.issuers for path in fixed_paths(s)}
+        self._pem_folders = {f"{s.path}/keys": s.name for s in keyring.issuers}
         self._pages: dict[str, tuple[JwksDocument, Mapping[str, Page]]] = {}
 
     def page(self, path: str) -> Page:
-        """Return what a path answers; its query is not part of it."""
+        """Return the answer to a path. The path does not contain the query."""
         health = self._health.get(path)
         if health is not None:
             return health()
-        issuer = self._issuers.get(path)
-        if issuer is None and path.endswith(PEM):
-            issuer = self._pem_folders.get(path.rpartition("/")[0])
-        if issuer is None:
+        name = self._issuers.get(path)
+        if name is None and path.endswith(PEM):
+            name = self._pem_folders.get(path.rpartition("/")[0])
+        if name is None:
             return _text(404, "not found")
-        document = self._keyring.document(issuer)
+        document = self._document(name)
         if document is None:
-            # A verifier that gets 503 goes on with what it has; one that got an empty set would trust nobody.
+            # A verifier that gets 503 keeps using the set that it has. One that got an empty set would trust no key.
             return _text(503, "no JWK Set yet", _NO_STORE | _RETRY_AFTER)
-        known = self._pages.get(issuer)
+        known = self._pages.get(name)
         if known is None or known[0] is not document:
-            known = self._pages[issuer] = (document, issuer_pages(self._keyring.settings[issuer], document))
+            known = self._pages[name] = (document, issuer_pages(self._keyring.settings(name), document))
         return known[1].get(path) or _text(404, "not found")
 
+    def _document(self, name: str) -> JwksDocument | None:
+        issuer = self._keyring.find(name)
+        return issuer.document() if issuer else None
+
     def _ready(self) -> Page:
-        stuck = [n for n in self._keyring.settings if not self._keyring.can_sign(n)]
-        return self._verdict(stuck, "cannot sign")
+        return self._verdict(self._readiness.unable(), "cannot sign")
 
     def _jwks_ready(self) -> Page:
-        return self._verdict(
-            [n for n in self._keyring.settings if self._keyring.document(n) is None], "have no JWK Set"
-        )
+        missing = [i.name for i in self._keyring.issuers if self._document(i.name) is None]
+        return self._verdict(missing, "have no JWK Set")
 
     def _verdict(self, stuck: Sequence[str], problem: str) -> Page:
         if not self._alive():
@@ -119,10 +124,10 @@ def issuer_pages(issuer: IssuerSettings, document: JwksDocument) -> dict[str, Pa
 
 
 def issuer_metadata(issuer: IssuerSettings, document: JwksDocument) -> dict[str, object]:
-    """Return the metadata of OpenID Connect Discovery 1.0 §3 and RFC 8414 §2 that an issuer of tokens alone has.
+    """Return the metadata of OpenID Connect Discovery 1.0 §3 and RFC 8414 §2 for an issuer that only signs tokens.
 
-    It has no endpoints for authorization or tokens, as the metadata of a Kubernetes cluster has none; and the algorithms are
-    those of the published keys, also where RS256, which OpenID Connect wants in the list, is not among them.
+    It has no authorization or token endpoints, like the metadata of a Kubernetes cluster. It lists the algorithms of the
+    published keys, even if RS256 is not among them, which OpenID Connect requires.
     """
     return {
         "issuer": issuer.url,
@@ -139,7 +144,7 @@ def _cached(body: bytes, content_type: str, cache_control: str, etag: str = "") 
 
 
 def matches(if_none_match: str, etag: str) -> bool:
-    """Compare If-None-Match with an entity tag: `*`, or a list, compared weakly (RFC 9110 §13.1.2)."""
+    """Return whether If-None-Match matches an entity tag: `*`, or a list, compared weakly (RFC 9110 §13.1.2)."""
     return if_none_match.strip() == "*" or etag in _TAGS.findall(if_none_match)
 
 

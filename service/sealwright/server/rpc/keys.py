@@ -1,4 +1,4 @@
-"""KeyService."""
+"""KeyService: permission, the `begun` record of a change, and the translation to and from protobuf."""
 
 from __future__ import annotations
 
@@ -6,118 +6,141 @@ import base64
 import binascii
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sealwright.administration import Administration
-from sealwright.errors import KeyNotFoundError, RequestInvalidError, Violation
-from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import Key
+from sealwright.access.grants import Authoriser
+from sealwright.access.settings import Role
+from sealwright.audit.decisions import Decision
+from sealwright.errors import CallerNotPermittedError, RequestInvalidError, Violation
+from sealwright.keys.keyring import Keyring
+from sealwright.keys.operations import KeyOperations, ShownKey
+from sealwright.keys.revocation import AllKeysOf, KeyRevocation, OneKey, Scope
 from sealwright.keys.settings import IssuerSettings
-from sealwright.server.rpc.interceptors import Calls
 from sealwright.server.rpc.names import issuer_name, key_name, parse_issuer, parse_key
 from sealwright.v1 import keys_pb2, keys_pb2_grpc
 
-Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
 
 _DEFAULT_PAGE: Final = 100
 _MAX_PAGE: Final = 1000
+_MAX_REASON: Final = 1024
+_READERS: Final = frozenset({Role.AUDITOR, Role.ROTATOR, Role.REVOKER, Role.REGISTRAR})
+_ANY: Final = frozenset(Role)
+_ROTATORS: Final = frozenset({Role.ROTATOR})
+_REVOKERS: Final = frozenset({Role.REVOKER})
 
 
 class KeyService(keys_pb2_grpc.KeyServiceServicer):
-    """Shows, rotates and revokes keys."""
+    """Shows, rotates and revokes keys.
 
-    def __init__(self, administration: Administration, calls: Calls) -> None:
-        self._administration = administration
-        self._calls = calls
+    Permission is checked first, so that a caller without access cannot find out whether an issuer exists.
+    """
+
+    def __init__(
+        self, *, keyring: Keyring, operations: KeyOperations, revocation: KeyRevocation, authoriser: Authoriser
+    ) -> None:
+        self._keyring = keyring
+        self._operations = operations
+        self._revocation = revocation
+        self._authoriser = authoriser
 
     async def ListIssuers(  # noqa: N802 - the name in the proto
-        self,
-        request: keys_pb2.ListIssuersRequest,
-        context: Context,
+        self, request: keys_pb2.ListIssuersRequest, decision: Decision
     ) -> keys_pb2.ListIssuersResponse:
         """See keys.proto."""
-        issuers = await self._administration.list_issuers(self._calls.open(context))
+        caller = decision.call.caller
+        issuers = [i for i in self._keyring.issuers if self._authoriser.allows(caller, _ANY, i.name)]
         page, token = _page(sorted(issuers, key=lambda i: i.name), request.page_size, request.page_token)
         return keys_pb2.ListIssuersResponse(issuers=[_issuer(i) for i in page], next_page_token=token)
 
     async def GetIssuer(  # noqa: N802 - the name in the proto
-        self,
-        request: keys_pb2.GetIssuerRequest,
-        context: Context,
+        self, request: keys_pb2.GetIssuerRequest, decision: Decision
     ) -> keys_pb2.Issuer:
         """See keys.proto."""
         issuer = parse_issuer(request.name, "name")
-        return _issuer(await self._administration.get_issuer(self._calls.open(context), issuer))
+        decision.note(issuer=issuer)
+        self._authoriser.require(decision.call.caller, _ANY, issuer)
+        return _issuer(self._keyring.settings(issuer))
 
     async def ListKeys(  # noqa: N802 - the name in the proto
-        self,
-        request: keys_pb2.ListKeysRequest,
-        context: Context,
+        self, request: keys_pb2.ListKeysRequest, decision: Decision
     ) -> keys_pb2.ListKeysResponse:
         """See keys.proto."""
         issuer = parse_issuer(request.parent, "parent")
-        keys = await self._administration.list_keys(self._calls.open(context), issuer)
-        page, token = _page(keys, request.page_size, request.page_token)
-        now = self._administration.now()
-        return keys_pb2.ListKeysResponse(keys=[_key(k, keys, now) for k in page], next_page_token=token)
+        decision.note(issuer=issuer)
+        self._authoriser.require(decision.call.caller, _READERS, issuer)
+        page, token = _page(self._operations.list_keys(issuer), request.page_size, request.page_token)
+        return keys_pb2.ListKeysResponse(keys=[_key(k) for k in page], next_page_token=token)
 
     async def GetKey(  # noqa: N802 - the name in the proto
-        self,
-        request: keys_pb2.GetKeyRequest,
-        context: Context,
+        self, request: keys_pb2.GetKeyRequest, decision: Decision
     ) -> keys_pb2.Key:
         """See keys.proto."""
         issuer, kid = parse_key(request.name, "name")
-        keys = await self._administration.list_keys(self._calls.open(context), issuer)
-        key = next((k for k in keys if k.kid == kid), None)
-        if key is None:
-            raise KeyNotFoundError("the issuer has no such key")
-        return _key(key, keys, self._administration.now())
+        decision.note(issuer=issuer, kid=kid)
+        self._authoriser.require(decision.call.caller, _READERS, issuer)
+        return _key(self._operations.get_key(issuer, kid))
 
     async def RotateKeys(  # noqa: N802 - the name in the proto
-        self,
-        request: keys_pb2.RotateKeysRequest,
-        context: Context,
+        self, request: keys_pb2.RotateKeysRequest, decision: Decision
     ) -> keys_pb2.RotateKeysResponse:
         """See keys.proto."""
+        series, expected_kid, dry_run = request.series or None, request.expected_kid or None, request.validate_only
+        decision.note(series=series, expected_kid=expected_kid, validate_only=dry_run)
         issuer = parse_issuer(request.issuer, "issuer")
-        keys = await self._administration.rotate(
-            self._calls.open(context),
-            issuer,
-            series=request.series,
-            expected_kid=request.expected_kid,
-            dry_run=request.validate_only,
-        )
-        now = self._administration.now()
-        return keys_pb2.RotateKeysResponse(keys=[_key(k, keys, now) for k in keys])
+        decision.note(issuer=issuer)
+        self._authoriser.require(decision.call.caller, _ROTATORS, issuer)
+        self._keyring.settings(issuer)
+        if not dry_run:
+            await decision.begin()
+        keys = await self._operations.rotate(issuer, series=series, expected_kid=expected_kid, dry_run=dry_run)
+        return keys_pb2.RotateKeysResponse(keys=[_key(k) for k in keys])
 
     async def RevokeKeys(  # noqa: N802 - the name in the proto
-        self,
-        request: keys_pb2.RevokeKeysRequest,
-        context: Context,
+        self, request: keys_pb2.RevokeKeysRequest, decision: Decision
     ) -> keys_pb2.RevokeKeysResponse:
         """See keys.proto."""
-        issuer, kid = parse_key(request.name, "name") if request.name else ("", "")
-        done = await self._administration.revoke(
-            self._calls.open(context),
-            issuer=issuer,
-            kid=kid,
-            provider=request.provider,
-            reason=request.reason,
-            dry_run=request.validate_only,
-        )
-        now = self._administration.now()
+        dry_run = request.validate_only
+        decision.note(why=request.reason[:_MAX_REASON], validate_only=dry_run)
+        if request.name:
+            issuer, kid = parse_key(request.name, "name")
+            decision.note(issuer=issuer, kid=kid)
+            self._authoriser.require(decision.call.caller, _REVOKERS, issuer)
+            self._keyring.settings(issuer)
+        if request.provider:
+            decision.note(provider=request.provider)
+        scope = _scope(request)
+        issuers = self._revocation.issuers_of(scope)
+        if not issuers or not all(self._authoriser.allows(decision.call.caller, _REVOKERS, i) for i in issuers):
+            raise CallerNotPermittedError("no grant allows this request")
+        if not dry_run:
+            await decision.begin()
+        done = await self._revocation.revoke(scope, issuers, dry_run=dry_run)
         return keys_pb2.RevokeKeysResponse(
-            keys=[_key(k, done.keys, now) for k in done.keys],
+            keys=[_key(k) for k in done.keys],
             estimated_live_tokens=done.live_tokens,
             verifier_cache_until=_timestamp(done.verifier_cache_until),
             stale_replicas=done.stale_replicas,
             warnings=done.warnings,
         )
+
+
+def _scope(request: keys_pb2.RevokeKeysRequest) -> Scope:
+    """Return which keys to revoke.
+
+    Raises:
+        RequestInvalidError: Neither or both of a key and a provider are named, or the reason is missing or too long.
+    """
+    violations = []
+    if bool(request.name) == bool(request.provider):
+        violations.append(Violation("name", "name either a key or a provider, and not both"))
+    if not request.reason or len(request.reason) > _MAX_REASON:
+        violations.append(Violation("reason", f"must be given, with at most {_MAX_REASON} characters"))
+    if violations:
+        raise RequestInvalidError(violations)
+    return OneKey(*parse_key(request.name, "name")) if request.name else AllKeysOf(request.provider)
 
 
 def _issuer(settings: IssuerSettings) -> keys_pb2.Issuer:
@@ -130,7 +153,8 @@ def _issuer(settings: IssuerSettings) -> keys_pb2.Issuer:
     )
 
 
-def _key(key: Key, keys: Sequence[Key], now: datetime) -> keys_pb2.Key:
+def _key(shown: ShownKey) -> keys_pb2.Key:
+    key = shown.key
     return keys_pb2.Key(
         name=key_name(key.issuer, key.kid),
         kid=key.kid,
@@ -138,7 +162,7 @@ def _key(key: Key, keys: Sequence[Key], now: datetime) -> keys_pb2.Key:
         algorithm=key.algorithm,
         series=key.series,
         provider=key.provider,
-        state=f"STATE_{lifecycle.state(key, keys, now).value}",
+        state=f"STATE_{shown.state.value}",
         publish_time=_timestamp(key.publish_time),
         ready_time=_timestamp(key.ready_time),
         retire_time=_timestamp(key.retire_time),
@@ -157,7 +181,7 @@ def _timestamp(time: datetime | None) -> Timestamp | None:
 
 
 def _page(items: Sequence[T], size: int, token: str) -> tuple[Sequence[T], str]:
-    """Return a page and the token of the next (AIP-158). The token is opaque to callers: a position, encoded."""
+    """Return a page and the token of the next page (AIP-158). The token is opaque to callers; it encodes a position."""
     if size < 0:
         raise RequestInvalidError([Violation("page_size", "must not be negative")])
     start = 0

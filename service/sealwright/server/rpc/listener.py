@@ -43,12 +43,14 @@ AddServices = Callable[[grpc.aio.Server], None]
 class GrpcListener:
     """Serves RPCs until it is drained."""
 
-    def __init__(self, settings: ServerSettings, add_services: AddServices, *, share_port: bool) -> None:
+    def __init__(
+        self, settings: ServerSettings, boundary: Boundary, add_services: AddServices, *, share_port: bool
+    ) -> None:
         self._settings = settings
-        self._boundary = Boundary()
+        self._boundary = boundary
         # gRPC shares ports unless told otherwise: a second service would take half of the calls without a word.
         options = (*_OPTIONS, ("grpc.so_reuseport", int(share_port)))
-        self._server = grpc.aio.server(interceptors=[self._boundary], options=options)
+        self._server = grpc.aio.server(interceptors=[boundary], options=options)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_services(self._server)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from datetime import UTC, timedelta
-from typing import Any, Final
+from typing import Final
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sealwright.calls import Call
+from sealwright.audit.decisions import Decision
 from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, Violation
 from sealwright.ids import uuid7
 from sealwright.jose.claims import ClaimsRequest
-from sealwright.server.rpc.interceptors import Calls
 from sealwright.server.rpc.names import parse_issuer
 from sealwright.server.rpc.status import to_status
 from sealwright.signing import SignedToken, Signer, SignRequest
@@ -25,76 +22,73 @@ from sealwright.verifying import Verifier, VerifyRequest
 
 log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
-
 MAX_BATCH: Final = 256
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 _BATCH_WIDTH: Final = 32
-"""Requests of one batch that are under way at once, so that a batch leaves room for others."""
+"""How many requests of one batch run at once, so that a batch leaves room for other calls."""
 
 
 class SigningService(signing_pb2_grpc.SigningServiceServicer):
     """Signs and verifies tokens."""
 
-    def __init__(self, signer: Signer, verifier: Verifier, calls: Calls) -> None:
+    def __init__(self, signer: Signer, verifier: Verifier) -> None:
         self._signer = signer
         self._verifier = verifier
-        self._calls = calls
 
     async def SignJwt(  # noqa: N802 - the name in the proto
-        self,
-        request: signing_pb2.SignJwtRequest,
-        context: Context,
+        self, request: signing_pb2.SignJwtRequest, decision: Decision
     ) -> signing_pb2.SignJwtResponse:
         """See signing.proto."""
-        return _response(await self._signer.sign(self._calls.open(context), _request(request)))
+        return _response(await self._signer.sign(decision, _request(request)))
 
     async def BatchSignJwt(  # noqa: N802 - the name in the proto
-        self,
-        request: signing_pb2.BatchSignJwtRequest,
-        context: Context,
+        self, request: signing_pb2.BatchSignJwtRequest, decision: Decision
     ) -> signing_pb2.BatchSignJwtResponse:
         """See signing.proto."""
         count = len(request.requests)
+        decision.note(requests=count)
         if not 1 <= count <= MAX_BATCH or request.ByteSize() > MAX_BATCH_BYTES:
-            problem = f"must be 1 to {MAX_BATCH} requests, {MAX_BATCH_BYTES} bytes in all"
+            problem = f"must be 1 to {MAX_BATCH} requests with at most {MAX_BATCH_BYTES} bytes in all"
             raise RequestInvalidError([Violation("requests", problem)])
-        call = self._calls.open(context)
+        decision.delegate()
         turns = asyncio.Semaphore(_BATCH_WIDTH)
 
         async def one(single: signing_pb2.SignJwtRequest) -> signing_pb2.BatchSignJwtResult:
             async with turns:
-                return await self._result(replace(call, request_id=uuid7()), single)
+                return await self._result(decision.part(uuid7()), single)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(r)) for r in request.requests]
         return signing_pb2.BatchSignJwtResponse(results=[t.result() for t in tasks])
 
-    async def _result(self, call: Call, request: signing_pb2.SignJwtRequest) -> signing_pb2.BatchSignJwtResult:
+    async def _result(self, decision: Decision, request: signing_pb2.SignJwtRequest) -> signing_pb2.BatchSignJwtResult:
+        request_id = decision.call.request_id
         error: SealwrightError
         try:
-            return signing_pb2.BatchSignJwtResult(response=_response(await self._signer.sign(call, _request(request))))
+            async with decision:
+                return signing_pb2.BatchSignJwtResult(
+                    response=_response(await self._signer.sign(decision, _request(request)))
+                )
         except SealwrightError as e:
             error = e
         except Exception:
-            log.exception("request %s of a batch failed", call.request_id)
-            error = InternalError(f"the request failed; the service's log has the cause under {call.request_id}")
-        return signing_pb2.BatchSignJwtResult(error=to_status(error, call.request_id))
+            log.exception("request %s of a batch failed", request_id)
+            error = InternalError(f"the request failed; the service's log has the cause under {request_id}")
+        return signing_pb2.BatchSignJwtResult(error=to_status(error, request_id))
 
     async def VerifyJwt(  # noqa: N802 - the name in the proto
-        self,
-        request: signing_pb2.VerifyJwtRequest,
-        context: Context,
+        self, request: signing_pb2.VerifyJwtRequest, decision: Decision
     ) -> signing_pb2.VerifyJwtResponse:
         """See signing.proto."""
-        order = VerifyRequest(
-            token=request.token,
-            issuer=parse_issuer(request.issuer, "issuer"),
-            audience=request.audience,
-            skip_audience=request.skip_audience_check,
+        verified = self._verifier.verify(
+            decision,
+            VerifyRequest(
+                token=request.token,
+                issuer=parse_issuer(request.issuer, "issuer"),
+                audience=request.audience or None,
+                skip_audience=request.skip_audience_check,
+            ),
         )
-        verified = await self._verifier.verify(self._calls.open(context), order)
         return signing_pb2.VerifyJwtResponse(
             claims_json=verified.claims_json,
             kid=verified.kid,
@@ -115,7 +109,7 @@ def _request(request: signing_pb2.SignJwtRequest) -> SignRequest:
         try:
             not_before = request.not_before.ToDatetime(UTC)
         except (ValueError, OverflowError):
-            violations.append(Violation("not_before", "is no timestamp"))
+            violations.append(Violation("not_before", "must be a valid timestamp"))
     if violations:
         raise RequestInvalidError(violations)
     return SignRequest(
@@ -127,8 +121,8 @@ def _request(request: signing_pb2.SignJwtRequest) -> SignRequest:
             lifetime=lifetime,
             not_before=not_before,
         ),
-        algorithm=request.algorithm,
-        token_type=request.token_type,
+        algorithm=request.algorithm or None,
+        token_type=request.token_type or None,
     )
 
 
@@ -139,7 +133,7 @@ def _lifetime(duration: Duration, violations: list[Violation]) -> timedelta | No
     try:
         return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
     except OverflowError:
-        violations.append(Violation("lifetime", "is no duration"))
+        violations.append(Violation("lifetime", "must be a valid duration"))
         return None
 
 

@@ -1,0 +1,199 @@
+"""The one boundary that writes a record for each decision: its head, the rule of outcomes, and what happens without an audit.
+
+Every call of ours but GetJwks runs inside a `Decision`. It writes exactly one record: `allowed` when the call succeeds, and
+`denied`, `failed` or `cancelled` when an exception leaves it. A change to keys has one more record, `begun`, which is durable
+before anything changes. `audit/records.py` has the schema.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+from sealwright.audit.records import KEY_CHANGED, KEY_PUBLISHED, NAMES, Outcome
+from sealwright.audit.writer import AuditUnavailableError, AuditWriter
+from sealwright.calls import Arrival, Call
+from sealwright.errors import Code, InternalError, SealwrightError
+from sealwright.keys.lifecycle import Key
+
+log = logging.getLogger(__name__)
+
+_DENIED: Final = frozenset({Code.PERMISSION_DENIED, Code.UNAUTHENTICATED})
+_CANCELLED: Final = "CANCELLED"
+_KEY_FIELDS: Final = ("issuer", "series", "kid", "algorithm", "provider")
+_KEY_TIMES: Final = ("publish_time", "ready_time", "retire_time", "withdraw_time", "revoke_time", "destroy_time")
+
+Check = Callable[[], None]
+"""Raises a SealwrightError if a token must not be released."""
+
+
+class Decision:
+    """One decision about one call, from its arrival to its record.
+
+    Use it with `async with`. What leaves the block decides the outcome, unless `allow` has already done so.
+    """
+
+    __slots__ = ("_arrival", "_call", "_event", "_fields", "_on_error", "_settled", "_writer")
+
+    def __init__(self, writer: AuditWriter, event: str, arrival: Arrival) -> None:
+        self._writer = writer
+        self._event = event
+        self._arrival = arrival
+        self._call = arrival if isinstance(arrival, Call) else None
+        self._fields: dict[str, Any] = {}
+        self._on_error: Outcome | None = None
+        self._settled = False
+
+    @property
+    def call(self) -> Call:
+        """The authenticated call.
+
+        Raises:
+            RuntimeError: The caller has not been identified yet.
+        """
+        if self._call is None:
+            raise RuntimeError("the call is not authenticated yet")
+        return self._call
+
+    def identify(self, caller: str) -> None:
+        """Note who makes the call."""
+        arrival = self._arrival
+        self._call = Call(
+            method=arrival.method, request_id=arrival.request_id, peer=arrival.peer, end=arrival.end, caller=caller
+        )
+
+    def note(self, **fields: Any) -> None:
+        """Add fields to the record; a later value replaces an earlier one.
+
+        Args:
+            fields: JSON values. They contain no token, no signature, no key URI and no other claim than the schema names.
+
+        Raises:
+            ValueError: The schema does not have a field of that name.
+        """
+        if not fields.keys() <= NAMES:
+            raise ValueError(f"fields that audit/records.py does not have: {', '.join(sorted(fields.keys() - NAMES))}")
+        self._fields |= fields
+
+    def part(self, request_id: str) -> Decision:
+        """Return a decision of its own for one request of a batch."""
+        part = Decision(self._writer, "sign", replace(self.call, request_id=request_id))
+        part.note(batch_request_id=self.call.request_id)
+        return part
+
+    def delegate(self) -> None:
+        """Leave the records to the parts; this decision writes none."""
+        self._settled = True
+
+    async def begin(self) -> None:
+        """Make a record durable that says that a change is about to start.
+
+        Raises:
+            InternalError: The record could not be written, so the change must not start.
+        """
+        await self._require(Outcome.BEGUN)
+
+    async def allow(self, check: Check | None = None) -> None:
+        """Make the record `allowed` durable now, so that what was decided may leave.
+
+        Args:
+            check: Runs before the record is written, and again once it is durable, since that may take long. If it raises, the
+                outcome is `withheld`.
+
+        Raises:
+            InternalError: The record could not be written.
+            SealwrightError: The check failed.
+        """
+        if check is not None:
+            self._on_error = Outcome.WITHHELD
+            check()
+            self._on_error = None
+        await self._require(Outcome.ALLOWED)
+        self._settled = True
+        if check is None:
+            return
+        try:
+            check()
+        except SealwrightError as error:
+            await self._record_refusal(Outcome.WITHHELD, error.reason)
+            raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        if error is None:
+            await self._require(Outcome.ALLOWED)
+        elif isinstance(error, SealwrightError):
+            refused = Outcome.DENIED if error.code in _DENIED else Outcome.FAILED
+            await self._record_refusal(self._on_error or refused, error.reason)
+        elif isinstance(error, Exception):
+            await self._record_refusal(Outcome.FAILED, InternalError.reason)
+        else:
+            # Not awaited: the task is being cancelled. The writer still makes the record durable.
+            self._writer.submit(self._event, self._record(Outcome.CANCELLED, _CANCELLED))
+
+    async def _require(self, outcome: Outcome) -> None:
+        try:
+            await self._writer.write(self._event, self._record(outcome, ""))
+        except AuditUnavailableError as error:
+            log.error("request %s: %s", self._arrival.request_id, error)  # noqa: TRY400 - the writer has logged the cause
+            raise InternalError("the audit record could not be written") from None
+
+    async def _record_refusal(self, outcome: Outcome, reason: str) -> None:
+        """Write the record of something that did not happen. If that fails, the caller still gets the original error."""
+        try:
+            await self._writer.write(self._event, self._record(outcome, reason))
+        except AuditUnavailableError:
+            log.error(  # noqa: TRY400 - the writer has logged the cause
+                "request %s: the audit has no record of its refusal (%s)", self._arrival.request_id, reason
+            )
+
+    def _record(self, outcome: Outcome, reason: str) -> dict[str, Any]:
+        arrival = self._arrival
+        caller = {} if self._call is None else {"caller": self._call.caller}
+        head = {"method": arrival.method, "request_id": arrival.request_id, **caller, "peer": arrival.peer}
+        return {**head, "outcome": outcome.value, "reason": reason, **self._fields}
+
+
+class Audit:
+    """Opens decisions, and records what happens to keys."""
+
+    def __init__(self, writer: AuditWriter) -> None:
+        self._writer = writer
+
+    def decision(self, arrival: Arrival, event: str) -> Decision:
+        """Open the decision about a call.
+
+        Args:
+            arrival: The call; a `Call` if its caller is already known.
+            event: The event of its record (`records.EVENTS`).
+        """
+        return Decision(self._writer, event, arrival)
+
+    async def published(self, key: Key) -> None:
+        """See `KeyEvents.published`."""
+        await self._write_key(KEY_PUBLISHED, key, {name: getattr(key, name) for name in _KEY_TIMES})
+
+    async def changed(self, old: Key, new: Key) -> None:
+        """See `KeyEvents.changed`."""
+        times = {name: getattr(new, name) for name in _KEY_TIMES if getattr(new, name) != getattr(old, name)}
+        await self._write_key(KEY_CHANGED, new, times)
+
+    async def _write_key(self, event: str, key: Key, times: Mapping[str, datetime | None]) -> None:
+        """Write the record of a change that the store already has; it stands even if the record could not be written."""
+        record = {name: getattr(key, name) for name in _KEY_FIELDS}
+        record |= {name: time.isoformat() for name, time in times.items() if time is not None}
+        try:
+            await self._writer.write(event, record)
+        except AuditUnavailableError:
+            log.error("the audit has no record of %s of key %s", event, key.kid)  # noqa: TRY400 - the writer has logged the cause

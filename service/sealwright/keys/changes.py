@@ -1,0 +1,53 @@
+"""Changes of keys: read the newest state, decide, write by compare-and-swap, and report what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sealwright.keys.issuer import Issuer
+from sealwright.keys.keyring import Keyring
+from sealwright.keys.lifecycle import Key
+from sealwright.keys.ports import KeyEvents, KeyStore
+from sealwright.keys.replica import ReplicaSync
+
+
+class KeyChanges:
+    """Writes the times of keys, for rotation and for people alike."""
+
+    def __init__(self, store: KeyStore, keyring: Keyring, sync: ReplicaSync, events: KeyEvents) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._sync = sync
+        self._events = events
+
+    async def current(self, name: str) -> Issuer:
+        """Return an issuer as the store has it now.
+
+        Raises:
+            IssuerNotFoundError: The configuration does not have an issuer of that name.
+            StateTooOldError: The clock of this machine is wrong.
+            StoreUnavailableError: The store cannot be read.
+        """
+        self._keyring.settings(name)
+        await self._sync.refresh()
+        return self._keyring.fresh(name)
+
+    async def write(self, issuer: Issuer, keys: Sequence[Key]) -> bool:
+        """Write keys unless another writer has changed the issuer since it was read. Return whether they were written.
+
+        Raises:
+            StoreUnavailableError: The store cannot be written, or its answer was lost.
+        """
+        if not await self._store.change_keys(issuer.state, keys):
+            return False
+        for key in keys:
+            await self._events.changed(issuer.keys[key.kid].record, key)
+        return True
+
+    async def refresh(self) -> None:
+        """Let this replica see what was written.
+
+        Raises:
+            StoreUnavailableError: The store cannot be read.
+        """
+        await self._sync.refresh()

@@ -1,0 +1,60 @@
+"""Who calls: from a gRPC connection to the arrival of a call and the name of its caller."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import grpc
+
+from sealwright.access.identity import LOCAL, caller_of_certificate
+from sealwright.calls import Arrival
+from sealwright.clock import Clock
+from sealwright.errors import CallerUnauthenticatedError
+from sealwright.ids import uuid7
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+DEFAULT_TIMEOUT: Final = 10.0
+"""Seconds that a call may take if its caller sets no deadline."""
+MAX_TIMEOUT: Final = 60.0
+"""Seconds that any call may take."""
+
+
+class Authentication:
+    """Reads arrivals and callers from gRPC contexts."""
+
+    def __init__(self, clock: Clock, *, local: bool) -> None:
+        """Prepare.
+
+        Args:
+            clock: For deadlines.
+            local: The listener is a Unix socket, or plaintext on loopback: every caller is `local`.
+        """
+        self._clock = clock
+        self._local = local
+
+    def arrival(self, method: str, context: Context) -> Arrival:
+        """Return the facts about a call that do not depend on its caller.
+
+        Args:
+            method: Name of the RPC.
+            context: The call.
+        """
+        # None, which the stubs leave out: the caller set no deadline. 0: the deadline has passed.
+        remaining: float | None = context.time_remaining()
+        timeout = DEFAULT_TIMEOUT if remaining is None else min(remaining, MAX_TIMEOUT)
+        end = self._clock.elapsed() + timeout
+        return Arrival(method=method, request_id=uuid7(), peer=context.peer(), end=end)
+
+    def caller(self, context: Context) -> str:
+        """Return the caller's name.
+
+        Raises:
+            CallerUnauthenticatedError: The connection does not identify exactly one caller.
+        """
+        if self._local:
+            return LOCAL
+        certificates = list(context.auth_context().get("x509_pem_cert", ()))
+        if len(certificates) != 1:
+            raise CallerUnauthenticatedError("the connection has no client certificate")
+        return caller_of_certificate(bytes(certificates[0]))
