@@ -152,6 +152,7 @@ async def test_f09_a_token_whose_key_is_revoked_while_it_is_signed_has_one_recor
 ) -> None:
     active = next(k for k in await service.list_keys() if k.state == keys_pb2.Key.STATE_ACTIVE)
     emulator.add_fault("delay", operation="Sign", seconds=1.0)
+    emulator.add_fault("http_500", operation="DisableKey")  # else the KMS refuses to sign
     signing = asyncio.create_task(failure(service.sign()))
     await until(_asked(emulator))
     await service.revoke(active.kid)
