@@ -1,4 +1,4 @@
-"""Time as a port, so that tests can move it."""
+"""Time as a port, so that tests can control it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """A wall clock, and a stopwatch that goes on while the machine sleeps."""
+    """A wall clock, and a stopwatch that keeps running while the machine is suspended."""
 
     def now(self) -> datetime:
         """Return the time of day, in UTC."""
         ...
 
     def elapsed(self) -> float:
-        """Return seconds since some fixed instant; never goes back, and counts suspended time."""
+        """Return seconds since a fixed instant. The value never decreases, and it counts suspended time."""
         ...
 
 

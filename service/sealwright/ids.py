@@ -8,7 +8,7 @@ import uuid
 
 
 def uuid7() -> str:
-    """Return a fresh UUIDv7 (RFC 9562 §5.7): milliseconds since the epoch, then 74 random bits."""
+    """Return a new UUIDv7 (RFC 9562 §5.7): milliseconds since the epoch, then 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
     value = (
         (milliseconds & (1 << 48) - 1) << 80

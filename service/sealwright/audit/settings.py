@@ -10,7 +10,7 @@ from sealwright.settings import FilePath, Settings
 
 
 class AuditSettings(Settings):
-    """Where records go.
+    """Where audit records go.
 
     Attributes:
         path: A directory, on a volume that outlives the process. Each replica writes files of its own.

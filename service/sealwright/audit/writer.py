@@ -1,4 +1,4 @@
-"""The audit writer: JSON lines, appended and synced before anybody is told that they are there."""
+"""The audit writer: JSON lines that are appended and synced before a caller learns that they exist."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _DIRECTORY_MODE: Final = 0o750
 
 
 class AuditUnavailableError(Exception):
-    """A record could not be made durable: what it is about must not happen."""
+    """A record could not be made durable, so what it describes must not happen."""
 
 
 class AuditWriter:
     """Appends records to this replica's own file.
 
-    Records that arrive while a sync is under way share the next one, so that many signatures cost few syncs. What a write has
-    left behind that failed (a full disk) is cut off again: a record that nobody was told of is not there, and the numbers of
-    those that are have no gap. Where it cannot be cut off, the next record begins on a line of its own, after a gap.
+    Records that arrive during a sync share the next one, so that many signatures need few syncs. If a write fails (a full disk),
+    the writer truncates the file to where it was: a record that was not acknowledged is not there, and the sequence numbers have
+    no gap. If the file cannot be truncated, the next record starts on a new line, and its number shows the gap.
     """
 
     def __init__(self, settings: AuditSettings, replica_id: str, clock: Clock) -> None:
         """Open the file.
 
         Raises:
-            ConfigurationError: Nothing can be written there.
+            ConfigurationError: No file can be created there.
         """
         self._replica_id = replica_id
         self._clock = clock
@@ -49,7 +49,7 @@ class AuditWriter:
         try:
             self._file = _open(directory, self.path)
         except OSError as e:
-            raise ConfigurationError([f"audit.path: no file can be made there: {e.strerror}"]) from e
+            raise ConfigurationError([f"audit.path: no file can be created there: {e.strerror}"]) from e
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sealwright-audit")
         self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._flusher: asyncio.Task[None] | None = None
@@ -58,11 +58,11 @@ class AuditWriter:
         self._closed = False
 
     async def write(self, event: str, record: Mapping[str, Any]) -> None:
-        """Write a record and return when it is durable.
+        """Write a record, and return once it is durable.
 
         Args:
             event: What was decided or done.
-            record: JSON values; no token, no signature, no key URI.
+            record: JSON values. They contain no token, no signature and no key URI.
 
         Raises:
             AuditUnavailableError: It could not be made durable.
@@ -70,7 +70,7 @@ class AuditWriter:
         await asyncio.shield(self.submit(event, record))
 
     def submit(self, event: str, record: Mapping[str, Any]) -> asyncio.Future[None]:
-        """Hand a record over; the future ends when it is durable, or with AuditUnavailableError."""
+        """Hand a record over. The future completes when the record is durable, or fails with AuditUnavailableError."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_retrieve)
         if self._closed:
@@ -81,8 +81,8 @@ class AuditWriter:
         try:
             encoded = _encode({**head, **body, **head})
         except (TypeError, ValueError, RecursionError):
-            log.exception("an audit record of %s is no JSON", event)
-            future.set_exception(AuditUnavailableError("the audit record is no JSON"))
+            log.exception("an audit record of %s cannot be encoded as JSON", event)
+            future.set_exception(AuditUnavailableError("the audit record cannot be encoded as JSON"))
             return future
         self._pending.append((encoded, future))
         if self._flusher is None:
@@ -90,7 +90,7 @@ class AuditWriter:
         return future
 
     async def aclose(self) -> None:
-        """Write what is pending and close the file. May be called twice."""
+        """Write the pending records and close the file. It may be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -125,7 +125,7 @@ class AuditWriter:
         self._flusher = None
 
     def _append(self, data: bytes) -> None:
-        """Write and sync, or leave the file as it was."""
+        """Append data and sync it, or leave the file as it was."""
         if self._torn:
             data = b"\n" + data
         before = os.fstat(self._file).st_size
@@ -143,7 +143,7 @@ class AuditWriter:
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:
-    """Mark a failure as seen, where nobody waits for the record."""
+    """Mark a failure as seen, in case nobody waits for the record."""
     if not future.cancelled():
         future.exception()
 
@@ -153,7 +153,7 @@ def _open(directory: Path, path: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     file = os.open(path, flags, _FILE_MODE)
     try:
-        # A new name is durable once its directory is synced (fsync(2)), and so is the directory's own.
+        # A new name is durable once its directory is synced (fsync(2)). The directory's own name needs its parent synced.
         _sync_directory(directory)
         _sync_directory(directory.parent)
     except OSError:
@@ -163,11 +163,11 @@ def _open(directory: Path, path: Path) -> int:
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:
-    """Return one line of ASCII, without its end, that any JSON parser reads (RFC 8259 §8.2: no half of a surrogate pair).
+    """Return one line of ASCII without its line end, which any JSON parser reads (RFC 8259 §8.2: no unpaired surrogates).
 
     Raises:
         ValueError: A number is not finite.
-        TypeError: A value has no form in JSON.
+        TypeError: A value cannot be expressed in JSON.
     """
     text = json.dumps(record, separators=(",", ":"), allow_nan=False)
     if "\\ud" in text:

@@ -16,17 +16,17 @@ from sealwright.keys.lifecycle import Key, Limits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """A key on its way: recorded before the KMS is asked to create it, so that a crash leaves no orphan.
+    """A key that is being created. It is recorded before the KMS is asked, so that a crash leaves no orphan.
 
     Attributes:
         intent_id: Random; the KMS key is tagged with it.
         issuer: Name of the issuer.
         series: Name of the series.
         algorithm: JWS algorithm of the key.
-        provider: Name of the provider that is asked.
+        provider: Name of the provider that creates it.
         create_time: When it was recorded.
         claimed_by: The replica that is creating the key.
-        claim_expire_time: Another replica may take it over from then.
+        claim_expire_time: From then on another replica may take it over.
         uri: Pinned URI of the created key; empty until it is known.
         public_key: SubjectPublicKeyInfo, DER; empty until it is known.
         kid: The key that it became; empty until that is published. The row stays: it is the proof that a KMS key is ours.
@@ -47,15 +47,15 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerState:
-    """All that the store holds of an issuer, from one read.
+    """Everything that the store has about an issuer, from one read.
 
     Attributes:
         name: Name of the issuer.
         revision: Changes with every write.
         limits: In force for all replicas.
-        first_publish_time: When it had its first JWK Set; None: not yet.
-        keys: All its keys, the withdrawn and revoked among them.
-        intents: Keys on their way.
+        first_publish_time: When it got its first JWK Set; None: it has none yet.
+        keys: All its keys, including withdrawn and revoked ones.
+        intents: Keys that are being created.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Replica:
     Attributes:
         replica_id: Unique for each start.
         revision: The newest revision of the store that it has read.
-        seen_time: When it last said so.
+        seen_time: When it last wrote this row.
     """
 
     replica_id: str
@@ -86,7 +86,7 @@ class StoreState:
     """One consistent read of the store.
 
     Attributes:
-        deployment_id: Random, made with the store; KMS keys are tagged with it.
+        deployment_id: Random, created with the store. KMS keys are tagged with it.
         revision: Changes with every write to any issuer.
         time: The store's clock at the read.
         issuers: By name.
@@ -99,18 +99,22 @@ class StoreState:
 
 
 class KeyStore(Protocol):
-    """The store. Methods raise `StoreUnavailableError` where it cannot be reached."""
+    """The store of keys. All methods raise `StoreUnavailableError` if it cannot be reached.
+
+    Methods that return a bool write by compare-and-swap on the revision of the given state: False means that another writer was
+    quicker, and nothing was written.
+    """
 
     async def read(self) -> StoreState:
         """Read everything in one transaction."""
         ...
 
     async def probe(self) -> tuple[int, datetime]:
-        """Return the store's revision and its clock: a confirmed read for as long as the revision is the one that was read."""
+        """Return the store's revision and its clock. If the revision is the one that was read, this confirms that read."""
         ...
 
     async def ensure_issuer(self, name: str, limits: Limits) -> None:
-        """Create the issuer's row, or raise its limits to these; limits are never lowered."""
+        """Create the issuer's row, or raise its limits to these. Limits are never lowered."""
         ...
 
     async def add_intents(self, state: IssuerState, intents: Sequence[Intent]) -> bool:
@@ -122,7 +126,7 @@ class KeyStore(Protocol):
         ...
 
     async def publish(self, state: IssuerState, keys: Sequence[Key], intents: Sequence[Intent]) -> bool:
-        """Publish keys and end their intents, in one transaction."""
+        """Publish keys and complete their intents, in one transaction."""
         ...
 
     async def change_keys(self, state: IssuerState, keys: Sequence[Key]) -> bool:
@@ -130,7 +134,7 @@ class KeyStore(Protocol):
         ...
 
     async def heartbeat(self, replica: Replica, start_time: datetime) -> None:
-        """Say which revision a replica has read."""
+        """Write which revision a replica has read."""
         ...
 
     async def replicas(self, since: datetime) -> Sequence[Replica]:
@@ -138,7 +142,7 @@ class KeyStore(Protocol):
         ...
 
     async def farewell(self, replica_id: str) -> None:
-        """Forget a replica that signs no more."""
+        """Delete the row of a replica that has stopped signing."""
         ...
 
     async def add_token_counts(self, counts: Mapping[tuple[str, int], int]) -> None:
@@ -146,7 +150,7 @@ class KeyStore(Protocol):
         ...
 
     async def live_tokens(self, kids: Sequence[str], minute: int) -> int:
-        """Return how many tokens of these kids were counted that expire in that minute or later."""
+        """Return how many counted tokens of these kids expire in that minute or later."""
         ...
 
     async def aclose(self) -> None:
@@ -155,16 +159,16 @@ class KeyStore(Protocol):
 
 
 class KeyEvents(Protocol):
-    """Who is told of what happens to keys: the audit."""
+    """Receives what happens to keys: the audit."""
 
     async def published(self, key: Key) -> None:
-        """A key was published by this replica."""
+        """Record that this replica has published a key."""
         ...
 
     async def changed(self, old: Key, new: Key) -> None:
-        """Times of a key were written by this replica."""
+        """Record that this replica has written times of a key."""
         ...
 
 
 class StoreUnavailableError(Exception):
-    """The store cannot be reached, or what it holds cannot be read."""
+    """The store cannot be reached, or its content cannot be read."""

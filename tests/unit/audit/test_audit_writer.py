@@ -233,7 +233,7 @@ async def test_closing_writes_what_is_pending_and_may_be_done_twice(tmp_path: Pa
 @pytest.mark.parametrize("value", [b"bytes", {1, 2}, float("nan"), float("inf"), object(), datetime.now(UTC)])
 async def test_what_is_no_json_is_refused_and_takes_no_number(tmp_path: Path, value: object) -> None:
     one = writer(tmp_path)
-    with pytest.raises(AuditUnavailableError, match="no JSON"):
+    with pytest.raises(AuditUnavailableError, match="cannot be encoded as JSON"):
         await one.write("sign", {"value": value})
     await one.write("sign", {})
     await one.aclose()
@@ -301,7 +301,7 @@ async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
 async def test_a_symlink_in_the_files_place_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     (tmp_path / f"{REPLICA}.jsonl").symlink_to(target)
-    with pytest.raises(ConfigurationError, match=r"^audit.path: no file can be made there: "):
+    with pytest.raises(ConfigurationError, match=r"^audit.path: no file can be created there: "):
         writer(tmp_path)
     assert not target.exists()
 
@@ -310,7 +310,7 @@ async def test_a_path_that_is_a_file_is_told_in_one_line(tmp_path: Path) -> None
     (tmp_path / "audit").write_text("")
     with pytest.raises(ConfigurationError) as caught:
         writer(tmp_path / "audit")
-    assert caught.value.problems == ("audit.path: no file can be made there: File exists",)
+    assert caught.value.problems == ("audit.path: no file can be created there: File exists",)
 
 
 async def test_a_new_file_is_durable_in_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

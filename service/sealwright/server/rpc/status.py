@@ -1,4 +1,4 @@
-"""From errors to `google.rpc.Status` (AIP-193)."""
+"""Translates errors to `google.rpc.Status` (AIP-193)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_VIOLATION_BYTES: Final = 4096
 
 
 def to_status(error: SealwrightError, request_id: str) -> status_pb2.Status:
-    """Return the status of an error: ErrorInfo, RequestInfo, and BadRequest and RetryInfo where they say something."""
+    """Return the status of an error: ErrorInfo, RequestInfo, and BadRequest and RetryInfo if they apply."""
     status = status_pb2.Status(code=code_pb2.Code.Value(error.code.value), message=error.message)
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata),
@@ -45,7 +45,7 @@ def grpc_code(error: SealwrightError) -> grpc.StatusCode:
 
 
 def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
-    """List the violations, up to 50 and 4 kB and then a count: gRPC drops trailers that are larger than 8 kB."""
+    """List at most 50 violations and 4 kB of them, then their number: gRPC drops trailers larger than 8 kB."""
     bad = error_details_pb2.BadRequest()
     size = 0
     for shown, violation in enumerate(violations):
