@@ -10,8 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sealwright.cli.output import fail, output_option, show
 from sealwright.config import load
 from sealwright.errors import ConfigurationError
-from sealwright.sql.engine import open_engine
-from sealwright.sql.engine import upgrade as upgrade_schema
+from sealwright.sql import migrate
 
 
 @click.group()
@@ -25,9 +24,10 @@ def db() -> None:
 def upgrade(path: Path, output: str) -> None:
     """Bring the store's schema up to date. Safe to repeat, and to run from several hosts at once."""
     try:
-        engine = open_engine(load(path).store)
+        store = load(path).store
+        engine = store.dialect.open(store.url)
         try:
-            revision = upgrade_schema(engine)
+            revision = migrate.upgrade(engine, store.dialect)
         finally:
             engine.dispose()
     except ConfigurationError as e:

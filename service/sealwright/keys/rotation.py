@@ -217,7 +217,7 @@ class Rotator:
                     return
             maker = KeyMaker(self._providers, state.deployment_id)
             made = await maker.make(claimed, settings, series, first=first)
-            await self._write_intent(claimed, replace(claimed, uri=made.uri, public_key=made.public_key))
+            await self._write_intent(claimed, replace(claimed, uri=made.uri, public_key=made.public_key or None))
             self._retry_at.pop(intent.intent_id, None)
             self.failing.pop(settings.name, None)
         except SealwrightError as error:
@@ -252,18 +252,19 @@ class Rotator:
         places: dict[str, int] = {}
         keys: list[Key] = []
         for intent in made:
+            uri, public_key = intent.uri or "", intent.public_key or b""
             last = max((k.ordinal for k in state.keys if k.series == intent.series), default=0)
             places[intent.series] = places.get(intent.series, last) + 1
             keys.append(
                 Key(
-                    kid=key_id(intent.public_key, intent.uri),
+                    kid=key_id(public_key, uri),
                     issuer=settings.name,
                     series=intent.series,
                     ordinal=places[intent.series],
                     algorithm=intent.algorithm,
                     provider=intent.provider,
-                    uri=intent.uri,
-                    public_key=intent.public_key,
+                    uri=uri,
+                    public_key=public_key,
                     publish_time=now,
                     ready_time=now if at_once else None,
                 ),

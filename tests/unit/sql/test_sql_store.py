@@ -47,6 +47,16 @@ async def test_what_is_written_is_what_is_read(store: SqlStore) -> None:
     assert state.limits == LIMITS
 
 
+async def test_what_is_not_known_is_none_and_never_an_empty_text(store: SqlStore) -> None:
+    unknown: dict[str, Any] = {"uri": None, "public_key": None, "kid": None}
+    empty = intent(2, uri="", public_key=b"", kid="")
+    assert await store.add_intents(await issuer_state(store), [intent(1, **unknown), empty])
+    assert list((await issuer_state(store)).intents) == [intent(1, **unknown), replace(empty, **unknown)]
+    for number, nothing in enumerate((b"", None), 1):
+        assert await store.publish(await issuer_state(store), [key(number, public_key=nothing)], [])
+    assert [k.public_key for k in (await issuer_state(store)).keys] == [None, None]
+
+
 async def test_a_write_from_an_old_state_changes_nothing(store: SqlStore) -> None:
     old = await issuer_state(store)
     assert await store.add_intents(old, [intent(1)])
