@@ -22,10 +22,10 @@ from sealwright.errors import (
     SealwrightError,
     Violation,
 )
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Key
 from sealwright.keys.operations import KeyOperations, Revocation
-from sealwright.keys.settings import IssuerSettings
 
 T = TypeVar("T")
 Begin = Callable[[], Awaitable[None]]

@@ -31,7 +31,6 @@ from sealwright.server.rpc.jwks import JwksService
 from sealwright.server.rpc.keys import KeyService
 from sealwright.server.rpc.listener import GrpcListener
 from sealwright.server.rpc.signing import SigningService
-from sealwright.server.settings import parse_address
 from sealwright.signing import Signer
 from sealwright.sql.store import SqlStore
 from sealwright.v1.jwks_pb2_grpc import add_JwksServiceServicer_to_server
@@ -156,10 +155,8 @@ class App:
         public = PublicPages(self.keyring, alive=lambda: self._alive)
         tls = None if settings.http_is_plaintext else settings.tls
         share = self._share_ports
-        self._http = HttpListener("http", parse_address(settings.http), public.page, tls=tls, share_port=share)
-        self._admin = HttpListener(
-            "admin", parse_address(settings.admin), AdminPages(public, self.keyring).page, share_port=share
-        )
+        self._http = HttpListener("http", settings.http, public.page, tls=tls, share_port=share)
+        self._admin = HttpListener("admin", settings.admin, AdminPages(public, self.keyring).page, share_port=share)
         self._grpc = GrpcListener(settings, add_services, share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()
@@ -170,7 +167,8 @@ class App:
     @property
     def addresses(self) -> dict[str, str]:
         """The real addresses of the listeners: `grpc`, `http` and `admin`."""
-        return {"grpc": self._grpc.address, "http": self._http.address, "admin": self._admin.address}
+        addresses = {"grpc": self._grpc.address, "http": self._http.address, "admin": self._admin.address}
+        return {name: str(address) for name, address in addresses.items()}
 
     async def wait_until_useful(self, seconds: float = START_SECONDS) -> None:
         """Return once every issuer can sign, or cannot be helped by waiting: its KMS refuses, or its keys wait for their lead."""

@@ -61,7 +61,7 @@ def _emulator(output: str) -> Iterator[str]:
 
 def _document(directory: str, endpoint: str, grpc: str, http: str, algorithm: str) -> dict[str, Any]:
     everything = {"issuers": ["*"], "subjects": ["**"], "audiences": ["**"], "token_types": ["*"]}
-    roles = ["signer", "rotator", "revoker", "registrar", "auditor"]
+    roles = ["signer", "rotator", "revoker", "auditor"]
     series = {"name": algorithm.lower(), "algorithm": algorithm, "provider": "emulated"}
     return {
         "server": {"grpc": grpc, "http": http, "admin": "127.0.0.1:0", "insecure_local": True, "reflection": True},

@@ -10,6 +10,7 @@ from typing import Final
 
 from sealwright.clock import Clock
 from sealwright.errors import AlgorithmNotSupportedError, IssuerNotFoundError, NoActiveKeyError, StateTooOldError
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.jose import base64url
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
 from sealwright.jose.jwk import Jwk, jwk_set, key_id, load_public_key, to_jwk, to_pem
@@ -17,7 +18,7 @@ from sealwright.jose.token import header_segment
 from sealwright.keys import lifecycle
 from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.ports import IssuerState, StoreState
-from sealwright.keys.settings import IssuerSettings, TimingSettings
+from sealwright.keys.settings import TimingSettings
 
 _RETRY_SECONDS: Final = 1.0
 _SECOND = timedelta(seconds=1)

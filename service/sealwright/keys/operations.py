@@ -20,13 +20,14 @@ from sealwright.errors import (
     StateTooOldError,
     Violation,
 )
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys import lifecycle
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Key
 from sealwright.keys.ports import IssuerState, KeyEvents, KeyStore, Replica, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.rotation import Rotator
-from sealwright.keys.settings import IssuerSettings, TimingSettings
+from sealwright.keys.settings import TimingSettings
 from sealwright.kms.guard import GuardedProvider
 
 log = logging.getLogger(__name__)

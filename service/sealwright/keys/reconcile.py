@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from sealwright.errors import ProviderError, ProviderUnsupportedError, SealwrightError
+from sealwright.issuer_settings import IssuerSettings, SeriesSettings
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import KeyFormatError, load_public_key
 from sealwright.keys.ports import Intent
-from sealwright.keys.settings import IssuerSettings, SeriesSettings
 from sealwright.kms.guard import GuardedProvider
 from sealwright.kms.provider import KeyDescription, KeySpec
 

@@ -18,13 +18,14 @@ from typing import Final
 from sealwright.clock import Clock
 from sealwright.errors import InternalError, SealwrightError, StateTooOldError
 from sealwright.ids import uuid7
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.jose.jwk import key_id
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Create, Destroy, Key, Step, apply_step, next_steps
 from sealwright.keys.ports import Intent, IssuerState, KeyEvents, KeyStore, StoreUnavailableError
 from sealwright.keys.reconcile import KeyMaker, describe_failure
 from sealwright.keys.replica import ReplicaSync
-from sealwright.keys.settings import IssuerSettings, TimingSettings
+from sealwright.keys.settings import TimingSettings, limits, series_policy
 from sealwright.kms.guard import GuardedProvider
 
 log = logging.getLogger(__name__)
@@ -112,10 +113,10 @@ class Rotator:
         await self._sync.refresh()
         state = self._state(settings.name)
         if state is None:
-            await self._store.ensure_issuer(settings.name, settings.limits(self._timing))
+            await self._store.ensure_issuer(settings.name, limits(settings, self._timing))
             return True
-        if state.limits.raised_to(settings.limits(self._timing)) != state.limits:
-            await self._store.ensure_issuer(settings.name, settings.limits(self._timing))
+        if state.limits.raised_to(limits(settings, self._timing)) != state.limits:
+            await self._store.ensure_issuer(settings.name, limits(settings, self._timing))
             return True
         try:
             self._keyring.require_fresh(self._keyring.view(settings.name))
@@ -128,7 +129,7 @@ class Rotator:
         mine = [i for i in state.intents if i.provider in self._providers]
         self._make_open(settings, [i for i in mine if any(s.name == i.series for s in settings.series)])
         waiting = {s.name: sum(i.series == s.name for i in mine) for s in settings.series}
-        policies = [s.policy() for s in settings.series]
+        policies = [series_policy(s) for s in settings.series]
         # The clock is read after the state was: a commit that the state shows lies before `now`.
         now = self._keyring.now()
         for step in next_steps(state.keys, policies, state.limits, waiting, now):

@@ -142,7 +142,7 @@ def test_a_spiffe_id_is_taken_exactly_if_each_segment_is_sound(path: str) -> Non
     [x509.BasicConstraints(ca=True, path_length=None), x509.BasicConstraints(ca=True, path_length=0)],
 )
 def test_the_certificate_of_a_spiffe_authority_is_no_caller(extension: x509.BasicConstraints) -> None:
-    assert "authority" in refused(certificate([uri(SPIFFE)], extensions=[extension]))
+    assert "CA certificate" in refused(certificate([uri(SPIFFE)], extensions=[extension]))
 
 
 def test_a_leaf_that_says_that_it_is_no_authority_is_a_caller() -> None:

@@ -86,7 +86,7 @@ def test_programs_get_warnings_as_json(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {
         "problems": [],
-        "warnings": ["grants: there are none, so nobody may do anything"],
+        "warnings": ["grants: there are none, so no caller may do anything"],
     }
     assert run("config", "check", config).stdout.splitlines()[0].startswith("warning: grants: ")
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from aiohttp import web
 
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.keyring import JwksDocument, Keyring, entity_tag
-from sealwright.keys.settings import IssuerSettings
 
 _TAGS = re.compile(r'(?:W/)?("[^"]*")')
 _CORS: Final = {"Access-Control-Allow-Origin": "*"}

@@ -13,9 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sealwright.administration import Administration
 from sealwright.errors import KeyNotFoundError, RequestInvalidError, Violation
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys import lifecycle
 from sealwright.keys.lifecycle import Key
-from sealwright.keys.settings import IssuerSettings
 from sealwright.server.rpc.interceptors import Calls
 from sealwright.server.rpc.names import issuer_name, key_name, parse_issuer, parse_key
 from sealwright.v1 import keys_pb2, keys_pb2_grpc
