@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +17,6 @@ from sealwright.server.addresses import Address
 
 from .samples import at, problems, problems_after, problems_with, sample
 
-ROOT = Path(__file__).parents[3]
 JARGON = re.compile(
     r"Input should|String should|List should|Value error|validation|instance|BaseModel|Settings|Traceback|<class"
 )
@@ -139,21 +136,6 @@ def test_every_problem_is_reported_at_once_with_its_path() -> None:
             "grants[0].roles[0]",
         ]
     )
-
-
-DOCUMENTED = re.search(r"```toml\n(.*?)```", (ROOT / "docs" / "configuration.md").read_text(), re.DOTALL)
-
-
-def test_the_documented_configuration_is_right_and_so_is_each_option_in_its_comments() -> None:
-    assert DOCUMENTED is not None
-    lines = DOCUMENTED[1].splitlines()
-    assert problems(tomllib.loads("\n".join(lines))) == []
-    options = [n for n, line in enumerate(lines) if re.match(r"# \w+ = ", line) and "…" not in line]
-    assert len(options) > 3
-    for n in options:
-        found = problems(tomllib.loads("\n".join([*lines[:n], lines[n].removeprefix("# "), *lines[n + 1 :]])))
-        excluded = ["server.tls: has no effect, because insecure_local is set; remove one of them"]
-        assert found == (excluded if "insecure_local" in lines[n] else []), lines[n]
 
 
 @pytest.mark.parametrize("table", ["server", "store", "audit", "providers", "issuers"])
