@@ -82,10 +82,10 @@ def test_keys_are_listed_rotated_and_revoked(dev: Process) -> None:
     assert (early.returncode, "ROTATION_TOO_EARLY" in early.stderr) == (1, True)
     asked = sealwright("keys", "revoke", "dev", active["kid"], "--reason", "a test", dev=dev)
     assert asked.returncode == 1  # nobody said yes
-    done = sealwright("keys", "revoke", "dev", active["kid"], "--reason", "a test", "--yes", dev=dev)
+    done = sealwright("keys", "revoke", "issuers/dev", active["kid"], "--reason", "a test", "--yes", dev=dev)
     assert done.returncode == 0
     assert "REVOKED" in done.stdout
-    assert "caches may hold them until" in done.stdout
+    assert "caches may hold the keys until" in done.stdout
 
 
 def test_a_service_that_is_not_there_is_said_plainly() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from sqlalchemy.exc import DBAPIError
 
+from sealwright.cli.arguments import config_option
 from sealwright.cli.output import fail, output_option, show
 from sealwright.config import load
 from sealwright.errors import ConfigurationError
@@ -15,14 +16,14 @@ from sealwright.sql import migrate
 
 @click.group()
 def db() -> None:
-    """Look after the store."""
+    """Maintain the store."""
 
 
 @db.command()
-@click.option("--config", "path", type=click.Path(path_type=Path), required=True, help="The configuration file.")
+@config_option
 @output_option
 def upgrade(path: Path, output: str) -> None:
-    """Bring the store's schema up to date. Safe to repeat, and to run from several hosts at once."""
+    """Bring the store's schema up to date. The command can be repeated, and run by several processes at once."""
     try:
         store = load(path).store
         engine = store.dialect.open(store.url)

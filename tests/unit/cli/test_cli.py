@@ -56,6 +56,7 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
         assert result.exit_code == 0
         assert result.stdout.startswith("Usage: ")
         assert len(result.stdout.splitlines()) > 4
+        assert "\\b" not in result.stdout, "F48: a control character of click"
 
 
 def test_the_version_is_the_packages() -> None:
@@ -65,7 +66,7 @@ def test_the_version_is_the_packages() -> None:
 def test_a_right_configuration_ends_with_0(good: str) -> None:
     result = run("config", "check", good)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"{good}: the configuration is right\n"
+    assert result.stdout == f"{good}: the configuration is valid\n"
 
 
 def test_a_wrong_configuration_ends_with_1_and_every_problem(bad: str) -> None:
