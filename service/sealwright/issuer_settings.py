@@ -98,7 +98,7 @@ class SeriesSettings(Settings):
 
 
 class IssuerSettings(Settings):
-    """Who the tokens are from: an `iss` URL with its own keys, rules and JWK Set.
+    """An issuer of tokens: an `iss` URL with its own keys, rules and JWK Set.
 
     Attributes:
         name: Name of the issuer, as in its resource name `issuers/{name}`.

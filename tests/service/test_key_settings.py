@@ -34,7 +34,7 @@ async def test_an_issuer_that_moves_here_waits_for_its_lead_with_its_first_keys_
     quick = quick_issuer(migrating=True)
     start = time.monotonic()
     async with running(document(tmp_path, emulator.endpoint, quick, timing=QUICK_TIMING)) as service:
-        assert time.monotonic() - start < 15, "nobody waits for what time alone can bring"
+        assert time.monotonic() - start < 15, "the start does not wait for a lead"
         assert len(await service.published()) == 2
         assert (await failure(service.sign())).reason == "NO_ACTIVE_KEY"
         assert (await service.get("/readyz"))[0] == 503

@@ -34,7 +34,8 @@ class Authoriser:
         """Refuse a caller that has none of the roles for the issuer.
 
         Raises:
-            CallerNotPermittedError: The caller has none of them, or the issuer does not exist: callers cannot probe its name.
+            CallerNotPermittedError: The caller has none of them. An issuer that does not exist gives the same error, so that
+                callers cannot find out which issuers exist.
         """
         if not self.allows(caller, roles, issuer):
             raise CallerNotPermittedError("no grant allows this request")

@@ -42,7 +42,8 @@ def reserved_ports(settings: ServerSettings) -> Iterator[dict[str, str]]:
         CannotListenError: A port is in use.
     """
     with contextlib.ExitStack() as stack:
-        yield {name: str(_reserve(name, getattr(settings, name), stack)) for name in ("grpc", "http", "admin")}
+        wanted = {"grpc": settings.grpc, "http": settings.http, "admin": settings.admin}
+        yield {name: str(_reserve(name, address, stack)) for name, address in wanted.items()}
 
 
 def _reserve(name: str, address: Address | UnixSocket, stack: contextlib.ExitStack) -> Address | UnixSocket:
@@ -51,7 +52,7 @@ def _reserve(name: str, address: Address | UnixSocket, stack: contextlib.ExitSta
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # Without SO_REUSEPORT, this fails if another program listens, even with SO_REUSEPORT.
+            # This socket does not set SO_REUSEPORT, so that bind fails even if another program listens with it.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address.host, address.port))
             port = probe.getsockname()[1]

@@ -21,8 +21,8 @@ class Dialect(Protocol):
     def read_options(self) -> Mapping[str, Any]:
         """Execution options of a transaction that only reads, in which every query sees the same moment of the database.
 
-        A transaction without them may write. `store.py` then needs no more than READ COMMITTED: every write is a
-        compare-and-swap.
+        A transaction without them may write. READ COMMITTED is enough for it, because `store.py` locks an issuer's row before
+        it writes anything about that issuer.
         """
         ...
 

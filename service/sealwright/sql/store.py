@@ -74,7 +74,7 @@ class SqlStore:
         """See `KeyStore.ensure_issuer`."""
 
         def work(c: Connection) -> None:
-            row = c.execute(select(issuers).where(issuers.c.name == name)).one_or_none()
+            row = c.execute(select(issuers).where(issuers.c.name == name).with_for_update()).one_or_none()
             if row is None:
                 c.execute(insert(issuers).values(name=name, revision=1, **_limit_values(limits)))
             elif (raised := _limits(row).raised_to(limits)) != _limits(row):

@@ -134,7 +134,7 @@ def test_each_audience_may_match_another_pattern_of_the_grant() -> None:
 
 
 @pytest.mark.parametrize("role", [r for r in Role if r is not Role.REGISTRAR])
-def test_a_role_allows_itself_alone(role: Role) -> None:
+def test_a_role_allows_only_itself(role: Role) -> None:
     authoriser = Authoriser([grant(roles=[role.value])])
     assert {r for r in Role if authoriser.allows(CALLER, {r}, "payments")} == {role}
     authoriser.require(CALLER, {role, Role.AUDITOR}, "payments")

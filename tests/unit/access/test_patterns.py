@@ -40,7 +40,7 @@ def test_a_pattern_means_what_a_walk_over_its_segments_means(pattern: str, value
 
 
 @given(VALUE.filter(lambda v: v and "*" not in v))
-def test_a_pattern_without_asterisks_matches_itself_alone(value: str) -> None:
+def test_a_pattern_without_asterisks_matches_only_itself(value: str) -> None:
     assert matches(value, value)
     assert not matches(value, value + "x")
     assert not matches(value, "x" + value)
@@ -69,7 +69,7 @@ def test_asterisks_stand_for_a_segment_or_the_rest(pattern: str, value: str, *, 
 
 
 @pytest.mark.parametrize("pattern", ["*", "a", "a/**"])
-def test_a_value_that_is_absent_matches_two_asterisks_alone(pattern: str) -> None:
+def test_only_two_asterisks_match_an_absent_value(pattern: str) -> None:
     assert not Pattern(pattern).matches(None)
     assert Pattern("**").matches(None)
 

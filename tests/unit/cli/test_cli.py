@@ -132,7 +132,7 @@ def test_the_store_is_brought_up_to_date_and_again(tmp_path: Path, good: str) ->
     assert (tmp_path / "state.db").exists()
 
 
-def test_a_store_of_a_newer_version_is_told(tmp_path: Path, good: str) -> None:
+def test_a_store_of_a_newer_version_is_reported(tmp_path: Path, good: str) -> None:
     run("db", "upgrade", "--config", good)
     with sqlite3.connect(tmp_path / "state.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0999'")
@@ -145,7 +145,7 @@ def test_a_store_of_a_newer_version_is_told(tmp_path: Path, good: str) -> None:
 
 
 @pytest.mark.parametrize("content", ["a directory", "no database"])
-def test_a_store_that_cannot_be_used_is_told(tmp_path: Path, good: str, content: str) -> None:
+def test_a_store_that_cannot_be_used_is_reported(tmp_path: Path, good: str, content: str) -> None:
     store = tmp_path / "state.db"
     if content == "a directory":
         store.mkdir()
@@ -162,7 +162,7 @@ def serve(config: str, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own program
 
 
-def test_serve_with_a_wrong_configuration_ends_with_1_and_the_problems_alone(bad: str) -> None:
+def test_serve_with_a_wrong_configuration_ends_with_1_and_prints_only_the_problems(bad: str) -> None:
     done = serve(bad)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [f"error: {p}" for p in PROBLEMS]

@@ -1,4 +1,4 @@
-"""The document: what is accepted, and how what is not is reported."""
+"""The document: what is accepted, and how problems are reported."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_an_empty_document_names_every_table_that_is_missing() -> None:
         ("a key\nwith a line", 1, '"a key\\nwith a line": unknown key'),
     ],
 )
-def test_a_problem_is_told_in_the_words_of_the_file(path: str, value: Any, problem: str) -> None:
+def test_a_problem_is_reported_in_the_words_of_the_file(path: str, value: Any, problem: str) -> None:
     assert problem in problems_with(path, value)
 
 
@@ -223,7 +223,7 @@ def test_the_size_of_rsa_keys_is_one_that_every_kms_makes(bits: int, *, right: b
     assert (problems_after(change) == []) is right
 
 
-def test_the_size_of_rsa_keys_is_for_rsa_alone() -> None:
+def test_the_size_of_rsa_keys_is_for_rsa_only() -> None:
     assert problems_with("issuers.0.series.0.rsa_bits", 2048) == [
         "issuers[0].series[0].rsa_bits: applies to RS* and PS* only; remove it"
     ]

@@ -57,7 +57,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("value", [*BAD, 10, 0, -1, 1.5, True, None, [], {}, time(10)])
-def test_whatever_else_is_no_duration(value: Any) -> None:
+def test_everything_else_is_not_a_duration(value: Any) -> None:
     (problem,) = problems_with("timing.max_staleness", value)
     assert problem == 'timing.max_staleness: must be a duration such as "30d", "12h", "10m", "1s" or "500ms"'
 

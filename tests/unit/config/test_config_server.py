@@ -1,4 +1,4 @@
-"""Listeners: where plaintext is allowed, and where it is not."""
+"""Listeners: their addresses, and where plaintext is allowed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sealwright.server.addresses import Address, UnixSocket, parse_address, parse_address_or_socket
+from sealwright.server.addresses import Address, CannotListenError, UnixSocket, parse_address, parse_address_or_socket
 
 from .samples import problems, sample
 
@@ -106,7 +106,7 @@ def test_plaintext_that_others_could_reach_is_refused(values: dict[str, Any], ex
         "unix://"[:5] + "//" * 60,
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_a_text_that_is_not_an_address_is_refused(text: str) -> None:
     found = problems(server(tls=True, grpc=text))
     assert [p.split(":")[0] for p in found] == ["server.grpc"]
 
@@ -138,6 +138,18 @@ def test_a_unix_socket_is_read_and_written_alike() -> None:
     assert socket.loopback
     assert str(socket) == "unix:/run/sealwright/grpc.sock"
     assert parse_address_or_socket(socket) is socket
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (OSError(98, "Address already in use"), "Address already in use"),
+        (RuntimeError("chttp2_server.cc:1045"), "it is in use, or is not an address of this machine"),
+    ],
+)
+def test_a_listener_that_cannot_listen_names_its_setting_and_its_address(cause: Exception, reason: str) -> None:
+    error = CannotListenError("grpc", Address("::1", 8443), cause)
+    assert error.problems == (f"server.grpc: cannot listen on [::1]:8443: {reason}",)
 
 
 @pytest.mark.parametrize("name", ["grpc", "http", "admin"])

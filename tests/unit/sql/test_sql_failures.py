@@ -1,4 +1,4 @@
-"""A store that cannot be used says so, in one way, and in time."""
+"""A store that cannot be used always raises the same error, in time."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ async def test_what_cannot_be_understood_is_not_read(tmp_path: Path, statement: 
 
 
 @pytest.mark.parametrize("place", ["no/such/directory/state.db", "."])
-async def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, place: str) -> None:
+async def test_a_path_where_no_file_can_be_created_is_reported(tmp_path: Path, place: str) -> None:
     with pytest.raises(StoreUnavailableError, match="unable to open database file"):
         await SqlStore.open(settings(tmp_path / place))
 

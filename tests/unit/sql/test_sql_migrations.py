@@ -1,4 +1,4 @@
-"""Migrations: what they make is what the code works with, whatever was there before."""
+"""Migrations: they create the tables that the code uses, from any earlier state."""
 
 from __future__ import annotations
 

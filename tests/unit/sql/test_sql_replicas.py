@@ -46,7 +46,7 @@ async def test_a_replica_says_what_it_has_read(store: SqlStore) -> None:
     assert list(await store.replicas(NOW + timedelta(seconds=6))) == [replica("a", timedelta(seconds=9), 7)]
 
 
-async def test_a_replica_that_says_farewell_is_gone(store: SqlStore) -> None:
+async def test_a_replica_that_says_farewell_is_deleted(store: SqlStore) -> None:
     await store.heartbeat(replica("a"), NOW)
     await store.heartbeat(replica("b"), NOW)
     await store.farewell("a")
