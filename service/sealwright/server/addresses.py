@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -118,6 +119,12 @@ class CannotListenError(ConfigurationError):
             address: The address.
             cause: What the operating system or gRPC reported.
         """
-        # gRPC raises a RuntimeError whose text has source lines of its C core.
-        reason = (isinstance(cause, OSError) and cause.strerror) or "it is in use, or is not an address of this machine"
-        super().__init__([f"server.{listener}: cannot listen on {address}: {reason}"])
+        super().__init__([f"server.{listener}: cannot listen on {address}: {_reason(cause)}"])
+
+
+def _reason(cause: Exception) -> str:
+    if isinstance(cause, OSError) and cause.errno:
+        # asyncio repeats the address in its text. The codes of getaddrinfo are negative, and strerror(3) does not know them.
+        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+    # gRPC raises a RuntimeError whose text has source lines of its C core.
+    return "it is in use, or is not an address of this machine"

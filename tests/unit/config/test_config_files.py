@@ -68,3 +68,10 @@ def test_a_file_that_is_not_toml_is_one_line(tmp_path: Path, content: bytes) -> 
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
     assert problem_of(path).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("content", ["1" * 5000, "[" * 100_000])
+def test_a_value_that_python_cannot_hold_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(f"a = {content}")
+    assert problem_of(path) == f"{path}: a number is too long, or lists are nested too deeply"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import Any
 
 import pytest
@@ -133,17 +135,18 @@ def test_an_address_is_read_and_written_alike(text: str, host: str, port: int, *
 
 
 def test_a_unix_socket_is_read_and_written_alike() -> None:
-    socket = parse_address_or_socket("unix:/run/sealwright/grpc.sock")
-    assert socket == UnixSocket("/run/sealwright/grpc.sock")
-    assert socket.loopback
-    assert str(socket) == "unix:/run/sealwright/grpc.sock"
-    assert parse_address_or_socket(socket) is socket
+    address = parse_address_or_socket("unix:/run/sealwright/grpc.sock")
+    assert address == UnixSocket("/run/sealwright/grpc.sock")
+    assert address.loopback
+    assert str(address) == "unix:/run/sealwright/grpc.sock"
+    assert parse_address_or_socket(address) is address
 
 
 @pytest.mark.parametrize(
     ("cause", "reason"),
     [
-        (OSError(98, "Address already in use"), "Address already in use"),
+        (OSError(errno.EADDRINUSE, "error while attempting to bind on address"), "Address already in use"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
         (RuntimeError("chttp2_server.cc:1045"), "it is in use, or is not an address of this machine"),
     ],
 )
