@@ -19,7 +19,7 @@ from sealwright.cli.tokens import jwks, sign, verify
 def main() -> None:
     """Sign JSON Web Tokens with keys that never leave a KMS or an HSM.
 
-    Exit status: 0; 1 when the service or a check said no; 2 when the command line was wrong.
+    Exit status: 0: success; 1: the service or a check refused; 2: the command line is wrong.
     """
 
 

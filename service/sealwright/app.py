@@ -34,7 +34,6 @@ from sealwright.server.rpc.jwks import JwksService
 from sealwright.server.rpc.keys import KeyService
 from sealwright.server.rpc.listener import AddServices, GrpcListener
 from sealwright.server.rpc.signing import SigningService
-from sealwright.server.settings import parse_address
 from sealwright.signing import Signer
 from sealwright.sql.store import SqlStore
 from sealwright.v1.jwks_pb2_grpc import add_JwksServiceServicer_to_server
@@ -164,8 +163,8 @@ class App:
         admin = AdminPages(public, self.keyring, self.readiness)
         tls = None if settings.http_is_plaintext else settings.tls
         share = self._share_ports
-        self._http = HttpListener("http", parse_address(settings.http), public.page, tls=tls, share_port=share)
-        self._admin = HttpListener("admin", parse_address(settings.admin), admin.page, share_port=share)
+        self._http = HttpListener("http", settings.http, public.page, tls=tls, share_port=share)
+        self._admin = HttpListener("admin", settings.admin, admin.page, share_port=share)
         self._grpc = GrpcListener(settings, boundary, add_services, share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()
@@ -176,7 +175,8 @@ class App:
     @property
     def addresses(self) -> dict[str, str]:
         """The real addresses of the listeners: `grpc`, `http` and `admin`."""
-        return {"grpc": self._grpc.address, "http": self._http.address, "admin": self._admin.address}
+        addresses = {"grpc": self._grpc.address, "http": self._http.address, "admin": self._admin.address}
+        return {name: str(address) for name, address in addresses.items()}
 
     async def wait_until_useful(self, seconds: float = START_SECONDS) -> None:
         """Wait until every issuer can sign, or is blocked by something that waiting will not fix soon."""

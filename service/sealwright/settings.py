@@ -1,6 +1,6 @@
-"""What the settings of all packages are made of: strict models, durations as text, addresses.
+"""The base of all settings: a strict model, and types for names, paths and durations.
 
-Each package defines its own settings on top of this, and `config.py` composes them.
+Each package defines its own settings with these, and `config` composes them.
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _LONGEST: Final = timedelta(days=3650)
-"""Sums of durations are added to times of day, and those end with the year 9999."""
+"""A limit, because the sum of a time and a few durations must not exceed the year 9999."""
 
 NAME_PATTERN: Final = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""Names of issuers, series and providers: they stand in resource names, tags and metrics."""
+"""Names of issuers, series and providers. Resource names, KMS tags and metrics contain them."""
 
 
 def check_name(value: str) -> str:
-    """Return the name if it is well formed.
+    """Return the name if it is valid.
 
     Raises:
-        ValueError: It does not match `NAME_PATTERN`.
+        ValueError: The name does not match `NAME_PATTERN`.
     """
     if not re.fullmatch(NAME_PATTERN, value):
-        raise ValueError("must be lower-case letters, digits and hyphens, a letter first, 63 characters at the most")
+        raise ValueError(
+            "must consist of at most 63 lower-case letters, digits and hyphens, begin with a letter and not end with a hyphen"
+        )
     return value
 
 
 def check_path(value: str) -> str:
-    """Return the path of a file or directory if the operating system could take it.
+    """Return the path of a file or directory if the operating system can accept it.
 
     Raises:
-        ValueError: It could not.
+        ValueError: The path is empty or contains NUL.
     """
     if not value or "\0" in value:
-        raise ValueError("must be a path")
+        raise ValueError("must be a path, without NUL")
     return value
 
 
@@ -46,7 +48,7 @@ def parse_duration(value: Any) -> Any:
     """Turn `"30d"`, `"10m"`, `"1s"` or `"500ms"` into a timedelta.
 
     Raises:
-        ValueError: It is anything else, or longer than ten years.
+        ValueError: The value is anything else, or longer than ten years.
     """
     if isinstance(value, timedelta):
         return value
@@ -55,13 +57,13 @@ def parse_duration(value: Any) -> Any:
         raise ValueError('must be a duration such as "30d", "12h", "10m", "1s" or "500ms"')
     duration = timedelta(milliseconds=int(match[1]) * round(_UNITS[match[2]] * 1000))
     if duration > _LONGEST:
-        raise ValueError(f"must be {_LONGEST.days}d at the most")
+        raise ValueError(f"must be at most {_LONGEST.days}d")
     return duration
 
 
 def _positive(value: timedelta) -> timedelta:
     if not value:
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be greater than zero")
     return value
 
 
@@ -72,17 +74,17 @@ FilePath = Annotated[str, AfterValidator(check_path)]
 """Path of a file or directory."""
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-"""A duration, zero allowed."""
+"""A duration; zero is allowed."""
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
-"""A duration that is longer than nothing."""
+"""A duration greater than zero."""
 
 
 class Settings(BaseModel):
-    """Base of all settings: nothing unknown, nothing coerced, nothing changed once read.
+    """Base of all settings. It refuses unknown keys, does not convert types, and cannot be changed.
 
-    A rule between fields is a validator of the last of them, not of the model, since pydantic leaves those of a model out as
-    soon as any field is wrong, and every problem is to be reported at once. Hence defaults are validated too.
+    A rule between fields is a validator of the last of these fields, not of the model. Pydantic skips a model's validators when
+    any field is wrong, but the configuration must report every problem at once. For the same reason it validates defaults.
     """
 
     model_config = ConfigDict(

@@ -51,7 +51,7 @@ def test_claims_come_from_a_file_or_from_standard_input(dev: Process, tmp_path: 
         assert "9007199254740993" in good.stdout
 
 
-def test_what_the_service_refuses_is_said_with_its_reason_and_exit_status_1(dev: Process) -> None:
+def test_a_refusal_of_the_service_is_printed_with_its_reason_and_exit_status_1(dev: Process) -> None:
     refused = sealwright("sign", "dev", "--claims", '{"iss": "x", "exp": true}', dev=dev)
     assert refused.returncode == 1
     assert refused.stdout == ""
@@ -75,20 +75,20 @@ def test_keys_are_listed_rotated_and_revoked(dev: Process) -> None:
     plan = sealwright("keys", "rotate", "dev", "--dry-run", dev=dev)
     assert plan.returncode == 0
     assert "RETIRED" in plan.stdout
-    assert "\x1b" not in plan.stdout  # no colours where nobody looks
+    assert "\x1b" not in plan.stdout  # not a terminal, so no colours
     rotated = sealwright("keys", "rotate", "dev", "--expected-kid", active["kid"], dev=dev)
     assert rotated.returncode == 0
     early = sealwright("keys", "rotate", "dev", dev=dev)
     assert (early.returncode, "ROTATION_TOO_EARLY" in early.stderr) == (1, True)
     asked = sealwright("keys", "revoke", "dev", active["kid"], "--reason", "a test", dev=dev)
-    assert asked.returncode == 1  # nobody said yes
-    done = sealwright("keys", "revoke", "dev", active["kid"], "--reason", "a test", "--yes", dev=dev)
+    assert asked.returncode == 1  # not confirmed
+    done = sealwright("keys", "revoke", "issuers/dev", active["kid"], "--reason", "a test", "--yes", dev=dev)
     assert done.returncode == 0
     assert "REVOKED" in done.stdout
-    assert "caches may hold them until" in done.stdout
+    assert "caches may hold the keys until" in done.stdout
 
 
-def test_a_service_that_is_not_there_is_said_plainly() -> None:
+def test_a_service_that_cannot_be_reached_is_reported_plainly() -> None:
     refused = sealwright("jwks", "dev", "--plaintext", "--address", "127.0.0.1:1", "--timeout", "2")
     assert refused.returncode == 1
     assert "UNAVAILABLE" in refused.stderr or "DEADLINE_EXCEEDED" in refused.stderr

@@ -36,7 +36,7 @@ ROLES = {
     "signer": {"SignJwt", "GetIssuer"},
     "rotator": {"RotateKeys", "RotateKeys, dry", "GetIssuer", "ListKeys", "GetKey"},
     "revoker": {"RevokeKeys", "RevokeKeys, dry", "GetIssuer", "ListKeys", "GetKey"},
-    "registrar": {"GetIssuer", "ListKeys", "GetKey"},
+    "registrar": set(),
     "auditor": {"GetIssuer", "ListKeys", "GetKey"},
 }
 

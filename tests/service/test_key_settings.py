@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 
 from sealwright.v1 import keys_pb2
 from sealwright_testing.emulators.aws import AwsEmulator, KeyState
-from support.document import QUICK_TIMING, document, issuer, quick_issuer, series
+from support.document import QUICK_TIMING, document, issuer, quick_issuer
 from support.service import Service, failure, running, until
 
 
@@ -35,22 +34,12 @@ async def test_an_issuer_that_moves_here_waits_for_its_lead_with_its_first_keys_
     quick = quick_issuer(migrating=True)
     start = time.monotonic()
     async with running(document(tmp_path, emulator.endpoint, quick, timing=QUICK_TIMING)) as service:
-        assert time.monotonic() - start < 15, "nobody waits for what time alone can bring"
+        assert time.monotonic() - start < 15, "the start does not wait for a lead"
         assert len(await service.published()) == 2
         assert (await failure(service.sign())).reason == "NO_ACTIVE_KEY"
         assert (await service.get("/readyz"))[0] == 503
         await until(lambda: _signs(service))
         assert time.monotonic() - start >= 3.8
-
-
-async def test_a_series_that_may_not_create_keys_creates_none(tmp_path: Path, emulator: AwsEmulator) -> None:
-    closed = issuer("payments", series=[series(create=False)])
-    start = time.monotonic()
-    async with running(document(tmp_path, emulator.endpoint, closed)) as service:
-        assert time.monotonic() - start < 15
-        await asyncio.sleep(0.5)
-        assert not emulator.keys
-        assert (await service.get("/payments/.well-known/jwks.json"))[0] == 503
 
 
 async def test_limits_that_were_raised_stay_raised(tmp_path: Path, emulator: AwsEmulator) -> None:

@@ -111,7 +111,7 @@ def test_a_caller_that_retries_as_documented_loses_nothing_over_a_restart(tmp_pa
         assert len(done) > 50
 
 
-def test_workers_share_the_ports_and_one_that_crashes_is_started_anew(tmp_path: Path, kms: str) -> None:
+def test_workers_share_the_ports_and_one_that_crashes_is_restarted(tmp_path: Path, kms: str) -> None:
     config = document(tmp_path, kms)
     config["server"]["workers"] = 2
     with process(tmp_path, "sealwright", "serve", "--config", write_config(tmp_path, config)) as service:
@@ -166,7 +166,7 @@ def test_a_killed_service_comes_back_with_its_keys(tmp_path: Path, kms: str) -> 
         assert _tokens(service, 3) == 3
 
 
-def test_a_taken_port_is_said_plainly(tmp_path: Path, kms: str) -> None:
+def test_a_port_in_use_is_reported_plainly(tmp_path: Path, kms: str) -> None:
     config = document(tmp_path, kms)
     with process(tmp_path, "sealwright", "serve", "--config", write_config(tmp_path, config)) as first:
         for workers in (1, 2):
@@ -211,5 +211,5 @@ def _children(pid: int) -> list[int]:
 def _until(condition: Any, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to be in time"
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.1)

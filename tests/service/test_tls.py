@@ -204,9 +204,9 @@ async def test_a_grant_is_for_the_callers_that_its_pattern_names(world: World) -
         [dns("*.example.com")],
         [],
     ],
-    ids=["two URIs", "no SPIFFE ID", "two hosts", "a wildcard", "a common name alone"],
+    ids=["two URIs", "no SPIFFE ID", "two hosts", "a wildcard", "only a common name"],
 )
-async def test_a_certificate_that_does_not_name_one_caller_is_nobodys(
+async def test_a_certificate_that_does_not_name_one_caller_is_refused(
     world: World, names: list[x509.GeneralName]
 ) -> None:
     async with served(world) as app:
@@ -377,7 +377,7 @@ async def test_a_unix_sockets_mode_is_the_permission_and_its_callers_are_local(
     assert record["caller"] == "local"
 
 
-async def test_a_socket_that_a_crash_left_behind_is_no_obstacle(tmp_path: Path, over_a_socket: dict[str, Any]) -> None:
+async def test_a_socket_that_a_crash_left_behind_is_replaced(tmp_path: Path, over_a_socket: dict[str, Any]) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(tmp_path / "grpc.sock"))
     async with running(over_a_socket) as service:

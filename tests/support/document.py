@@ -63,7 +63,7 @@ def document(directory: Path, endpoint: str, *issuers: dict[str, Any], **tables:
             "grants": [
                 {
                     "caller": "local",
-                    "roles": ["signer", "rotator", "revoker", "registrar", "auditor"],
+                    "roles": ["signer", "rotator", "revoker", "auditor"],
                     "issuers": ["*"],
                     "subjects": ["**"],
                     "audiences": ["**"],

@@ -1,1 +1,1 @@
-"""Who calls, and what they may: deny by default."""
+"""Identity and permissions of callers. Everything that no grant allows is denied."""

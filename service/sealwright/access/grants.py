@@ -1,66 +1,41 @@
-"""Grants: what a caller may do. Whatever no grant allows is refused, in the same words whether it exists or not."""
+"""Grants: what a caller may do.
+
+A request that no grant allows gets the same error whether its issuer exists or not.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from typing import Final
 
-from sealwright.access.patterns import ANYTHING, compile_pattern
+from sealwright.access.patterns import Pattern
 from sealwright.access.settings import GrantSettings, Role
 from sealwright.errors import CallerNotPermittedError
 
-
-class _Patterns:
-    """A list of patterns of one field."""
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        texts = list(patterns)
-        self._any = ANYTHING in texts
-        self._compiled: Sequence[re.Pattern[str]] = [compile_pattern(p) for p in texts]
-
-    def allow(self, value: str | None) -> bool:
-        """Tell whether one of the patterns matches; what is absent only matches `**`."""
-        if self._any:
-            return True
-        return value is not None and any(p.fullmatch(value) for p in self._compiled)
+POWERLESS: Final = frozenset({Role.REGISTRAR})
+"""Roles that the configuration accepts but that permit nothing, because their RPCs do not exist yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Grant:
-    caller: _Patterns
-    roles: frozenset[Role]
-    issuers: _Patterns
-    subjects: _Patterns
-    audiences: _Patterns
-    token_types: _Patterns
+def _match(patterns: Iterable[Pattern], value: str | None) -> bool:
+    return any(p.matches(value) for p in patterns)
 
 
 class Authoriser:
     """Decides by the grants of the configuration."""
 
     def __init__(self, grants: Iterable[GrantSettings]) -> None:
-        self._grants = [
-            _Grant(
-                caller=_Patterns([g.caller]),
-                roles=frozenset(g.roles),
-                issuers=_Patterns(g.issuers),
-                subjects=_Patterns(g.subjects),
-                audiences=_Patterns(g.audiences),
-                token_types=_Patterns(g.token_types),
-            )
-            for g in grants
-        ]
+        self._grants = tuple(grants)
 
     def allows(self, caller: str, roles: Collection[Role], issuer: str) -> bool:
-        """Tell whether a caller has one of some roles for an issuer."""
+        """Return whether a caller has one of the roles for an issuer."""
         return any(True for _ in self._matching(caller, roles, issuer))
 
     def require(self, caller: str, roles: Collection[Role], issuer: str) -> None:
         """Refuse a caller that has none of the roles for the issuer.
 
         Raises:
-            CallerNotPermittedError: Likewise for issuers that do not exist, so that their names cannot be probed.
+            CallerNotPermittedError: The caller has none of them. An issuer that does not exist gives the same error, so that
+                callers cannot find out which issuers exist.
         """
         if not self.allows(caller, roles, issuer):
             raise CallerNotPermittedError("no grant allows this request")
@@ -74,24 +49,24 @@ class Authoriser:
         audience: Sequence[str],
         token_type: str,
     ) -> None:
-        """Refuse a token that no single grant of the caller allows whole.
+        """Refuse a token unless a single grant of the caller allows all of it.
 
         Raises:
-            CallerNotPermittedError: Without saying which part was not allowed.
+            CallerNotPermittedError: No grant does. The error does not tell which part was not allowed.
         """
         for grant in self._matching(caller, {Role.SIGNER}, issuer):
-            audiences = audience or (None,)
             if (
-                grant.subjects.allow(subject)
-                and grant.token_types.allow(token_type)
-                and all(grant.audiences.allow(a) for a in audiences)
+                _match(grant.subjects, subject)
+                and _match(grant.token_types, token_type)
+                and all(_match(grant.audiences, a) for a in audience or (None,))
             ):
                 return
         raise CallerNotPermittedError("no grant allows this request")
 
-    def _matching(self, caller: str, roles: Collection[Role], issuer: str) -> Iterable[_Grant]:
+    def _matching(self, caller: str, roles: Collection[Role], issuer: str) -> Iterable[GrantSettings]:
+        effective = frozenset(roles) - POWERLESS
         return (
             g
             for g in self._grants
-            if not g.roles.isdisjoint(roles) and g.caller.allow(caller) and g.issuers.allow(issuer)
+            if not effective.isdisjoint(g.roles) and g.caller.matches(caller) and _match(g.issuers, issuer)
         )

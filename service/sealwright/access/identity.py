@@ -1,4 +1,7 @@
-"""Who calls: one name, marked by where it came from, and no fall-through from one source to another."""
+"""The name of a caller.
+
+Its prefix tells the source of the name. A caller that one source cannot name never gets a name from another source.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,17 @@ _UNREADABLE: Final = (
 
 @lru_cache(maxsize=1024)
 def caller_of_certificate(pem: bytes) -> str:
-    """Return the caller that a client certificate names. That the certificate may be trusted the TLS stack has checked.
+    """Return the caller that a client certificate names. The TLS stack has already verified the certificate.
 
-    A certificate with URI names must have exactly one, the SPIFFE ID of a workload, and be no CA certificate (X509-SVID
-    specification §2, §3.1 and §5.2); one without must have exactly one DNS name, no wildcard, and the caller is `dns:` and
-    that name. The subject's common name is never looked at (RFC 6125 §6.4.4).
+    A certificate with URI names must have exactly one, the SPIFFE ID of a workload, and must not be a CA certificate (X509-SVID
+    specification §2, §3.1 and §5.2). A certificate without URI names must have exactly one DNS name, without a wildcard; the
+    caller is then `dns:` and that name. The subject's common name is ignored (RFC 6125 §6.4.4).
 
     Args:
         pem: The leaf certificate.
 
     Raises:
-        CallerUnauthenticatedError: The certificate names nobody, or more than one.
+        CallerUnauthenticatedError: The certificate names no caller, or more than one.
     """
     try:
         certificate = x509.load_pem_x509_certificate(pem)
@@ -50,7 +53,7 @@ def caller_of_certificate(pem: bytes) -> str:
                 "the client certificate must have exactly one URI name, a workload's SPIFFE ID"
             )
         if _is_authority(certificate):
-            raise CallerUnauthenticatedError("the client certificate is that of a certificate authority")
+            raise CallerUnauthenticatedError("the client certificate must not be a CA certificate")
         return uris[0]
     hosts = names.get_values_for_type(x509.DNSName)
     if len(hosts) != 1:
@@ -62,7 +65,10 @@ def caller_of_certificate(pem: bytes) -> str:
 
 
 def _is_workload_id(uri: str) -> bool:
-    """SPIFFE-ID specification §2: scheme, trust domain and, for a workload, a path of segments that are neither empty nor dots."""
+    """Return whether a URI is the SPIFFE ID of a workload: scheme, trust domain and a path (SPIFFE-ID specification §2).
+
+    The segments of the path must not be empty, `.` or `..`.
+    """
     return len(uri) <= _MAX_SPIFFE_ID and _SPIFFE_ID.fullmatch(uri) is not None
 
 

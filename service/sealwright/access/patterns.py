@@ -1,33 +1,63 @@
-"""The patterns of grants: `*` is one whole segment between slashes, `**` the rest or anything."""
+"""The patterns of grants: `*` matches one whole segment between slashes, `**` the rest or anything."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-WHOLE_SEGMENT, ANYTHING = "*", "**"
+ANY_SEGMENT: Final = "*"
+ANYTHING: Final = "**"
 
 
-def check(pattern: str) -> str:
-    """Return the pattern if it is well formed.
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern of a grant. It matches whole values only, case-sensitively.
+
+    Attributes:
+        text: The pattern as it was written.
 
     Raises:
-        ValueError: It is empty, or has an asterisk that is not a whole segment, or `**` elsewhere than at the end.
+        ValueError: The pattern is empty, contains an asterisk that is not a whole segment, or `**` before its end.
     """
-    if not pattern:
-        raise ValueError("must not be empty")
-    segments = pattern.split("/")
-    for i, segment in enumerate(segments):
-        if segment == ANYTHING and i < len(segments) - 1:
-            raise ValueError("`**` may only stand at the end")
-        if "*" in segment and segment not in {WHOLE_SEGMENT, ANYTHING}:
+
+    text: str
+    _expression: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            raise ValueError("must not be empty")
+        *before, last = self.text.split("/")
+        if ANYTHING in before:
+            raise ValueError("`**` is allowed only at the end")
+        if any("*" in s and s not in {ANY_SEGMENT, ANYTHING} for s in (*before, last)):
             raise ValueError("`*` and `**` must be whole segments between slashes")
-    return pattern
+        parts = {ANY_SEGMENT: r"[^/]+", ANYTHING: r".*"}
+        expression = "/".join(parts.get(s, re.escape(s)) for s in (*before, last))
+        object.__setattr__(self, "_expression", re.compile(expression, re.DOTALL))
+
+    def matches(self, value: str | None) -> bool:
+        """Return whether the pattern matches a value.
+
+        `*` matches a segment that is not empty. `**` also matches an empty rest, but `a/**` does not match `a`.
+
+        Args:
+            value: The value; None: the request does not have one, and only `**` matches.
+        """
+        return self.text == ANYTHING or (value is not None and self._expression.fullmatch(value) is not None)
+
+    def __str__(self) -> str:
+        return self.text
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Return a regular expression that matches what the pattern means, whole strings only.
+def parse_pattern(value: Any) -> Pattern:
+    """Return a pattern from its text. A `Pattern` is returned as it is.
 
-    A segment that `*` stands for is not empty; what `**` stands for may be, but `a/**` does not match `a`.
+    Raises:
+        ValueError: The value is not the text of a pattern.
     """
-    parts = {WHOLE_SEGMENT: r"[^/]+", ANYTHING: r".*"}
-    return re.compile("/".join(parts.get(s, re.escape(s)) for s in pattern.split("/")), re.DOTALL)
+    if isinstance(value, Pattern):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be text")  # noqa: TRY004 - pydantic reports a ValueError as a problem
+    return Pattern(value)

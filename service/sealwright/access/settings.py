@@ -5,16 +5,16 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
-from sealwright.access.patterns import check
+from sealwright.access.patterns import Pattern, parse_pattern
 from sealwright.settings import Settings
 
-Pattern = Annotated[str, AfterValidator(check)]
+PatternSetting = Annotated[Pattern, PlainValidator(parse_pattern)]
 
 
 class Role(StrEnum):
-    """What a caller may do."""
+    """What a caller may do. `registrar` permits nothing yet (see `access.grants.POWERLESS`)."""
 
     SIGNER = "signer"
     ROTATOR = "rotator"
@@ -24,23 +24,23 @@ class Role(StrEnum):
 
 
 class GrantSettings(Settings):
-    """One grant. A request must be allowed whole by one of them.
+    """One grant. A single grant must allow a whole request.
 
     Attributes:
         caller: Pattern of the caller's name.
-        roles: What it may do.
+        roles: What the caller may do.
         issuers: Patterns of issuers' names.
-        subjects: For a signer: patterns of `sub`; only `**` allows a token without one.
-        audiences: For a signer: patterns that every `aud` must match one of; only `**` allows a token without one.
+        subjects: For a signer: patterns of `sub`. Only `**` allows a token without `sub`.
+        audiences: For a signer: patterns of `aud`. Each audience must match one. Only `**` allows a token without `aud`.
         token_types: For a signer: patterns of `typ`.
     """
 
-    caller: Pattern
+    caller: PatternSetting
     roles: list[Annotated[Role, Field(strict=False)]] = Field(min_length=1)
-    issuers: list[Pattern] = Field(min_length=1)
-    subjects: list[Pattern] = Field(default=[])
-    audiences: list[Pattern] = Field(default=[])
-    token_types: list[Pattern] = Field(default=[])
+    issuers: list[PatternSetting] = Field(min_length=1)
+    subjects: list[PatternSetting] = Field(default=[])
+    audiences: list[PatternSetting] = Field(default=[])
+    token_types: list[PatternSetting] = Field(default=[])
 
     @model_validator(mode="after")
     def _signer_names_all_three(self) -> GrantSettings:

@@ -10,10 +10,10 @@ from sealwright.settings import FilePath, Settings
 
 
 class AuditSettings(Settings):
-    """Where audit records go.
+    """Where the audit records are written.
 
     Attributes:
-        path: A directory, on a volume that outlives the process. Each replica writes files of its own.
+        path: A directory, on a volume that outlives the process. Each replica writes its own files.
     """
 
     path: FilePath

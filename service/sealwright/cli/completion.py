@@ -10,14 +10,14 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    r"""Print a script that makes SHELL complete the commands and options of sealwright.
+    """Print a script for SHELL that completes the commands and options of sealwright.
 
     \b
-    For bash, now and in every new shell:
+    For bash, in every new shell:
       sealwright completion bash > ~/.local/share/bash-completion/completions/sealwright
-    """
+    """  # noqa: D301 - click reads the control character
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.UsageError("that shell is not supported")
+        raise click.UsageError("this shell is not supported")
     root = context.find_root().command
     click.echo(kind(root, {}, "sealwright", "_SEALWRIGHT_COMPLETE").source())

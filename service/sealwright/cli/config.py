@@ -20,13 +20,13 @@ def config() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @output_option
 def check(file: Path, output: str) -> None:
-    """Check FILE whole, without connecting to anything.
+    """Check all of the configuration FILE, without connecting to anything.
 
-    Every problem is reported at once, each with its path. Exit status: 0, or 1 with the problems.
+    Reports every problem at once, each with its path. Exit status: 0 if the configuration is valid, else 1.
     """
     try:
         found = list(warnings(load(file)))
     except ConfigurationError as e:
         fail(output, e.problems)
-    text = "\n".join([*(f"warning: {w}" for w in found), f"{file}: the configuration is right"])
+    text = "\n".join([*(f"warning: {w}" for w in found), f"{file}: the configuration is valid"])
     show(output, text, {"problems": [], "warnings": found})

@@ -1,11 +1,12 @@
-"""How commands reach a service, and what they make of its answers."""
+"""Connections of commands to a service, and errors of their calls."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -21,20 +22,20 @@ T = TypeVar("T")
 
 _DETAILS: Final = "grpc-status-details-bin"
 _QUIET_SECONDS: Final = 1.0
-"""What takes longer says that it is under way."""
+"""A command that waits longer shows that it is waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a service is, and how to speak to it.
+    """The address of a service, and how to connect to it. Each attribute is an option of the command line.
 
     Attributes:
         address: `host:port` or `unix:/path`.
-        plaintext: Without TLS.
-        ca: File with the certificates that the service's must chain to; None: the system's.
-        certificate: File with the caller's certificate chain.
-        private_key: File with its key.
-        timeout: Seconds that a call may take.
+        plaintext: Whether to connect without TLS.
+        ca: File with the CA certificates to which the service's must chain; None: those of the system.
+        certificate: File with the caller's certificate chain; None: no client certificate.
+        private_key: File with the private key of the certificate.
+        timeout: Longest time of a call, in seconds.
     """
 
     address: str
@@ -45,52 +46,53 @@ class Target:
     timeout: float
 
 
-def connection_options(function: F) -> F:
-    """Add the options of a connection; the command is given a `target`."""
-    file = click.Path(path_type=Path, exists=True, dir_okay=False)
-    options = [
-        click.option(
-            "--address",
-            envvar="SEALWRIGHT_ADDRESS",
-            default="127.0.0.1:8443",
-            show_default=True,
-            show_envvar=True,
-            help="The service, as host:port or unix:/path.",
-        ),
-        click.option(
-            "--plaintext", is_flag=True, envvar="SEALWRIGHT_PLAINTEXT", help="Speak without TLS, on loopback."
-        ),
-        click.option("--ca", type=file, envvar="SEALWRIGHT_CA", help="Certificates that the service's must chain to."),
-        click.option("--certificate", type=file, envvar="SEALWRIGHT_CERTIFICATE", help="Your certificate chain."),
-        click.option("--private-key", type=file, envvar="SEALWRIGHT_PRIVATE_KEY", help="Its private key."),
-        click.option("--timeout", type=float, default=10.0, show_default=True, help="Seconds that a call may take."),
-    ]
+_FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
+_OPTIONS: Final = (
+    click.option(
+        "--address",
+        envvar="SEALWRIGHT_ADDRESS",
+        default="127.0.0.1:8443",
+        show_default=True,
+        show_envvar=True,
+        help="Address of the service: host:port or unix:/path.",
+    ),
+    click.option("--plaintext", is_flag=True, envvar="SEALWRIGHT_PLAINTEXT", help="Connect without TLS, on loopback."),
+    click.option(
+        "--ca",
+        type=_FILE,
+        envvar="SEALWRIGHT_CA",
+        help="File with the CA certificates to trust. Default: those of the system.",
+    ),
+    click.option(
+        "--certificate", type=_FILE, envvar="SEALWRIGHT_CERTIFICATE", help="File with your certificate chain."
+    ),
+    click.option(
+        "--private-key",
+        type=_FILE,
+        envvar="SEALWRIGHT_PRIVATE_KEY",
+        help="File with the private key of your certificate.",
+    ),
+    click.option("--timeout", type=float, default=10.0, show_default=True, help="Longest time of a call, in seconds."),
+)
 
-    def with_target(
-        *args: Any,
-        address: str,
-        plaintext: bool,
-        ca: Path | None,
-        certificate: Path | None,
-        private_key: Path | None,
-        timeout: float,
-        **kwargs: Any,
-    ) -> Any:
-        target = Target(address, plaintext, ca, certificate, private_key, timeout)
+
+def connection_options(function: F) -> F:
+    """Add the options of a connection to a command. The command receives them as one `target`."""
+
+    @functools.wraps(function)
+    def with_target(*args: Any, **kwargs: Any) -> Any:
+        target = Target(**{field.name: kwargs.pop(field.name) for field in fields(Target)})
         return function(*args, target=target, **kwargs)
 
-    with_target.__name__ = function.__name__
-    with_target.__doc__ = function.__doc__
-    with_target.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     decorated: Any = with_target
-    for option in reversed(options):
+    for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]
 
 
 @contextmanager
 def channel(target: Target) -> Iterator[grpc.Channel]:
-    """Open a channel."""
+    """Open a channel, and close it at the end."""
     if target.plaintext or target.address.startswith("unix:"):
         opened = grpc.insecure_channel(target.address)
     else:
@@ -101,13 +103,13 @@ def channel(target: Target) -> Iterator[grpc.Channel]:
 
 
 def ask(method: Any, request: Any, target: Target, output: str) -> Any:
-    """Make a call and return its answer; show that it is under way when it takes long, and end the command when it fails.
+    """Make a call and return its response. Show that the command is waiting if the call takes long; end it if the call fails.
 
     Args:
-        method: Of a stub.
+        method: A method of a stub.
         request: Its request.
-        target: For the timeout.
-        output: For the error: `text` or `json`.
+        target: Has the timeout.
+        output: Format of the error: `text` or `json`.
     """
     future = method.future(request, timeout=target.timeout)
     try:
@@ -134,9 +136,9 @@ def _fail_with(error: grpc.RpcError, output: str) -> NoReturn:
 
 
 def describe(error: Any) -> tuple[str, list[str]]:
-    """Return the reason of a failed call, its message, and every violation."""
+    """Return the reason of a failed call, and lines: its message, its metadata and every violation."""
     reason = error.code().name
-    lines = [error.details() or "no more is known"]
+    lines = [error.details() or "no further details"]
     trailers = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(trailers.get(_DETAILS, b""))
     for detail in status.details:

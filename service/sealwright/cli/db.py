@@ -7,27 +7,28 @@ from pathlib import Path
 import click
 from sqlalchemy.exc import DBAPIError
 
+from sealwright.cli.arguments import config_option
 from sealwright.cli.output import fail, output_option, show
 from sealwright.config import load
 from sealwright.errors import ConfigurationError
-from sealwright.sql.engine import open_engine
-from sealwright.sql.engine import upgrade as upgrade_schema
+from sealwright.sql import migrate
 
 
 @click.group()
 def db() -> None:
-    """Look after the store."""
+    """Maintain the store."""
 
 
 @db.command()
-@click.option("--config", "path", type=click.Path(path_type=Path), required=True, help="The configuration file.")
+@config_option
 @output_option
 def upgrade(path: Path, output: str) -> None:
-    """Bring the store's schema up to date. Safe to repeat, and to run from several hosts at once."""
+    """Bring the store's schema up to date. The command can be repeated, and run by several processes at once."""
     try:
-        engine = open_engine(load(path).store)
+        store = load(path).store
+        engine = store.dialect.open(store.url)
         try:
-            revision = upgrade_schema(engine)
+            revision = migrate.upgrade(engine, store.dialect)
         finally:
             engine.dispose()
     except ConfigurationError as e:

@@ -22,18 +22,18 @@ _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 @click.command()
-@click.option("--grpc", default="127.0.0.1:0", show_default=True, help="Address for callers. Port 0: any free one.")
-@click.option("--http", default="127.0.0.1:0", show_default=True, help="Address for verifiers.")
+@click.option("--grpc", default="127.0.0.1:0", show_default=True, help="Address for callers. Port 0: any free port.")
+@click.option("--http", default="127.0.0.1:0", show_default=True, help="Address for verifiers. Port 0: any free port.")
 @click.option("--algorithm", default="ES256", show_default=True, help="JWS algorithm of the issuer.")
 @output_option
 def dev(grpc: str, http: str, algorithm: str, output: str) -> None:
     """Run the service on an emulated AWS KMS, in the foreground, with an issuer called `dev`.
 
-    Everything is in a temporary directory and is gone when it ends, with Ctrl-C. Calls are plaintext on loopback, and the local
-    caller may do everything. Needs the extra `testing`.
+    All data is in a temporary directory, which is deleted when the command ends, with Ctrl-C. Connections are plaintext on
+    loopback, and the local caller may do everything. The command needs the extra `testing`.
     """
     log_to_stderr("warning")
-    # Here, and not on top: `--help` needs no gRPC.
+    # Imported here, so that `--help` does not load gRPC.
     from sealwright.app import build  # noqa: PLC0415
     from sealwright.server.worker import run_worker  # noqa: PLC0415
 
@@ -47,12 +47,12 @@ def dev(grpc: str, http: str, algorithm: str, output: str) -> None:
 @contextlib.contextmanager
 def _emulator(output: str) -> Iterator[str]:
     command = (sys.executable, "-m", "sealwright_testing", "aws", "--port", "0")
-    # A session of its own: a Ctrl-C is for us, and the service drains before its KMS goes.
+    # In its own session, so that Ctrl-C does not reach it: the service must drain before its KMS ends.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)  # noqa: S603 - our own module
     try:
         line = process.stdout.readline() if process.stdout else b""
         if not line:
-            fail(output, ["the emulator does not start; is the extra `testing` installed?"])
+            fail(output, ["the emulator did not start; check that the extra `testing` is installed"])
         yield json.loads(line)["endpoint"]
     finally:
         process.terminate()
@@ -61,7 +61,7 @@ def _emulator(output: str) -> Iterator[str]:
 
 def _document(directory: str, endpoint: str, grpc: str, http: str, algorithm: str) -> dict[str, Any]:
     everything = {"issuers": ["*"], "subjects": ["**"], "audiences": ["**"], "token_types": ["*"]}
-    roles = ["signer", "rotator", "revoker", "registrar", "auditor"]
+    roles = ["signer", "rotator", "revoker", "auditor"]
     series = {"name": algorithm.lower(), "algorithm": algorithm, "provider": "emulated"}
     return {
         "server": {"grpc": grpc, "http": http, "admin": "127.0.0.1:0", "insecure_local": True, "reflection": True},
@@ -80,7 +80,7 @@ def _announce(addresses: Mapping[str, str], output: str) -> None:
     grpc, http = addresses["grpc"], addresses["http"]
     request = json.dumps({"issuer": f"issuers/{_ISSUER}", "subject": "user-1", "claims_json": '{"scope": "demo"}'})
     click.echo(
-        f"Sealwright runs, on an emulated AWS KMS. Ctrl-C ends it.\n\n"
+        f"Sealwright runs on an emulated AWS KMS. Press Ctrl-C to end it.\n\n"
         f"  JWK Set  http://{http}/{_ISSUER}/.well-known/jwks.json\n"
         f"  metrics  http://{addresses['admin']}/metrics\n\n"
         f"Sign a token:\n\n"

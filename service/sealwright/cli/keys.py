@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 
+from sealwright.cli.arguments import issuer_argument
 from sealwright.cli.connection import Target, ask, channel, connection_options
 from sealwright.cli.output import output_option, show, show_table
 from sealwright.v1.keys_pb2 import Key, ListKeysRequest, RevokeKeysRequest, RotateKeysRequest
@@ -21,18 +22,18 @@ _STYLES = {"ACTIVE": "green", "STANDBY": "cyan", "RETIRED": "yellow", "REVOKED":
 
 @click.group()
 def keys() -> None:
-    """Show keys, rotate them and revoke them."""
+    """List, rotate and revoke keys."""
 
 
 @keys.command("list")
-@click.argument("issuer")
+@issuer_argument
 @connection_options
 @output_option
 def list_keys(issuer: str, target: Target, output: str) -> None:
-    """List the keys of ISSUER, withdrawn and revoked ones among them."""
+    """List the keys of ISSUER, including withdrawn and revoked keys."""
     found: list[Key] = []
     with channel(target) as opened:
-        request = ListKeysRequest(parent=_issuer(issuer))
+        request = ListKeysRequest(parent=issuer)
         while True:
             page = ask(KeyServiceStub(opened).ListKeys, request, target, output)
             found += page.keys
@@ -43,35 +44,39 @@ def list_keys(issuer: str, target: Target, output: str) -> None:
 
 
 @keys.command()
-@click.argument("issuer")
-@click.option("--series", default="", help="One series. Default: all of the issuer's.")
+@issuer_argument
+@click.option("--series", default="", help="Rotate this series only. Default: all series of the issuer.")
 @click.option(
-    "--expected-kid", default="", help="Retire this key only, and only if it is active: repeating changes nothing."
+    "--expected-kid",
+    default="",
+    help="Retire only this key, and only if it is active, so that a repeated command changes nothing.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the result without changing anything.")
 @connection_options
 @output_option
 def rotate(issuer: str, series: str, expected_kid: str, dry_run: bool, target: Target, output: str) -> None:
-    """Retire the active keys of ISSUER in favour of their standbys.
+    """Retire the active keys of ISSUER, so that their standbys sign.
 
-    The retired keys stay in the JWK Set until their last token has expired. Where a standby is too young, since not every
-    verifier can have it, nothing changes, and the earliest time is said.
+    The retired keys stay in the JWK Set until their last token has expired. If a standby is so new that some verifiers may not
+    have fetched it yet, nothing changes, and the error contains the earliest time.
     """
-    request = RotateKeysRequest(issuer=_issuer(issuer), series=series, expected_kid=expected_kid, validate_only=dry_run)
+    request = RotateKeysRequest(issuer=issuer, series=series, expected_kid=expected_kid, validate_only=dry_run)
     with channel(target) as opened:
         answer = ask(KeyServiceStub(opened).RotateKeys, request, target, output)
     _show_keys(output, answer.keys)
 
 
 @keys.command()
-@click.argument("issuer")
+@issuer_argument
 @click.argument("kid", required=False, default="")
 @click.option(
-    "--provider", default="", help="Instead of ISSUER and KID: all keys that this provider's credentials reach."
+    "--provider",
+    default="",
+    help="Instead of KID: revoke all keys that this provider's credentials can use, of every issuer.",
 )
-@click.option("--reason", required=True, help="Why, for the audit.")
-@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--reason", required=True, help="Reason, for the audit.")
+@click.option("--dry-run", is_flag=True, help="Show the result without changing anything.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @output_option
 def revoke(
@@ -84,17 +89,20 @@ def revoke(
     target: Target,
     output: str,
 ) -> None:
-    """Take key KID of ISSUER out of use and out of the JWK Set, at once and for good.
+    """Remove key KID of ISSUER from use and from the JWK Set, immediately and permanently.
 
-    Its tokens die. How many, and until when caches may still accept them, is said; --dry-run says it beforehand.
+    Tokens signed with it stop verifying. The output says how many there are, by estimate, and until when caches may hold the
+    key. --dry-run shows this without revoking.
     """
     if bool(kid) == bool(provider):
-        raise click.UsageError("either KID or --provider must be given, and not both")
+        raise click.UsageError("give either KID or --provider")
     if not (yes or dry_run):
         click.confirm(
-            f"Revoke {kid or f'all keys of provider {provider}'}? Its tokens die at once", abort=True, err=True
+            f"Revoke {kid or f'all keys of provider {provider}'}? Tokens signed with it stop verifying",
+            abort=True,
+            err=True,
         )
-    name = f"{_issuer(issuer)}/keys/{kid}" if kid else ""
+    name = f"{issuer}/keys/{kid}" if kid else ""
     request = RevokeKeysRequest(name=name, provider=provider, reason=reason, validate_only=dry_run)
     with channel(target) as opened:
         done = ask(KeyServiceStub(opened).RevokeKeys, request, target, output)
@@ -102,9 +110,9 @@ def revoke(
         show(output, "", MessageToDict(done, preserving_proto_field_name=True))
         return
     _show_keys(output, done.keys)
-    lines = [f"tokens that die, by estimate: {done.estimated_live_tokens}"]
-    lines.append(f"caches may hold them until:   {_time(done.verifier_cache_until)}")
-    lines += [f"replica that has not read it:  {name}" for name in done.stale_replicas]
+    lines = [f"tokens that stop verifying (estimate): {done.estimated_live_tokens}"]
+    lines.append(f"caches may hold the keys until: {_time(done.verifier_cache_until)} UTC")
+    lines += [f"replica that has not read the revocation: {name}" for name in done.stale_replicas]
     lines += [f"warning: {w}" for w in done.warnings]
     click.echo("\n".join(lines))
 
@@ -127,7 +135,3 @@ def _times(key: Key, names: Iterable[Any]) -> list[str]:
 
 def _time(time: Timestamp) -> str:
     return f"{time.ToDatetime(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _issuer(name: str) -> str:
-    return name if name.startswith("issuers/") else f"issuers/{name}"

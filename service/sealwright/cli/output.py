@@ -1,4 +1,4 @@
-"""What commands print: for people, or with `--output json` for programs."""
+"""Output of commands: text for people, or JSON for programs with `--output json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def output_option(function: F) -> F:
         type=click.Choice(["text", "json"]),
         default="text",
         show_default=True,
-        help="Print for people or for programs.",
+        help="Format of the output: for people or for programs.",
     )
     return option(function)
 
@@ -33,7 +33,7 @@ def show(output: str, text: str, value: Any) -> None:
 
 
 def show_table(table: Table) -> None:
-    """Print a table: as wide as it needs to be, and without colours, where it goes to no terminal."""
+    """Print a table. If standard output is not a terminal, the table has its full width and no colours."""
     table.box = None
     console = Console()
     if not console.is_terminal:
@@ -42,7 +42,7 @@ def show_table(table: Table) -> None:
 
 
 def fail(output: str, problems: Sequence[str]) -> NoReturn:
-    """Print problems, on standard error for people and on standard output for programs, and end with status 1."""
+    """Print problems and end with status 1. Text goes to standard error, JSON to standard output."""
     if output == "json":
         click.echo(json.dumps({"problems": list(problems)}, ensure_ascii=False))
     else:

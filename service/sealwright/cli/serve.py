@@ -1,4 +1,4 @@
-"""`sealwright serve`, and the hidden `sealwright worker` that it starts where there is more than one."""
+"""`sealwright serve`, and the hidden `sealwright worker`, which it starts if the configuration has several workers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from sealwright.cli.arguments import config_option
 from sealwright.cli.output import fail, output_option
 from sealwright.config import Config, parse, read, warnings
 from sealwright.errors import ConfigurationError
@@ -23,20 +24,21 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s [%(process)d]: %(message)s"
 
 
 @click.command()
-@click.option("--config", "path", type=click.Path(path_type=Path), required=True, help="The configuration file.")
+@config_option
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    help="What is logged to standard error.",
+    help="Least severe level that is logged to standard error.",
 )
 @output_option
 def serve(path: Path, log_level: str, output: str) -> None:
-    """Serve until SIGTERM or SIGINT, then let calls under way end.
+    """Serve until SIGTERM or SIGINT, then wait for running calls to end.
 
-    Once every issuer can sign, or cannot be helped by waiting, one line of JSON on standard output says where the listeners are:
-    {"grpc": "127.0.0.1:8443", "http": "127.0.0.1:8080", "admin": "127.0.0.1:9090"}. Logs go to standard error.
+    When every issuer can sign, or is blocked by something that waiting will not fix soon, the command prints one line of JSON
+    with the addresses of the listeners: {"grpc": "127.0.0.1:8443", "http": "127.0.0.1:8080", "admin": "127.0.0.1:9090"}. Logs
+    go to standard error.
     """
     log_to_stderr(log_level)
     with failures(output):
@@ -53,14 +55,14 @@ def serve(path: Path, log_level: str, output: str) -> None:
 @click.command(hidden=True)
 @click.option("--log-level", default="info")
 def worker(log_level: str) -> None:
-    """Be one of several workers: the configuration comes on standard input, as JSON."""
+    """Run one of several workers, with the configuration from standard input, as JSON."""
     log_to_stderr(log_level)
     with failures("text"):
         _run_worker(parse(json.load(sys.stdin)), share_ports=True)
 
 
 def _run_worker(config: Config, *, share_ports: bool = False) -> None:
-    # Here, and not on top: `--help` and `config check` need no gRPC.
+    # Imported here, so that `--help` and `config check` do not load gRPC.
     from sealwright.app import build  # noqa: PLC0415
     from sealwright.server.worker import run_worker  # noqa: PLC0415
 
@@ -81,18 +83,18 @@ def _announce(addresses: Mapping[str, str]) -> None:
 
 
 def log_to_stderr(level: str) -> None:
-    """Log to standard error from a level on."""
+    """Log to standard error, beginning with a level."""
     logging.basicConfig(level=level.upper(), format=_LOG_FORMAT)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager
 def failures(output: str) -> Iterator[None]:
-    """End the command with status 1 and the problems where the configuration or the store cannot be used."""
+    """End the command with status 1 and the problems if the configuration or the store cannot be used."""
     try:
         yield
     except ConfigurationError as e:
         fail(output, e.problems)
     except StoreUnavailableError as e:
-        log.debug("the store", exc_info=e)
+        log.debug("the store cannot be used", exc_info=e)
         fail(output, [f"store.url: {e}"])

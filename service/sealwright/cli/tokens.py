@@ -5,46 +5,32 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import click
 from google.protobuf.duration_pb2 import Duration
 
+from sealwright.cli.arguments import DurationType, issuer_argument
 from sealwright.cli.connection import Target, ask, channel, connection_options
 from sealwright.cli.output import output_option, show
-from sealwright.settings import parse_duration
 from sealwright.v1.jwks_pb2 import GetJwksRequest
 from sealwright.v1.jwks_pb2_grpc import JwksServiceStub
 from sealwright.v1.signing_pb2 import SignJwtRequest, VerifyJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 
 
-class DurationType(click.ParamType[timedelta]):
-    """A duration, as the configuration writes it."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Turn "10m" into a timedelta."""
-        try:
-            return parse_duration(value)  # type: ignore[no-any-return]
-        except ValueError as e:
-            self.fail(str(e), param, ctx)
-
-
 @click.command()
-@click.argument("issuer")
+@issuer_argument
 @click.option(
     "--claims",
     default="{}",
     show_default=True,
-    help="A JSON object; @FILE reads it from a file, - from standard input.",
+    help="The claims, a JSON object. @FILE reads it from a file, - from standard input.",
 )
-@click.option("--subject", default="", help="`sub`.")
-@click.option("--audience", multiple=True, help="`aud`; may be given more than once.")
-@click.option("--lifetime", type=DurationType(), help='Time to `exp`, such as "10m". Default: the issuer\'s.')
-@click.option("--algorithm", default="", help="JWS algorithm. Default: the issuer's first.")
-@click.option("--type", "token_type", default="", help="`typ`. Default: the issuer's first.")
+@click.option("--subject", default="", help="Value of `sub`.")
+@click.option("--audience", multiple=True, help="Value of `aud`. Repeat the option for several.")
+@click.option("--lifetime", type=DurationType(), help='Time until `exp`, such as "10m". Default: the issuer\'s.')
+@click.option("--algorithm", default="", help="JWS algorithm. Default: the first of the issuer.")
+@click.option("--type", "token_type", default="", help="Value of `typ`. Default: the first of the issuer.")
 @connection_options
 @output_option
 def sign(
@@ -58,15 +44,15 @@ def sign(
     target: Target,
     output: str,
 ) -> None:
-    r"""Sign a token of ISSUER and print it.
+    """Sign a token of ISSUER and print it.
 
     \b
     Examples:
       sealwright sign payments --subject user-1 --audience https://api.example.com
       echo '{"scope": "pay"}' | sealwright sign payments --claims - --output json
-    """
+    """  # noqa: D301 - click reads the control character
     request = SignJwtRequest(
-        issuer=_issuer(issuer),
+        issuer=issuer,
         claims_json=_text(claims),
         subject=subject,
         audience=audience,
@@ -91,24 +77,24 @@ def sign(
 
 
 @click.command()
-@click.argument("issuer")
+@issuer_argument
 @click.argument("token")
-@click.option("--audience", default="", help="Whom `aud` must name.")
-@click.option("--skip-audience-check", is_flag=True, help="Do not look at `aud`.")
+@click.option("--audience", default="", help="Audience that `aud` must contain.")
+@click.option("--skip-audience-check", is_flag=True, help="Ignore `aud`.")
 @connection_options
 @output_option
 def verify(issuer: str, token: str, audience: str, skip_audience_check: bool, target: Target, output: str) -> None:
-    r"""Verify TOKEN (- reads it from standard input): is it from ISSUER, and good now?
+    """Verify that TOKEN is from ISSUER and valid now. With - as TOKEN, read it from standard input.
 
-    Exit status: 0 and its claims, or 1 and the check that failed.
+    Print its claims. If a check fails, print that check, and end with status 1.
 
     \b
     Example:
       sealwright verify payments "$TOKEN" --audience https://api.example.com
-    """
+    """  # noqa: D301 - click reads the control character
     request = VerifyJwtRequest(
-        issuer=_issuer(issuer),
-        token=sys.stdin.read().strip() if token == "-" else token,  # noqa: S105 - a file name
+        issuer=issuer,
+        token=sys.stdin.read().strip() if token == "-" else token,  # noqa: S105 - not a password
         audience=audience,
         skip_audience_check=skip_audience_check,
     )
@@ -116,25 +102,21 @@ def verify(issuer: str, token: str, audience: str, skip_audience_check: bool, ta
         good = ask(SigningServiceStub(opened).VerifyJwt, request, target, output)
     expires = good.expire_time.ToDatetime(UTC)
     left = expires - datetime.now(UTC)
-    head = f"good until {expires:%Y-%m-%d %H:%M:%S} UTC ({int(left.total_seconds())} s), by key {good.kid}"
+    head = f"valid until {expires:%Y-%m-%d %H:%M:%S} UTC ({int(left.total_seconds())} s), by key {good.kid}"
     text = f"{head}\n{_pretty(good.claims_json)}"
     details = {"kid": good.kid, "expire_time": good.expire_time.ToJsonString(), "claims": json.loads(good.claims_json)}
     show(output, text, details)
 
 
 @click.command()
-@click.argument("issuer")
+@issuer_argument
 @connection_options
 @output_option
 def jwks(issuer: str, target: Target, output: str) -> None:
-    """Print the JWK Set of ISSUER, as verifiers fetch it."""
+    """Print the JWK Set of ISSUER, which verifiers fetch."""
     with channel(target) as opened:
-        answer = ask(JwksServiceStub(opened).GetJwks, GetJwksRequest(issuer=_issuer(issuer)), target, output)
+        answer = ask(JwksServiceStub(opened).GetJwks, GetJwksRequest(issuer=issuer), target, output)
     show(output, _pretty(answer.jwks_json), json.loads(answer.jwks_json))
-
-
-def _issuer(name: str) -> str:
-    return name if name.startswith("issuers/") else f"issuers/{name}"
 
 
 def _text(value: str) -> str:

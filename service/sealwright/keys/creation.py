@@ -17,6 +17,7 @@ from typing import Final
 from sealwright.clock import Clock
 from sealwright.errors import InternalError, ProviderUnsupportedError, SealwrightError
 from sealwright.ids import uuid7
+from sealwright.issuer_settings import SeriesSettings
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import KeyFormatError, key_id, load_public_key
 from sealwright.keys.backoff import Backoff
@@ -25,7 +26,6 @@ from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import QUEUE_LENGTH, Create, Key
 from sealwright.keys.ports import Intent, KeyEvents, KeyStore, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
-from sealwright.keys.settings import SeriesSettings
 from sealwright.kms.guard import GuardedProvider
 from sealwright.kms.provider import KeyDescription, KeySpec, Protection
 
@@ -171,7 +171,7 @@ class KeyCreation:
                 if not await self._write(intent, claimed):
                     return
             made = await self._make(claimed, series, state.deployment_id, new=new)
-            await self._write(claimed, replace(claimed, uri=made.uri, public_key=made.public_key))
+            await self._write(claimed, replace(claimed, uri=made.uri, public_key=made.public_key or None))
             self._backoff.succeeded(intent.intent_id)
             self.failing.pop(intent.issuer, None)
         except SealwrightError as error:

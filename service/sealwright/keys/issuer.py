@@ -19,6 +19,7 @@ from sealwright.errors import (
     StateTooOldError,
     Violation,
 )
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.jose import base64url
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
 from sealwright.jose.claims import ClaimsPolicy
@@ -27,7 +28,6 @@ from sealwright.jose.token import header_segment
 from sealwright.keys import lifecycle
 from sealwright.keys.lifecycle import Key, KeyState, Limits
 from sealwright.keys.ports import IssuerState
-from sealwright.keys.settings import IssuerSettings
 from sealwright.times import SECOND
 
 RETRY_SECONDS: Final = 1.0
@@ -58,9 +58,9 @@ class SigningKey:
         self.record = record
         self.kid, self.uri, self.provider = record.kid, record.uri, record.provider
         self.algorithm: Algorithm = ALGORITHMS[record.algorithm]
-        self.public_key: PublicKey | None = None if self.algorithm.symmetric else load_public_key(record.public_key)
+        self.public_key: PublicKey | None = None if record.public_key is None else load_public_key(record.public_key)
         self.jwk: Jwk | None = None if self.public_key is None else to_jwk(self.public_key, self.algorithm)
-        if key_id(record.public_key, record.uri) != record.kid:
+        if key_id(record.public_key, record.uri) != record.kid or not self.algorithm.fits(self.public_key):
             raise ValueError("the store has a public key under the kid of another key")
         self._headers: dict[str, str] = {}
 

@@ -9,9 +9,10 @@ from typing import Final
 
 from sealwright.clock import Clock
 from sealwright.errors import IssuerNotFoundError, StateTooOldError
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.issuer import RETRY_SECONDS, DocumentCache, Issuer, SigningKey
 from sealwright.keys.ports import IssuerState, StoreState
-from sealwright.keys.settings import IssuerSettings, TimingSettings
+from sealwright.keys.settings import TimingSettings
 
 _READ_TOO_OLD: Final = "the store has not been read for longer than max_staleness"
 _CLOCK_IS_WRONG: Final = "the clock of this machine differs from the store's by more than max_clock_error"

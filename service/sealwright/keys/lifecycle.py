@@ -44,7 +44,7 @@ class Key:
         algorithm: JWS algorithm; the key is used with no other.
         provider: Name of the configured provider that holds the private key.
         uri: Pinned key URI (`awskms:///arn:…`).
-        public_key: SubjectPublicKeyInfo, DER (RFC 5280 §4.1).
+        public_key: SubjectPublicKeyInfo, DER (RFC 5280 §4.1); None: a secret key.
         publish_time: Fact: the key has been in the JWK Set since then at the latest.
         ready_time: Deadline: the key may sign from then. None until it is known when the publishing commit was visible.
         retire_time: Fact: the key has not signed since then.
@@ -61,7 +61,7 @@ class Key:
     algorithm: str
     provider: str
     uri: str
-    public_key: bytes
+    public_key: bytes | None
     publish_time: datetime
     ready_time: datetime | None = None
     retire_time: datetime | None = None

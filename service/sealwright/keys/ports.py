@@ -27,9 +27,9 @@ class Intent:
         create_time: When it was recorded.
         claimed_by: The replica that is creating the key.
         claim_expire_time: From then on another replica may take it over.
-        uri: Pinned URI of the created key; empty until it is known.
-        public_key: SubjectPublicKeyInfo, DER; empty until it is known.
-        kid: The key that it became; empty until that is published. The row stays: it is the proof that a KMS key is ours.
+        uri: Pinned URI of the created key; None until it is known.
+        public_key: SubjectPublicKeyInfo, DER; None until it is known, and for a secret key.
+        kid: The key that it became; None until that is published. The row stays: it proves that a KMS key is ours.
     """
 
     intent_id: str
@@ -40,9 +40,9 @@ class Intent:
     create_time: datetime
     claimed_by: str
     claim_expire_time: datetime
-    uri: str = ""
-    public_key: bytes = b""
-    kid: str = ""
+    uri: str | None = None
+    public_key: bytes | None = None
+    kid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +151,10 @@ class KeyStore(Protocol):
 
     async def live_tokens(self, kids: Sequence[str], minute: int) -> int:
         """Return how many counted tokens of these kids expire in that minute or later."""
+        ...
+
+    async def prune(self, *, replicas_seen_before: datetime, tokens_expired_before: int) -> None:
+        """Delete the rows of replicas last seen before a time, and the token counts of minutes (since the epoch) before one."""
         ...
 
     async def aclose(self) -> None:

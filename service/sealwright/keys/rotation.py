@@ -14,6 +14,7 @@ from typing import Final
 
 from sealwright.clock import Clock
 from sealwright.errors import SealwrightError
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.backoff import Backoff
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.creation import KeyCreation, describe_failure
@@ -22,7 +23,7 @@ from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Create, Destroy, Key, KeyStep, apply_step, next_steps
 from sealwright.keys.ports import KeyEvents, KeyStore, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
-from sealwright.keys.settings import IssuerSettings, TimingSettings
+from sealwright.keys.settings import TimingSettings, limits, series_policy
 from sealwright.kms.guard import GuardedProvider
 
 log = logging.getLogger(__name__)
@@ -109,9 +110,9 @@ class Rotator:
         """Take one step for an issuer. Return whether another step may be due."""
         await self._sync.refresh()
         issuer = self._keyring.find(settings.name)
-        limits = settings.limits(self._timing)
-        if issuer is None or issuer.limits.raised_to(limits) != issuer.limits:
-            await self._store.ensure_issuer(settings.name, limits)
+        wanted = limits(settings, self._timing)
+        if issuer is None or issuer.limits.raised_to(wanted) != issuer.limits:
+            await self._store.ensure_issuer(settings.name, wanted)
             return True
         if issuer.stale is not None:
             return False  # A wrong clock would write wrong deadlines.
@@ -119,7 +120,7 @@ class Rotator:
 
     async def _step(self, issuer: Issuer) -> bool:
         self.creation.start(issuer)
-        policies = [s.policy() for s in issuer.settings.series]
+        policies = [series_policy(s) for s in issuer.settings.series]
         waiting = self.creation.open_intents(issuer)
         for step in next_steps(issuer.state.keys, policies, issuer.limits, waiting, issuer.now):
             if isinstance(step, Create):

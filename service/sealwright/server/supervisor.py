@@ -1,4 +1,4 @@
-"""The supervisor: as many workers as configured, on the same ports, and one line that says where."""
+"""The supervisor: runs the configured number of workers on the same ports, and prints one line with the addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from typing import Final
 
 from sealwright.errors import ConfigurationError
 from sealwright.metrics import MULTIPROCESS_VARIABLE
-from sealwright.server.settings import Address, ServerSettings, parse_address
+from sealwright.server.addresses import Address, CannotListenError, UnixSocket
+from sealwright.server.settings import ServerSettings
 from sealwright.server.worker import Announce
 
 log = logging.getLogger(__name__)
@@ -27,29 +28,31 @@ log = logging.getLogger(__name__)
 _RESTART_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.2
 _KILL_AFTER: Final = 10.0
-"""Seconds beyond `drain_seconds` after which a worker that does not end is killed."""
+"""Seconds after `drain_seconds` until a worker that has not ended is killed."""
 
 
 @contextlib.contextmanager
 def reserved_ports(settings: ServerSettings) -> Iterator[dict[str, str]]:
-    """Hold each port with a socket that never listens, so that port 0 becomes one port for all workers.
+    """Reserve each port with a socket that never listens, so that port 0 becomes the same port for all workers.
 
     Yields:
-        The addresses of `grpc`, `http` and `admin`, with real ports.
+        The addresses of `grpc`, `http` and `admin` with real ports, as text for the configuration of the workers.
 
     Raises:
-        ConfigurationError: A port is taken.
+        CannotListenError: A port is in use.
     """
     with contextlib.ExitStack() as stack:
-        yield {name: str(_reserve(name, getattr(settings, name), stack)) for name in ("grpc", "http", "admin")}
+        wanted = {"grpc": settings.grpc, "http": settings.http, "admin": settings.admin}
+        yield {name: str(_reserve(name, address, stack)) for name, address in wanted.items()}
 
 
-def _reserve(name: str, text: str, stack: contextlib.ExitStack) -> Address:
-    address = parse_address(text)
+def _reserve(name: str, address: Address | UnixSocket, stack: contextlib.ExitStack) -> Address | UnixSocket:
+    if isinstance(address, UnixSocket):
+        return address
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # Without SO_REUSEPORT: this fails where another program listens, even one that would share.
+            # This socket does not set SO_REUSEPORT, so that bind fails even if another program listens with it.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address.host, address.port))
             port = probe.getsockname()[1]
@@ -57,7 +60,7 @@ def _reserve(name: str, text: str, stack: contextlib.ExitStack) -> Address:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind((address.host, port))
     except OSError as e:
-        raise ConfigurationError([f"server.{name}: cannot listen there: {e.strerror}"]) from e
+        raise CannotListenError(name, address, e) from e
     return Address(address.host, port)
 
 
@@ -70,19 +73,19 @@ class _Worker:
 
 
 class Supervisor:
-    """Starts each worker as a fresh process, starts anew what crashes, and passes signals on.
+    """Starts each worker as a new process, restarts workers that crash, and forwards signals.
 
-    Never a fork: gRPC and HSM clients do not survive one.
+    It never forks, because gRPC and HSM clients do not work after a fork.
     """
 
     def __init__(self, command: Sequence[str], document: bytes, settings: ServerSettings, announce: Announce) -> None:
         """Prepare the workers.
 
         Args:
-            command: Starts a worker, which prints its addresses as one line of JSON once it is useful.
-            document: Its configuration, for its standard input.
-            settings: How many workers, and how long they may drain.
-            announce: Is given the addresses once all workers are useful.
+            command: Command that starts a worker. The worker prints its addresses as one line of JSON when it is useful.
+            document: Configuration of a worker, which it reads from its standard input.
+            settings: Number of workers, and their time to drain.
+            announce: Receives the addresses when all workers are useful.
         """
         self._command = command
         self._document = document
@@ -94,7 +97,7 @@ class Supervisor:
         self._announced = False
 
     def run(self) -> None:
-        """Run the workers until told to stop and all have ended."""
+        """Run the workers until SIGTERM or SIGINT, and return when all have ended."""
         with self._signals(), tempfile.TemporaryDirectory(prefix="sealwright-metrics-") as shared:
             self._environment = {**os.environ, MULTIPROCESS_VARIABLE: shared}
             try:
@@ -127,7 +130,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=self._environment,
-            start_new_session=True,  # a Ctrl-C is for the supervisor, which then lets the workers drain
+            start_new_session=True,  # Ctrl-C reaches only the supervisor, which then drains the workers
         )
         if process.stdin is None:
             raise RuntimeError("a worker without standard input")
@@ -137,7 +140,7 @@ class Supervisor:
         return _Worker(process, time.monotonic())
 
     def _look(self) -> None:
-        """Read what workers say, and start anew those that have ended."""
+        """Read the output of workers, and restart those that have ended."""
         waiting = {w.process.stdout: w for w in self._workers if w.process.stdout and not w.ready}
         for stream in select.select(list(waiting), [], [], _POLL_SECONDS)[0]:
             worker = waiting[stream]
@@ -152,9 +155,9 @@ class Supervisor:
         for i, worker in enumerate(self._workers):
             if worker.process.poll() is not None and not self._stopping:
                 if not self._announced and not worker.ready:
-                    raise ConfigurationError(["a worker ended before it was ready; its log says why"])
+                    raise ConfigurationError(["a worker ended before it was ready; see its log for the reason"])
                 log.error(
-                    "worker %d ended with status %d; it is started anew", worker.process.pid, worker.process.returncode
+                    "worker %d ended with status %d; restarting it", worker.process.pid, worker.process.returncode
                 )
                 time.sleep(max(0.0, worker.started + _RESTART_SECONDS - time.monotonic()))
                 self._workers[i] = self._start()

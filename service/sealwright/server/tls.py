@@ -1,4 +1,4 @@
-"""TLS from files that may be renewed: they are looked at for each handshake, and what is broken leaves the old in force."""
+"""TLS with files that may be renewed. Each handshake checks them for changes; broken files leave the old ones in use."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _Stamp = tuple[tuple[int, int, int], ...]
 
 
 class TlsFiles:
-    """The files of the TLS listeners, and whether they have changed since they were last asked for."""
+    """The files of the TLS listeners. Detects whether they have changed since the last check."""
 
     def __init__(self, settings: TlsSettings) -> None:
         self._settings = settings
         self._stamp: _Stamp | None = None
 
     def changed(self) -> bool:
-        """Tell whether a file has changed since `changed` was last asked. Files that cannot be seen have not."""
+        """Return whether a file has changed since the last call of `changed`; False if a file cannot be found."""
         try:
             files = [Path(p).stat() for p in self._paths]
         except OSError:
@@ -36,23 +36,23 @@ class TlsFiles:
         return True
 
     def context(self) -> ssl.SSLContext:
-        """Return a context for HTTPS, which asks for no client certificate.
+        """Return a context for HTTPS, which does not request a client certificate.
 
         Raises:
-            OSError: A file cannot be read, or the files do not fit together (`ssl.SSLError`).
+            OSError: A file cannot be read, or certificate and key do not match (`ssl.SSLError`).
         """
         for path in self._paths:
-            Path(path).open("rb").close()  # ssl says of a file that is missing not which one
+            Path(path).open("rb").close()  # the errors of ssl do not name a missing file
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self._settings.certificate, self._settings.private_key)
         return context
 
     def grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
-        """Return the configuration of mutual TLS for gRPC.
+        """Return the configuration of mutual TLS for gRPC. gRPC itself would not report unusable files.
 
         Raises:
-            OSError: A file cannot be read, or the files do not fit together; gRPC itself would not say so.
+            OSError: A file cannot be read, or certificate and key do not match (`ssl.SSLError`).
         """
         self.context()
         chain, key, roots = (Path(p).read_bytes() for p in self._paths)
@@ -65,7 +65,7 @@ class TlsFiles:
 
 
 def https_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return a context for a listener that shows a renewed certificate from the next handshake on.
+    """Return a context for a listener that uses a renewed certificate from the next handshake on.
 
     Raises:
         ConfigurationError: The files cannot be used.
@@ -82,17 +82,17 @@ def https_context(settings: TlsSettings) -> ssl.SSLContext:
         if files.changed():
             try:
                 current = files.context()
-                log.info("the TLS files have changed; HTTPS shows the new certificate")
+                log.info("the TLS files have changed; HTTPS uses the new certificate")
             except OSError:
-                log.warning("the TLS files have changed and cannot be used; HTTPS goes on with the old certificate")
+                log.warning("the TLS files have changed and cannot be used; HTTPS still uses the old certificate")
         connection.context = current
 
-    listening.sni_callback = on_hello  # called for each hello, with a name or without
+    listening.sni_callback = on_hello  # called for each ClientHello, with or without a server name
     return listening
 
 
 def grpc_credentials(settings: TlsSettings) -> grpc.ServerCredentials:
-    """Return credentials for mutual TLS that show a renewed certificate from the next handshake on.
+    """Return credentials for mutual TLS that use a renewed certificate from the next handshake on.
 
     Raises:
         ConfigurationError: The files cannot be used.
@@ -110,20 +110,22 @@ def grpc_credentials(settings: TlsSettings) -> grpc.ServerCredentials:
         try:
             fresh = files.grpc_configuration()
         except OSError:
-            log.warning("the TLS files have changed and cannot be used; gRPC goes on with the old certificate")
+            log.warning("the TLS files have changed and cannot be used; gRPC still uses the old certificate")
             return None
-        log.info("the TLS files have changed; gRPC shows the new certificate")
+        log.info("the TLS files have changed; gRPC uses the new certificate")
         return fresh
 
     return grpc.dynamic_ssl_server_credentials(
         first,
-        renewed,  # type: ignore[arg-type] # None, says gRPC's documentation, means: unchanged
+        renewed,  # type: ignore[arg-type] # gRPC's documentation allows None: unchanged
         require_client_authentication=True,
     )
 
 
 def unusable(error: OSError) -> ConfigurationError:
-    """Return what an operator is told of TLS files that cannot be used."""
+    """Return the error for TLS files that cannot be used."""
     if isinstance(error, ssl.SSLError) or error.filename is None:
-        return ConfigurationError(["server.tls: the files are no certificates and key in PEM, or do not fit together"])
+        return ConfigurationError(
+            ["server.tls: the files are not certificates and a key in PEM, or certificate and key do not match"]
+        )
     return ConfigurationError([f"server.tls: {error.strerror}: {error.filename}"])

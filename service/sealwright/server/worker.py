@@ -1,4 +1,4 @@
-"""One worker process: an event loop, a service, and a way to stop it."""
+"""One worker process: runs a service in an event loop until a signal stops it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import uvloop
 log = logging.getLogger(__name__)
 
 Announce = Callable[[Mapping[str, str]], None]
-"""Is given the real addresses once every issuer can sign or cannot be helped by waiting."""
+"""Receives the real addresses when every issuer can sign, or is blocked by something that waiting will not fix soon."""
 
 
 class Service(Protocol):
-    """What a worker runs: the whole service, as `app.build` makes it."""
+    """The service that a worker runs, as `app.build` makes it."""
 
     @property
     def addresses(self) -> Mapping[str, str]:
@@ -25,15 +25,15 @@ class Service(Protocol):
         ...
 
     async def start(self) -> None:
-        """Begin to serve."""
+        """Start to serve."""
         ...
 
     async def wait_until_useful(self) -> None:
-        """Return once every issuer can sign or cannot be helped by waiting."""
+        """Wait until every issuer can sign, or is blocked by something that waiting will not fix soon."""
         ...
 
     async def stop(self) -> None:
-        """Let calls under way end, and close."""
+        """Wait for running calls to end, and close."""
         ...
 
 
@@ -41,11 +41,11 @@ def run_worker(build: Callable[[], Service], announce: Announce) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     Args:
-        build: Makes the service; called in the worker's event loop.
+        build: Makes the service. It is called in the worker's event loop.
         announce: See `Announce`.
 
     Raises:
-        ConfigurationError: Something that the configuration names cannot be used.
+        ConfigurationError: The configuration refers to something that cannot be used.
         StoreUnavailableError: The store cannot be opened.
     """
     uvloop.run(_serve(build, announce))
@@ -66,6 +66,6 @@ async def _serve(build: Callable[[], Service], announce: Announce) -> None:
         if not stop.is_set():
             announce(service.addresses)
         await stopping
-        log.info("stopping: calls under way end first")
+        log.info("stopping: waiting for running calls to end")
     finally:
         await service.stop()

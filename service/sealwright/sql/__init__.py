@@ -1,1 +1,1 @@
-"""The store on a database: `keys/ports.py` fulfilled with SQLAlchemy Core."""
+"""The store on a database: implements `keys/ports.py` with SQLAlchemy Core."""

@@ -1,4 +1,7 @@
-"""`KeyStore` on a database: synchronous SQLAlchemy in one thread, off the path of a signature."""
+"""`KeyStore` on a database: synchronous SQLAlchemy in one thread, off the path of a signature.
+
+Nothing here depends on the database product; see `sql/dialect.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,16 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.ports import Intent, IssuerState, Replica, StoreState, StoreUnavailableError
-from sealwright.sql import engine as engines
-from sealwright.sql.engine import StoreMovedError
+from sealwright.sql import migrate
+from sealwright.sql.dialect import Dialect
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.tables import deployment, intents, issuers, keys, replicas, token_counts
 
@@ -24,37 +26,33 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_FORGET_REPLICAS: Final = timedelta(days=1)
-"""Longer than any `max_staleness` that makes sense: whoever was not seen for that long does not sign any more."""
-_FORGET_COUNTS: Final = timedelta(days=1)
-_MINUTE: Final = timedelta(minutes=1)
-_LIMITS = tuple(Limits.__dataclass_fields__)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_STORE_CLOCK = text("SELECT strftime('%s', 'now') || substr(strftime('%f', 'now'), 3)")
+_LIMITS: Final = tuple(Limits.__dataclass_fields__)
 
 
 class StoreConflictError(StoreUnavailableError):
-    """What was to be written contradicts what is there, such as a second key with the same kid. Nothing was written."""
+    """The write contradicts what the store holds, for example with a second key of the same kid. Nothing was written."""
 
 
 class SqlStore:
-    """The store. Open it with `open`; one object per process, used from one event loop."""
+    """The store. Open it with `open`. Each process has one, and uses it from one event loop."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, dialect: Dialect) -> None:
         self._engine = engine
+        self._dialect = dialect
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sealwright-store")
 
     @classmethod
     async def open(cls, settings: StoreSettings) -> SqlStore:
-        """Open the store, bringing an SQLite database up to date.
+        """Open the store and bring its schema up to date.
 
         Raises:
-            ConfigurationError: It was made by a newer version, or is not ours.
-            StoreUnavailableError: It cannot be opened.
+            ConfigurationError: A newer version made the store, or the database belongs to something else.
+            StoreUnavailableError: The store cannot be opened.
         """
-        store = cls(engines.open_engine(settings))
+        dialect = settings.dialect
+        store = cls(dialect.open(settings.url), dialect)
         try:
-            await store._run(lambda: engines.upgrade(store._engine))
+            await store._run(lambda: migrate.upgrade(store._engine, dialect))
         except BaseException:
             await store.aclose()
             raise
@@ -62,13 +60,13 @@ class SqlStore:
 
     async def read(self) -> StoreState:
         """See `KeyStore.read`."""
-        return await self._read(_read)
+        return await self._read(self._state)
 
     async def probe(self) -> tuple[int, datetime]:
         """See `KeyStore.probe`."""
 
         def work(c: Connection) -> tuple[int, datetime]:
-            return c.execute(select(deployment.c.revision)).scalar_one(), _store_time(c)
+            return c.execute(select(deployment.c.revision)).scalar_one(), self._time(c)
 
         return await self._read(work)
 
@@ -76,7 +74,7 @@ class SqlStore:
         """See `KeyStore.ensure_issuer`."""
 
         def work(c: Connection) -> None:
-            row = c.execute(select(issuers).where(issuers.c.name == name)).one_or_none()
+            row = c.execute(select(issuers).where(issuers.c.name == name).with_for_update()).one_or_none()
             if row is None:
                 c.execute(insert(issuers).values(name=name, revision=1, **_limit_values(limits)))
             elif (raised := _limits(row).raised_to(limits)) != _limits(row):
@@ -97,12 +95,7 @@ class SqlStore:
 
     async def change_intent(self, state: IssuerState, intent: Intent) -> bool:
         """See `KeyStore.change_intent`."""
-        return await self._swap(
-            state,
-            lambda c: c.execute(
-                update(intents).where(intents.c.intent_id == intent.intent_id).values(_values(intent, intents)),
-            ),
-        )
+        return await self._swap(state, lambda c: _change_intent(c, intent))
 
     async def publish(self, state: IssuerState, new: Sequence[Key], done: Sequence[Intent]) -> bool:
         """See `KeyStore.publish`."""
@@ -113,9 +106,7 @@ class SqlStore:
                 c.execute(update(issuers).where(issuers.c.name == state.name).values(first_publish_time=first))
             c.execute(insert(keys), [_values(k, keys) for k in new])
             for intent in done:
-                c.execute(
-                    update(intents).where(intents.c.intent_id == intent.intent_id).values(_values(intent, intents))
-                )
+                _change_intent(c, intent)
 
         return await self._swap(state, work)
 
@@ -129,15 +120,10 @@ class SqlStore:
         return await self._swap(state, work)
 
     async def heartbeat(self, replica: Replica, start_time: datetime) -> None:
-        """See `KeyStore.heartbeat`. Rows of replicas that ended without a farewell are dropped on the way."""
-        values = {"revision": replica.revision, "seen_time": replica.seen_time}
-        statement = upsert(replicas).values(replica_id=replica.replica_id, start_time=start_time, **values)
-
-        def work(c: Connection) -> None:
-            c.execute(delete(replicas).where(replicas.c.seen_time < replica.seen_time - _FORGET_REPLICAS))
-            c.execute(statement.on_conflict_do_update(index_elements=["replica_id"], set_=values))
-
-        await self._write(work)
+        """See `KeyStore.heartbeat`."""
+        changes = {"revision": replica.revision, "seen_time": replica.seen_time}
+        row = {"replica_id": replica.replica_id, "start_time": start_time, **changes}
+        await self._write(lambda c: c.execute(self._dialect.upsert(replicas, row, changes)))
 
     async def replicas(self, since: datetime) -> Sequence[Replica]:
         """See `KeyStore.replicas`."""
@@ -155,39 +141,38 @@ class SqlStore:
         await self._write(lambda c: c.execute(delete(replicas).where(replicas.c.replica_id == replica_id)))
 
     async def add_token_counts(self, counts: Mapping[tuple[str, int], int]) -> None:
-        """See `KeyStore.add_token_counts`. Counts of tokens that expired long ago are dropped on the way."""
+        """See `KeyStore.add_token_counts`."""
 
         def work(c: Connection) -> None:
-            over = (_store_time(c) - _FORGET_COUNTS - _EPOCH) // _MINUTE
-            c.execute(delete(token_counts).where(token_counts.c.expire_minute < over))
             for (kid, minute), tokens in counts.items():
-                statement = upsert(token_counts).values(kid=kid, expire_minute=minute, tokens=tokens)
-                c.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=["kid", "expire_minute"],
-                        set_={"tokens": token_counts.c.tokens + tokens},
-                    ),
-                )
+                row = {"kid": kid, "expire_minute": minute, "tokens": tokens}
+                c.execute(self._dialect.upsert(token_counts, row, {"tokens": token_counts.c.tokens + tokens}))
 
         await self._write(work)
 
     async def live_tokens(self, kids: Sequence[str], minute: int) -> int:
-        """See `KeyStore.live_tokens`. Counts of minutes that are over are dropped on the way."""
+        """See `KeyStore.live_tokens`."""
+        total = select(func.coalesce(func.sum(token_counts.c.tokens), 0)).where(
+            token_counts.c.kid.in_(kids), token_counts.c.expire_minute >= minute
+        )
+        return await self._read(lambda c: int(c.execute(total).scalar_one()))
 
-        def work(c: Connection) -> int:
-            c.execute(delete(token_counts).where(token_counts.c.expire_minute < minute))
-            total = select(func.coalesce(func.sum(token_counts.c.tokens), 0)).where(token_counts.c.kid.in_(kids))
-            return int(c.execute(total).scalar_one())
+    async def prune(self, *, replicas_seen_before: datetime, tokens_expired_before: int) -> None:
+        """See `KeyStore.prune`."""
 
-        return await self._write(work)
+        def work(c: Connection) -> None:
+            c.execute(delete(replicas).where(replicas.c.seen_time < replicas_seen_before))
+            c.execute(delete(token_counts).where(token_counts.c.expire_minute < tokens_expired_before))
+
+        await self._write(work)
 
     async def aclose(self) -> None:
-        """Close the store. May be called twice."""
+        """Close the store. A second call does nothing."""
         await asyncio.to_thread(self._thread.shutdown)
         self._engine.dispose()
 
     async def _swap(self, state: IssuerState, work: Callable[[Connection], object]) -> bool:
-        """Do the work in a transaction if the issuer is still at the revision that the work was computed from."""
+        """Run `work` in a transaction, but only if the issuer is still at the revision that the work was computed from."""
 
         def guarded(c: Connection) -> bool:
             won = c.execute(
@@ -203,10 +188,42 @@ class SqlStore:
 
         return await self._write(guarded)
 
+    def _state(self, c: Connection) -> StoreState:
+        head = c.execute(select(deployment)).one()
+        by_issuer: dict[str, tuple[list[Key], list[Intent]]] = {}
+        states = list(c.execute(select(issuers)))
+        for row in states:
+            by_issuer[row.name] = ([], [])
+        for row in c.execute(select(keys).order_by(keys.c.issuer, keys.c.series, keys.c.ordinal)):
+            by_issuer[row.issuer][0].append(Key(**row._mapping))
+        # OptionalText: the column holds "" for None, so IS NULL would find nothing.
+        open_intents = select(intents).where(intents.c.kid == "").order_by(intents.c.create_time, intents.c.intent_id)
+        for row in c.execute(open_intents):
+            by_issuer[row.issuer][1].append(Intent(**row._mapping))
+        return StoreState(
+            deployment_id=head.deployment_id,
+            revision=head.revision,
+            time=self._time(c),  # after the rows, so that no row is newer
+            issuers={
+                row.name: IssuerState(
+                    name=row.name,
+                    revision=row.revision,
+                    limits=_limits(row),
+                    first_publish_time=row.first_publish_time,
+                    keys=tuple(by_issuer[row.name][0]),
+                    intents=tuple(by_issuer[row.name][1]),
+                )
+                for row in states
+            },
+        )
+
+    def _time(self, c: Connection) -> datetime:
+        return datetime.fromtimestamp(float(c.execute(self._dialect.clock).scalar_one()), UTC)
+
     async def _read(self, work: Callable[[Connection], T]) -> T:
         def transaction() -> T:
             with self._engine.connect() as connection:
-                reading = connection.execution_options(sealwright_read_only=True)
+                reading = connection.execution_options(**self._dialect.read_options)
                 with reading.begin():
                     try:
                         return work(reading)
@@ -226,52 +243,20 @@ class SqlStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except IntegrityError as e:
-            log.error("the store refuses a write that contradicts what it holds: %s", e.orig)  # noqa: TRY400
+            log.error("the store refused a write that contradicts what it holds: %s", e.orig)  # noqa: TRY400
             raise StoreConflictError("the write contradicts what the store holds") from e
-        except StoreMovedError as e:
-            raise StoreUnavailableError(str(e)) from e
         except (SQLAlchemyError, RuntimeError) as e:
             raise StoreUnavailableError(
                 f"the store cannot be used: {getattr(e, 'orig', None) or type(e).__name__}"
             ) from e
 
 
-def _store_time(c: Connection) -> datetime:
-    return datetime.fromtimestamp(float(c.execute(_STORE_CLOCK).scalar_one()), UTC)
-
-
 def _bump(c: Connection) -> None:
     c.execute(update(deployment).values(revision=deployment.c.revision + 1))
 
 
-def _read(c: Connection) -> StoreState:
-    head = c.execute(select(deployment)).one()
-    by_issuer: dict[str, tuple[list[Key], list[Intent]]] = {}
-    states = list(c.execute(select(issuers)))
-    for row in states:
-        by_issuer[row.name] = ([], [])
-    for row in c.execute(select(keys).order_by(keys.c.issuer, keys.c.series, keys.c.ordinal)):
-        by_issuer[row.issuer][0].append(Key(**row._mapping))
-    for row in c.execute(
-        select(intents).where(intents.c.kid == "").order_by(intents.c.create_time, intents.c.intent_id)
-    ):
-        by_issuer[row.issuer][1].append(Intent(**row._mapping))
-    return StoreState(
-        deployment_id=head.deployment_id,
-        revision=head.revision,
-        time=_store_time(c),
-        issuers={
-            row.name: IssuerState(
-                name=row.name,
-                revision=row.revision,
-                limits=_limits(row),
-                first_publish_time=row.first_publish_time,
-                keys=tuple(by_issuer[row.name][0]),
-                intents=tuple(by_issuer[row.name][1]),
-            )
-            for row in states
-        },
-    )
+def _change_intent(c: Connection, intent: Intent) -> None:
+    c.execute(update(intents).where(intents.c.intent_id == intent.intent_id).values(_values(intent, intents)))
 
 
 def _limits(row: Row[Any]) -> Limits:
@@ -283,5 +268,5 @@ def _limit_values(limits: Limits) -> dict[str, Any]:
 
 
 def _values(item: Key | Intent, table: Table) -> dict[str, Any]:
-    """Return a row; the attributes of keys and intents are the columns of their tables."""
+    """Return a row. Each column has the name of an attribute of the key or intent."""
     return {column.name: getattr(item, column.name) for column in table.c}

@@ -1,8 +1,8 @@
-"""The tables. `migrations/` makes them; a test holds the two together."""
+"""The tables. `migrations/` creates them; a test checks that both agree."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -19,7 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from sealwright.times import EPOCH
+
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -31,11 +32,11 @@ class UtcTime(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """Turn a time into microseconds."""
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return None if value is None else (value - EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
         """Turn microseconds into a time, in UTC."""
-        return None if value is None else _EPOCH + value * _MICROSECOND
+        return None if value is None else EPOCH + value * _MICROSECOND
 
 
 class Span(TypeDecorator[timedelta]):
@@ -53,6 +54,36 @@ class Span(TypeDecorator[timedelta]):
         return None if value is None else value * _MICROSECOND
 
 
+class OptionalText(TypeDecorator[str]):
+    """A text in a NOT NULL column, which holds an empty text for None. Compare the column with "", not with None."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str:
+        """Turn None into an empty text."""
+        return value or ""
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
+        """Turn an empty text into None."""
+        return value or None
+
+
+class OptionalBytes(TypeDecorator[bytes]):
+    """Bytes in a NOT NULL column, which holds empty bytes for None."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes:
+        """Turn None into empty bytes."""
+        return value or b""
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> bytes | None:
+        """Turn empty bytes into None."""
+        return value or None
+
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -68,7 +99,7 @@ deployment = Table(
     Column("deployment_id", String(36), primary_key=True),
     Column("revision", BigInteger, nullable=False),
 )
-"""One row: the name by which this store's keys are known in the KMS, and a counter of all writes."""
+"""One row: the id with which this store's keys are tagged in the KMS, and a counter of all writes."""
 
 issuers = Table(
     "issuers",
@@ -83,7 +114,7 @@ issuers = Table(
     Column("verifier_skew", Span, nullable=False),
     Column("max_serve_age", Span, nullable=False),
 )
-"""An issuer with its revision, on which every write is a compare-and-swap, and its limits, which are only ever raised."""
+"""An issuer with its limits, which are only ever raised, and its revision, which every write compares and swaps."""
 
 keys = Table(
     "keys",
@@ -95,7 +126,7 @@ keys = Table(
     Column("algorithm", String(16), nullable=False),
     Column("provider", String(63), nullable=False),
     Column("uri", String(2048), nullable=False, unique=True),
-    Column("public_key", LargeBinary, nullable=False),
+    Column("public_key", OptionalBytes, nullable=False),
     Column("publish_time", UtcTime, nullable=False),
     Column("ready_time", UtcTime),
     Column("retire_time", UtcTime),
@@ -116,9 +147,9 @@ intents = Table(
     Column("create_time", UtcTime, nullable=False),
     Column("claimed_by", String(36), nullable=False),
     Column("claim_expire_time", UtcTime, nullable=False),
-    Column("uri", String(2048), nullable=False),
-    Column("public_key", LargeBinary, nullable=False),
-    Column("kid", String(64), nullable=False),
+    Column("uri", OptionalText(2048), nullable=False),
+    Column("public_key", OptionalBytes, nullable=False),
+    Column("kid", OptionalText(64), nullable=False),
 )
 
 replicas = Table(
@@ -137,4 +168,4 @@ token_counts = Table(
     Column("expire_minute", BigInteger, primary_key=True),
     Column("tokens", BigInteger, nullable=False),
 )
-"""Tokens by kid and the minute of their `exp`: how many die with a revocation is estimated from it."""
+"""Numbers of tokens by kid and the minute of their `exp`, to estimate how many tokens a revocation affects."""

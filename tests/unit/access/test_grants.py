@@ -133,11 +133,18 @@ def test_each_audience_may_match_another_pattern_of_the_grant() -> None:
     assert not allows([grant(audiences=["a", "b"])], audience=["b", "a", "d"])
 
 
-@pytest.mark.parametrize("role", list(Role))
-def test_a_role_allows_itself_alone(role: Role) -> None:
+@pytest.mark.parametrize("role", [r for r in Role if r is not Role.REGISTRAR])
+def test_a_role_allows_only_itself(role: Role) -> None:
     authoriser = Authoriser([grant(roles=[role.value])])
     assert {r for r in Role if authoriser.allows(CALLER, {r}, "payments")} == {role}
     authoriser.require(CALLER, {role, Role.AUDITOR}, "payments")
+
+
+def test_f44_a_registrar_may_do_nothing() -> None:
+    authoriser = Authoriser([grant(roles=["registrar"])])
+    assert not authoriser.allows(CALLER, set(Role), "payments")
+    with pytest.raises(CallerNotPermittedError):
+        authoriser.require(CALLER, {Role.REGISTRAR}, "payments")
 
 
 @pytest.mark.parametrize("role", [r for r in Role if r is not Role.SIGNER])

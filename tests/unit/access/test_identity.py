@@ -117,7 +117,7 @@ def test_uri_names_other_than_one_spiffe_id_are_refused_without_a_look_at_dns(ur
         "spiffe://example.org/" + "a" * 2048,
     ],
 )
-def test_what_the_specification_does_not_allow_is_no_spiffe_id(text: str) -> None:
+def test_what_the_specification_does_not_allow_is_not_a_spiffe_id(text: str) -> None:
     assert "exactly one URI" in refused(certificate([uri(text)]))
 
 
@@ -141,11 +141,11 @@ def test_a_spiffe_id_is_taken_exactly_if_each_segment_is_sound(path: str) -> Non
     "extension",
     [x509.BasicConstraints(ca=True, path_length=None), x509.BasicConstraints(ca=True, path_length=0)],
 )
-def test_the_certificate_of_a_spiffe_authority_is_no_caller(extension: x509.BasicConstraints) -> None:
-    assert "authority" in refused(certificate([uri(SPIFFE)], extensions=[extension]))
+def test_the_certificate_of_a_spiffe_authority_is_not_a_caller(extension: x509.BasicConstraints) -> None:
+    assert "CA certificate" in refused(certificate([uri(SPIFFE)], extensions=[extension]))
 
 
-def test_a_leaf_that_says_that_it_is_no_authority_is_a_caller() -> None:
+def test_a_leaf_that_declares_that_it_is_not_an_authority_is_a_caller() -> None:
     leaf = certificate([uri(SPIFFE)], extensions=[x509.BasicConstraints(ca=False, path_length=None)])
     assert caller_of_certificate(leaf) == SPIFFE
 
@@ -179,7 +179,7 @@ def test_names_of_other_kinds_name_no_caller() -> None:
 @pytest.mark.parametrize(
     "pem", [b"", b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"], ids=len
 )
-def test_what_is_no_certificate_names_no_caller(pem: bytes) -> None:
+def test_bytes_that_are_not_a_certificate_name_no_caller(pem: bytes) -> None:
     assert refused(pem)
 
 
@@ -191,7 +191,7 @@ def altered(pem: bytes, old: bytes, new: bytes) -> bytes:
 
 
 def test_two_extensions_with_names_are_refused() -> None:
-    """`cryptography` raises an error that is no ValueError for it, which must not become INTERNAL."""
+    """`cryptography` raises an error that is not a ValueError for it, which must not become INTERNAL."""
     issuer_names = x509.IssuerAlternativeName([uri("spiffe://example.org/other")])
     pem = certificate([uri(SPIFFE)], extensions=[issuer_names])
     assert caller_of_certificate(pem) == SPIFFE

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sealwright.access.patterns import check, compile_pattern
+from sealwright.access.patterns import Pattern
 
 SEGMENT = st.text(st.sampled_from("ab.+?[]()^$|\\\n-_: \u00e9"), max_size=3)
 PATTERN = st.builds(
@@ -26,7 +26,7 @@ def reference(pattern: list[str], value: list[str]) -> bool:
 
 
 def matches(pattern: str, value: str) -> bool:
-    return compile_pattern(check(pattern)).fullmatch(value) is not None
+    return Pattern(pattern).matches(value)
 
 
 @given(PATTERN, VALUE)
@@ -40,7 +40,7 @@ def test_a_pattern_means_what_a_walk_over_its_segments_means(pattern: str, value
 
 
 @given(VALUE.filter(lambda v: v and "*" not in v))
-def test_a_pattern_without_asterisks_matches_itself_alone(value: str) -> None:
+def test_a_pattern_without_asterisks_matches_only_itself(value: str) -> None:
     assert matches(value, value)
     assert not matches(value, value + "x")
     assert not matches(value, "x" + value)
@@ -68,13 +68,24 @@ def test_asterisks_stand_for_a_segment_or_the_rest(pattern: str, value: str, *, 
     assert matches(pattern, value) is expected
 
 
+@pytest.mark.parametrize("pattern", ["*", "a", "a/**"])
+def test_only_two_asterisks_match_an_absent_value(pattern: str) -> None:
+    assert not Pattern(pattern).matches(None)
+    assert Pattern("**").matches(None)
+
+
+def test_a_pattern_is_its_text() -> None:
+    assert Pattern("a/*") == Pattern("a/*") != Pattern("a/**")
+    assert str(Pattern("a/*")) == "a/*"
+
+
 @pytest.mark.parametrize("pattern", ["", "a*", "*a", "a/b*", "***", "a/***", "**a", "dns:*", "a/*b/c"])
 def test_an_asterisk_must_be_a_whole_segment(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"segment|empty"):
-        check(pattern)
+        Pattern(pattern)
 
 
 @pytest.mark.parametrize("pattern", ["**/a", "a/**/b", "**/**", "**/"])
 def test_two_asterisks_stand_at_the_end_only(pattern: str) -> None:
     with pytest.raises(ValueError, match="at the end"):
-        check(pattern)
+        Pattern(pattern)

@@ -56,15 +56,22 @@ def test_an_error_of_syntax_is_one_line_with_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param(b"a = '\xff'", id="no UTF-8"),
+        pytest.param(b"a = '\xff'", id="not UTF-8"),
         pytest.param(b"a = " + b"1" * 5000, id="a number without end"),
         pytest.param(b"a = " + b"[" * 100_000, id="brackets without end"),
         pytest.param(b"a = 1\na = 2", id="a key twice"),
         pytest.param(b'a = "\x00"', id="a control character"),
-        pytest.param(b"\x89PNG\r\n", id="no text"),
+        pytest.param(b"\x89PNG\r\n", id="not text"),
     ],
 )
-def test_what_is_no_toml_is_one_line(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_toml_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
     assert problem_of(path).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("content", ["1" * 5000, "[" * 100_000])
+def test_a_value_that_python_cannot_hold_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(f"a = {content}")
+    assert problem_of(path) == f"{path}: a number is too long, or lists are nested too deeply"

@@ -19,7 +19,7 @@ def test_a_signers_grant_names_all_three(field: str) -> None:
 
 
 @pytest.mark.parametrize("roles", [["rotator"], ["revoker", "registrar"], ["auditor"]])
-def test_whoever_does_not_sign_names_none_of_them(roles: list[str]) -> None:
+def test_a_grant_without_signer_names_none_of_them(roles: list[str]) -> None:
     document = sample()
     document["grants"] = [{"caller": "dns:ops.example.com", "roles": roles, "issuers": ["*"]}]
     assert problems(document) == []

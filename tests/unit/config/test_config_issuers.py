@@ -106,7 +106,7 @@ def test_what_cannot_be_an_issuers_url_is_refused(url: str) -> None:
     ],
 )
 def test_c94_two_issuers_cannot_have_one_path(one: str, other: str) -> None:
-    expected = "issuers[1].url: issuers[0] has the same path, so their JWK Sets would be one"
+    expected = "issuers[1].url: issuers[0] already has this path; each issuer needs its own, because its JWK Set is served there"
     assert expected in problems(with_urls(one, other))
 
 
@@ -121,9 +121,9 @@ def test_c26_names_that_would_mix_up_two_keys_are_refused() -> None:
     series = document["issuers"][0]["series"][0]
     document["issuers"][0]["series"] = [series, {**series, "algorithm": "ES384"}]
     assert sorted(problems(document)) == [
-        "issuers[0].series[1].name: issuers[0].series[0] has the same",
-        "issuers[1].name: issuers[0] has the same",
-        "issuers[2].name: issuers[0] has the same",
+        "issuers[0].series[1].name: issuers[0].series[0] already has this name",
+        "issuers[1].name: issuers[0] already has this name",
+        "issuers[2].name: issuers[0] already has this name",
     ]
 
 

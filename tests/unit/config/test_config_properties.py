@@ -1,4 +1,4 @@
-"""Whatever stands in a document, it is taken or refused, and never anything else."""
+"""Every document is accepted or refused, and never raises another error."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
-"""Listeners: where plaintext is allowed, and where it is not."""
+"""Listeners: their addresses, and where plaintext is allowed."""
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import Any
 
 import pytest
 
-from sealwright.server.settings import Address, parse_address
+from sealwright.server.addresses import Address, CannotListenError, UnixSocket, parse_address, parse_address_or_socket
 
 from .samples import problems, sample
 
@@ -46,24 +48,24 @@ def test_plaintext_that_stays_here_and_tls_are_allowed(values: dict[str, Any]) -
         ),
         (
             {"insecure_local": True, "grpc": "0.0.0.0:8443"},
-            ["server.grpc: must be a loopback address, since insecure_local is set"],
+            ["server.grpc: must be a loopback address, because insecure_local is set"],
         ),
         (
             {"insecure_local": True, "grpc": "sealwright.internal:8443"},
-            ["server.grpc: must be a loopback address, since insecure_local is set"],
+            ["server.grpc: must be a loopback address, because insecure_local is set"],
         ),
         (
             {"insecure_local": True, "http": "10.0.0.1:8080"},
-            ["server.http: must be a loopback address, since insecure_local is set, or http_plaintext = true"],
+            ["server.http: must be a loopback address, because insecure_local is set (or set http_plaintext = true)"],
         ),
         ({"tls": True, "admin": "0.0.0.0:9090"}, ["server.admin: must be a loopback address"]),
         (
             {"tls": True, "insecure_local": True},
-            ["server.tls: would not be used, since insecure_local is set; take one of them out"],
+            ["server.tls: has no effect, because insecure_local is set; remove one of them"],
         ),
         (
             {"tls": True, "grpc": "unix:/run/s.sock", "workers": 2},
-            ["server.workers: must be 1, since a Unix socket takes one worker"],
+            ["server.workers: must be 1, because only one worker can listen on a Unix socket"],
         ),
         ({"tls": True, "http": "127.0.0.1:8443"}, ["server.http: must differ from grpc"]),
         ({"tls": True, "admin": "127.0.0.1:8080"}, ["server.admin: must differ from http"]),
@@ -71,8 +73,8 @@ def test_plaintext_that_stays_here_and_tls_are_allowed(values: dict[str, Any]) -
         (
             {"insecure_local": True, "grpc": "0.0.0.0:1", "http": "0.0.0.0:2", "admin": "0.0.0.0:3"},
             [
-                "server.grpc: must be a loopback address, since insecure_local is set",
-                "server.http: must be a loopback address, since insecure_local is set, or http_plaintext = true",
+                "server.grpc: must be a loopback address, because insecure_local is set",
+                "server.http: must be a loopback address, because insecure_local is set (or set http_plaintext = true)",
                 "server.admin: must be a loopback address",
             ],
         ),
@@ -106,7 +108,7 @@ def test_plaintext_that_others_could_reach_is_refused(values: dict[str, Any], ex
         "unix://"[:5] + "//" * 60,
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_a_text_that_is_not_an_address_is_refused(text: str) -> None:
     found = problems(server(tls=True, grpc=text))
     assert [p.split(":")[0] for p in found] == ["server.grpc"]
 
@@ -128,6 +130,40 @@ def test_an_address_is_read_and_written_alike(text: str, host: str, port: int, *
     assert address == Address(host, port)
     assert address.loopback is loopback
     assert str(address) == text
+    assert parse_address(address) is address
+    assert parse_address_or_socket(text) == address
+
+
+def test_a_unix_socket_is_read_and_written_alike() -> None:
+    address = parse_address_or_socket("unix:/run/sealwright/grpc.sock")
+    assert address == UnixSocket("/run/sealwright/grpc.sock")
+    assert address.loopback
+    assert str(address) == "unix:/run/sealwright/grpc.sock"
+    assert parse_address_or_socket(address) is address
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (OSError(errno.EADDRINUSE, "error while attempting to bind on address"), "Address already in use"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (RuntimeError("chttp2_server.cc:1045"), "it is in use, or is not an address of this machine"),
+    ],
+)
+def test_a_listener_that_cannot_listen_names_its_setting_and_its_address(cause: Exception, reason: str) -> None:
+    error = CannotListenError("grpc", Address("::1", 8443), cause)
+    assert error.problems == (f"server.grpc: cannot listen on [::1]:8443: {reason}",)
+
+
+@pytest.mark.parametrize("name", ["grpc", "http", "admin"])
+@pytest.mark.parametrize("value", [8443, None, ["127.0.0.1:1"], {"host": "127.0.0.1", "port": 1}])
+def test_an_address_is_a_text(name: str, value: Any) -> None:
+    assert problems(server(tls=True, **{name: value})) == [f"server.{name}: must be text"]
+
+
+@pytest.mark.parametrize("name", ["http", "admin"])
+def test_only_grpc_listens_on_a_unix_socket(name: str) -> None:
+    assert problems(server(tls=True, **{name: "unix:/run/s.sock"})) == [f"server.{name}: must be host:port"]
 
 
 @pytest.mark.parametrize(

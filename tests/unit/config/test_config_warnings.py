@@ -1,4 +1,4 @@
-"""What is allowed, but may not be meant."""
+"""Warnings: what is allowed, but probably not intended."""
 
 from __future__ import annotations
 
@@ -21,26 +21,33 @@ def test_the_sample_is_what_is_meant() -> None:
     assert warned(sample()) == []
 
 
-def test_no_grants_means_that_nobody_may_do_anything() -> None:
-    assert warned(sample() | {"grants": []}) == ["grants: there are none, so nobody may do anything"]
+def test_without_grants_no_caller_may_do_anything() -> None:
+    assert warned(sample() | {"grants": []}) == ["grants: there are none, so no caller may do anything"]
 
 
-def test_a_grant_for_an_issuer_that_does_not_exist_is_told() -> None:
+def test_a_grant_for_an_issuer_that_does_not_exist_gives_a_warning() -> None:
     document = sample()
     document["grants"][0]["issuers"] = ["*", "payment", "payments"]
-    assert warned(document) == ["grants[0].issuers[1]: there is no such issuer"]
+    assert warned(document) == ["grants[0].issuers[1]: no issuer matches this pattern"]
 
 
-def test_a_set_that_common_readers_cannot_hold_is_told() -> None:
+def test_f44_a_role_that_permits_nothing_gives_a_warning() -> None:
+    document = sample()
+    document["grants"][0]["roles"] = ["signer", "registrar"]
+    expected = "grants[0].roles[1]: this version has no RPC for registrar, so the role permits nothing"
+    assert warned(document) == [expected]
+
+
+def test_a_set_that_common_readers_cannot_hold_gives_a_warning() -> None:
     document = sample()
     document["issuers"][0]["series"] = [series("RS256", rsa_bits=4096), series("PS256"), series("ES256")]
     (small,) = warned(document)
-    assert small.startswith("issuers[0]: its JWK Set may have about ")
-    assert small.endswith("bytes, more than nginx's default buffer of 4096 holds")
+    assert small.startswith("issuers[0]: the JWK Set may have about ")
+    assert small.endswith("bytes, but nginx's default buffer holds only 4096")
     document["issuers"][0]["series"] = [{**series("RS256", rsa_bits=4096), "name": f"s{i}"} for i in range(8)]
-    assert [w.rpartition(" than ")[2] for w in warned(document)] == [
-        "nginx's default buffer of 4096 holds",
-        "mod_auth_openidc's cache of 16384 holds",
+    assert [w.rpartition(" but ")[2] for w in warned(document)] == [
+        "nginx's default buffer holds only 4096",
+        "mod_auth_openidc's cache holds only 16384",
     ]
 
 
@@ -54,8 +61,9 @@ def test_keys_that_stay_for_long_lived_tokens_count_towards_the_set() -> None:
     assert "nginx's default buffer" in warning
 
 
-def test_a_rotation_that_comes_later_than_its_period_is_told() -> None:
+def test_a_rotation_that_comes_later_than_its_period_gives_a_warning() -> None:
     document = sample()
     document["issuers"][0]["series"][0]["rotation_period"] = "1h"
     (warning,) = warned(document)
-    assert warning.startswith("issuers[0].series[0].rotation_period: a standby waits for 1 day, 0:31:00 before")
+    assert warning.startswith("issuers[0].series[0].rotation_period: a scheduled rotation waits until")
+    assert "published for 1 day, 0:31:00" in warning

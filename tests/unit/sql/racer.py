@@ -1,4 +1,4 @@
-"""One of several processes that write to one store at once, told by its standard input when to begin."""
+"""One of several processes that write to one store at the same time. Its standard input tells it when to begin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store of their own for tests, and what to put into it."""
+"""Stores for tests, and rows to write into them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
+
 from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.ports import Intent, IssuerState
-from sealwright.sql.engine import open_engine, upgrade
+from sealwright.sql import migrate
 from sealwright.sql.settings import StoreSettings
+from sealwright.sql.sqlite import BUSY_TIMEOUT, SqliteDialect
 from sealwright.sql.store import SqlStore
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -30,11 +33,21 @@ def settings(path: Path) -> StoreSettings:
     return StoreSettings(url=f"sqlite:///{path}")
 
 
+def engine_of(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Engine:
+    """Return an engine for a database file."""
+    return SqliteDialect(busy_timeout).open(settings(path).url)
+
+
+def upgrade(engine: Engine) -> str:
+    """Bring a database's schema up to date."""
+    return migrate.upgrade(engine, SqliteDialect())
+
+
 @asynccontextmanager
-async def opened(path: Path, *, busy_timeout: float = 5) -> AsyncIterator[SqlStore]:
+async def opened(path: Path, *, busy_timeout: float = BUSY_TIMEOUT) -> AsyncIterator[SqlStore]:
     """Open a store that is up to date."""
-    engine = open_engine(settings(path), busy_timeout)
-    store = SqlStore(engine)
+    engine = engine_of(path, busy_timeout)
+    store = SqlStore(engine, SqliteDialect())
     try:
         upgrade(engine)
         yield store

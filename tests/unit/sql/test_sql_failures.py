@@ -1,4 +1,4 @@
-"""A store that cannot be used says so, in one way, and in time."""
+"""A store that cannot be used always raises the same error, in time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import event
 
 from sealwright.keys.ports import Replica, StoreUnavailableError
-from sealwright.sql.engine import open_engine
+from sealwright.sql.sqlite import SqliteDialect
 from sealwright.sql.store import SqlStore
 
-from .rows import LIMITS, NOW, intent, issuer_state, key, opened, settings
+from .rows import LIMITS, NOW, engine_of, intent, issuer_state, key, opened, settings
 
 BUSY = 0.3
 Write = Callable[[SqlStore], Awaitable[object]]
@@ -38,7 +38,7 @@ WRITES: dict[str, Write] = {
     "publish": _publish,
     "heartbeat": lambda s: s.heartbeat(Replica(replica_id="a", revision=1, seen_time=NOW), NOW),
     "counts": lambda s: s.add_token_counts({("kid", 10**9): 1}),
-    "live tokens": lambda s: s.live_tokens(["kid"], 0),
+    "prune": lambda s: s.prune(replicas_seen_before=NOW, tokens_expired_before=0),
     "farewell": lambda s: s.farewell("a"),
     "issuer": lambda s: s.ensure_issuer("other", LIMITS),
 }
@@ -46,6 +46,7 @@ READS: dict[str, Write] = {
     "read": lambda s: s.read(),
     "probe": lambda s: s.probe(),
     "replicas": lambda s: s.replicas(NOW),
+    "live tokens": lambda s: s.live_tokens(["kid"], 0),
 }
 
 
@@ -60,7 +61,7 @@ def locked(path: Path) -> Iterator[None]:
         connection.close()
 
 
-async def test_a_locked_store_is_waited_for_as_long_as_the_busy_timeout_and_read_all_the_same(tmp_path: Path) -> None:
+async def test_a_locked_store_is_waited_for_as_long_as_the_busy_timeout_but_not_by_reads(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with opened(path, busy_timeout=BUSY) as store:
         await issuer_state(store)
@@ -78,8 +79,8 @@ async def test_a_store_that_is_locked_at_the_start_cannot_be_opened(tmp_path: Pa
     path = tmp_path / "state.db"
     async with opened(path):
         pass
-    engine = open_engine(settings(path), BUSY)
-    store = SqlStore(engine)
+    engine = engine_of(path, BUSY)
+    store = SqlStore(engine, SqliteDialect())
     with locked(path), pytest.raises(StoreUnavailableError):
         await issuer_state(store)
     await store.aclose()
@@ -91,7 +92,7 @@ def test_two_that_make_one_store_at_the_same_time_wait_for_each_other(tmp_path: 
     other.execute("CREATE TABLE other (name)")
     other.execute("BEGIN IMMEDIATE")  # against which SQLite lets a switch to WAL fail at once
     threading.Timer(0.2, other.close).start()
-    engine = open_engine(settings(path), 5)
+    engine = engine_of(path)
     with engine.begin() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
     engine.dispose()
@@ -194,7 +195,7 @@ async def test_what_cannot_be_understood_is_not_read(tmp_path: Path, statement: 
 
 
 @pytest.mark.parametrize("place", ["no/such/directory/state.db", "."])
-async def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, place: str) -> None:
+async def test_a_path_where_no_file_can_be_created_is_reported(tmp_path: Path, place: str) -> None:
     with pytest.raises(StoreUnavailableError, match="unable to open database file"):
         await SqlStore.open(settings(tmp_path / place))
 

@@ -1,4 +1,4 @@
-"""Migrations: what they make is what the code works with, whatever was there before."""
+"""Migrations: they create the tables that the code uses, from any earlier state."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from sqlalchemy import select, text
 
 from sealwright.errors import ConfigurationError
 from sealwright.keys.ports import StoreUnavailableError
-from sealwright.sql.engine import current_revision, newest_revision, open_engine, upgrade
+from sealwright.sql import migrate as migrations
+from sealwright.sql.migrate import current_revision
 from sealwright.sql.store import SqlStore
 from sealwright.sql.tables import deployment, keys, metadata
 
-from .rows import settings
+from .rows import engine_of, settings, upgrade
+
+NEWEST = max(
+    p.name.partition("_")[0] for p in (Path(migrations.__file__).parent / "migrations" / "versions").glob("0*.py")
+)
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
-    engine = open_engine(settings(tmp_path / "state.db"))
+    engine = engine_of(tmp_path / "state.db")
     upgrade(engine)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
@@ -30,7 +35,7 @@ def test_the_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> N
 
 
 def test_the_constraints_are_in_the_database(tmp_path: Path) -> None:
-    engine = open_engine(settings(tmp_path / "state.db"))
+    engine = engine_of(tmp_path / "state.db")
     upgrade(engine)
     with engine.connect() as connection:
         made = connection.execute(text("SELECT sql FROM sqlite_master WHERE name = 'keys'")).scalar_one()
@@ -40,19 +45,19 @@ def test_the_constraints_are_in_the_database(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_may_be_repeated(tmp_path: Path) -> None:
-    engine = open_engine(settings(tmp_path / "state.db"))
-    assert upgrade(engine) == newest_revision()
+    engine = engine_of(tmp_path / "state.db")
+    assert upgrade(engine) == NEWEST
     with engine.connect() as connection:
         before = connection.execute(select(deployment)).one()
-    assert upgrade(engine) == newest_revision()
+    assert upgrade(engine) == NEWEST
     with engine.connect() as connection:
         assert connection.execute(select(deployment)).one() == before
-        assert current_revision(connection) == newest_revision()
+        assert current_revision(connection) == NEWEST
     engine.dispose()
 
 
 async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    engine = open_engine(settings(tmp_path / "state.db"))
+    engine = engine_of(tmp_path / "state.db")
     upgrade(engine)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
@@ -64,10 +69,10 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_database_of_something_else_is_refused_untouched(tmp_path: Path) -> None:
-    engine = open_engine(settings(tmp_path / "other.db"))
+    engine = engine_of(tmp_path / "other.db")
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE customers (name TEXT)"))
-    with pytest.raises(ConfigurationError, match=r"^store.url: the database has tables of something else$"):
+    with pytest.raises(ConfigurationError, match=r"^store.url: the database contains tables of another application$"):
         await SqlStore.open(settings(tmp_path / "other.db"))
     with engine.begin() as connection:
         tables = connection.execute(text("SELECT name FROM sqlite_master")).scalars().all()
@@ -82,13 +87,13 @@ async def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path, monk
         raise RuntimeError("as if it were killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sealwright.sql.engine.current_revision", lambda c: None if not _tables(c) else fail(c))
+        patch.setattr("sealwright.sql.migrate.current_revision", lambda c: None if not _tables(c) else fail(c))
         with pytest.raises(StoreUnavailableError):
             await SqlStore.open(settings(path))
-    engine = open_engine(settings(path))
+    engine = engine_of(path)
     with engine.begin() as connection:
         assert _tables(connection) == []
-    assert upgrade(engine) == newest_revision()
+    assert upgrade(engine) == NEWEST
     engine.dispose()
 
 

@@ -6,8 +6,10 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from sealwright.keys.ports import Replica
 from sealwright.sql.store import SqlStore
@@ -44,7 +46,7 @@ async def test_a_replica_says_what_it_has_read(store: SqlStore) -> None:
     assert list(await store.replicas(NOW + timedelta(seconds=6))) == [replica("a", timedelta(seconds=9), 7)]
 
 
-async def test_a_replica_that_says_farewell_is_gone(store: SqlStore) -> None:
+async def test_a_replica_that_says_farewell_is_deleted(store: SqlStore) -> None:
     await store.heartbeat(replica("a"), NOW)
     await store.heartbeat(replica("b"), NOW)
     await store.farewell("a")
@@ -52,21 +54,28 @@ async def test_a_replica_that_says_farewell_is_gone(store: SqlStore) -> None:
     assert await names(store) == ["b"]
 
 
-async def test_rows_of_replicas_that_crashed_do_not_pile_up(store: SqlStore) -> None:
+async def test_f21_a_replicas_row_stays_however_long_the_others_go_on(store: SqlStore) -> None:
+    await store.heartbeat(replica("cut-off"), NOW)
+    await store.heartbeat(replica("new", 365 * DAY), NOW)
+    await store.add_token_counts({("a", minute(-365)): 1})
+    assert await names(store) == ["cut-off", "new"]
+
+
+async def test_only_prune_deletes_the_rows_of_replicas_that_crashed(store: SqlStore) -> None:
     for i in range(5):
         await store.heartbeat(replica(f"crashed-{i}", timedelta(seconds=i)), NOW)
     await store.heartbeat(replica("new", DAY), NOW)
-    assert len(await names(store)) == 6, "for a day they may still matter"
-    await store.heartbeat(replica("new", DAY + timedelta(seconds=4)), NOW)
+    assert len(await names(store)) == 6
+    await store.prune(replicas_seen_before=NOW + timedelta(seconds=4), tokens_expired_before=0)
     assert await names(store) == ["crashed-4", "new"]
 
 
-async def test_a_replica_that_was_dropped_comes_back_with_its_next_heartbeat(store: SqlStore) -> None:
+async def test_a_replica_whose_row_was_deleted_returns_with_its_next_heartbeat(store: SqlStore) -> None:
     await store.heartbeat(replica("slow"), NOW)
-    await store.heartbeat(replica("new", 2 * DAY), NOW)
-    assert await names(store) == ["new"]
+    await store.prune(replicas_seen_before=NOW + DAY, tokens_expired_before=0)
+    assert await names(store) == []
     await store.heartbeat(replica("slow", 2 * DAY), NOW)
-    assert await names(store) == ["new", "slow"]
+    assert await names(store) == ["slow"]
 
 
 def minute(days: float = 0) -> int:
@@ -85,10 +94,28 @@ async def test_tokens_are_counted_by_kid_and_minute_over_all_replicas(store: Sql
     await store.add_token_counts({})
 
 
-async def test_counts_of_tokens_that_have_expired_do_not_pile_up(store: SqlStore) -> None:
+async def test_only_prune_deletes_the_counts_of_expired_tokens(store: SqlStore) -> None:
     old = {("a", minute(-2) - i): 1 for i in range(30)}
-    recent = {("a", minute(-0.9)): 1, ("a", minute(1)): 1}
     await store.add_token_counts(old)
-    assert await store.live_tokens(["a"], minute(-3)) == 30
-    await store.add_token_counts(recent)
+    await store.add_token_counts({("a", minute(-0.9)): 1, ("a", minute(1)): 1})
+    assert await store.live_tokens(["a"], minute()) == 1
+    assert await store.live_tokens(["a"], minute(-3)) == 32
+    await store.prune(replicas_seen_before=NOW, tokens_expired_before=minute(-1))
     assert await store.live_tokens(["a"], minute(-3)) == 2
+
+
+async def test_f23_a_read_writes_nothing_and_does_not_wait_for_writers(store: SqlStore) -> None:
+    await store.heartbeat(replica("a"), NOW)
+    await store.add_token_counts({("a", minute(-9)): 1})
+    statements: list[str] = []
+
+    @event.listens_for(store._engine, "before_cursor_execute")
+    def _note(*args: Any) -> None:
+        statements.append(args[2])
+
+    for read in (store.read(), store.probe(), store.replicas(NOW), store.live_tokens(["a"], minute())):
+        statements.clear()
+        await read
+        assert statements[0] == "BEGIN DEFERRED"
+        assert len(statements) > 1
+        assert {s.split()[0] for s in statements[1:]} == {"SELECT"}

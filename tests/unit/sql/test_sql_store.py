@@ -47,6 +47,16 @@ async def test_what_is_written_is_what_is_read(store: SqlStore) -> None:
     assert state.limits == LIMITS
 
 
+async def test_what_is_not_known_is_none_and_never_an_empty_text(store: SqlStore) -> None:
+    unknown: dict[str, Any] = {"uri": None, "public_key": None, "kid": None}
+    empty = intent(2, uri="", public_key=b"", kid="")
+    assert await store.add_intents(await issuer_state(store), [intent(1, **unknown), empty])
+    assert list((await issuer_state(store)).intents) == [intent(1, **unknown), replace(empty, **unknown)]
+    for number, nothing in enumerate((b"", None), 1):
+        assert await store.publish(await issuer_state(store), [key(number, public_key=nothing)], [])
+    assert [k.public_key for k in (await issuer_state(store)).keys] == [None, None]
+
+
 async def test_a_write_from_an_old_state_changes_nothing(store: SqlStore) -> None:
     old = await issuer_state(store)
     assert await store.add_intents(old, [intent(1)])
@@ -72,7 +82,7 @@ async def test_each_write_moves_its_issuer_and_the_store_on_by_one(store: SqlSto
     assert (await store.probe())[0] == revision + 2
 
 
-async def test_heartbeats_and_counts_are_no_news(store: SqlStore) -> None:
+async def test_heartbeats_and_counts_do_not_change_the_revision(store: SqlStore) -> None:
     revision, _ = await store.probe()
     await store.heartbeat(Replica(replica_id="a", revision=1, seen_time=NOW), NOW)
     await store.add_token_counts({("kid", 10**9): 1})
@@ -134,7 +144,7 @@ async def test_a_write_computed_under_lower_limits_loses(store: SqlStore) -> Non
     assert not await store.publish(old, [key(1)], [])
 
 
-async def test_a_read_is_one_moment_whatever_is_written_during_it(tmp_path: Path) -> None:
+async def test_a_read_is_one_moment_even_if_others_write_during_it(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with opened(path) as store, opened(path) as other:
         await store.add_intents(await issuer_state(store), [intent(1)])

@@ -10,10 +10,10 @@ from typing import Final
 
 from aiohttp import web
 
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.issuer import JwksDocument, entity_tag
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.readiness import Readiness
-from sealwright.keys.settings import IssuerSettings
 
 _TAGS = re.compile(r'(?:W/)?("[^"]*")')
 _CORS: Final = {"Access-Control-Allow-Origin": "*"}

@@ -14,10 +14,10 @@ from sealwright.access.grants import Authoriser
 from sealwright.access.settings import Role
 from sealwright.audit.decisions import Decision
 from sealwright.errors import CallerNotPermittedError, RequestInvalidError, Violation
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.operations import KeyOperations, ShownKey
 from sealwright.keys.revocation import AllKeysOf, KeyRevocation, OneKey, Scope
-from sealwright.keys.settings import IssuerSettings
 from sealwright.server.rpc.names import issuer_name, key_name, parse_issuer, parse_key
 from sealwright.v1 import keys_pb2, keys_pb2_grpc
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 _DEFAULT_PAGE: Final = 100
 _MAX_PAGE: Final = 1000
 _MAX_REASON: Final = 1024
-_READERS: Final = frozenset({Role.AUDITOR, Role.ROTATOR, Role.REVOKER, Role.REGISTRAR})
+_READERS: Final = frozenset({Role.AUDITOR, Role.ROTATOR, Role.REVOKER})
 _ANY: Final = frozenset(Role)
 _ROTATORS: Final = frozenset({Role.ROTATOR})
 _REVOKERS: Final = frozenset({Role.REVOKER})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from typing import Final
@@ -15,11 +14,10 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from sealwright.errors import ConfigurationError
+from sealwright.server.addresses import Address, CannotListenError, UnixSocket
 from sealwright.server.rpc.interceptors import Boundary
-from sealwright.server.settings import Address, ServerSettings, parse_address
+from sealwright.server.settings import ServerSettings
 from sealwright.server.tls import grpc_credentials
-
-log = logging.getLogger(__name__)
 
 SIGNING: Final = "sealwright.v1.SigningService"
 SERVICES: Final = ("", SIGNING, "sealwright.v1.JwksService", "sealwright.v1.KeyService")
@@ -27,7 +25,7 @@ SERVICES: Final = ("", SIGNING, "sealwright.v1.JwksService", "sealwright.v1.KeyS
 _MAX_MESSAGE: Final = 2 * 1024 * 1024 + 64 * 1024
 _SOCKET_UMASK: Final = 0o117
 _DRAIN_PAUSE: Final = 0.2
-"""Seconds in which new calls are refused before the listener closes; see `Boundary`."""
+"""Seconds for which the listener refuses new calls before it closes; see `Boundary`."""
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
@@ -41,14 +39,19 @@ AddServices = Callable[[grpc.aio.Server], None]
 
 
 class GrpcListener:
-    """Serves RPCs until it is drained."""
+    """Serves RPCs until it is drained.
+
+    Attributes:
+        address: The address; its port is the real one after `start`.
+    """
 
     def __init__(
         self, settings: ServerSettings, boundary: Boundary, add_services: AddServices, *, share_port: bool
     ) -> None:
+        self.address = settings.grpc
         self._settings = settings
         self._boundary = boundary
-        # gRPC shares ports unless told otherwise: a second service would take half of the calls without a word.
+        # gRPC shares ports by default. A second service would then silently receive half of the calls.
         options = (*_OPTIONS, ("grpc.so_reuseport", int(share_port)))
         self._server = grpc.aio.server(interceptors=[boundary], options=options)
         self._health = health.HealthServicer()
@@ -58,10 +61,9 @@ class GrpcListener:
             reflection.enable_server_reflection(
                 (*SERVICES[1:], health_names.SERVICE_NAME, reflection.SERVICE_NAME), self._server
             )
-        self.address = ""
 
     async def start(self) -> None:
-        """Bind and serve. `address` then says where.
+        """Bind and serve.
 
         Raises:
             ConfigurationError: The address cannot be bound, or the TLS files cannot be used.
@@ -70,35 +72,35 @@ class GrpcListener:
         try:
             self.address = self._bind()
         except (RuntimeError, OSError) as e:
-            raise ConfigurationError(["server.grpc: cannot listen there"]) from e
+            raise CannotListenError("grpc", self.address, e) from e
         await self._server.start()
 
-    def _bind(self) -> str:
-        settings = self._settings
-        if settings.grpc_is_unix:
-            before = os.umask(_SOCKET_UMASK)  # from its first instant on, the socket's mode is its permission
+    def _bind(self) -> Address | UnixSocket:
+        address, settings = self._settings.grpc, self._settings
+        if isinstance(address, UnixSocket):
+            before = os.umask(_SOCKET_UMASK)  # the socket must have its final mode when it is created
             try:
-                self._server.add_insecure_port(settings.grpc)
+                self._server.add_insecure_port(str(address))
             finally:
                 os.umask(before)
-            return settings.grpc
+            return address
         if settings.insecure_local:
-            port = self._server.add_insecure_port(settings.grpc)
+            port = self._server.add_insecure_port(str(address))
         elif settings.tls is not None:
-            port = self._server.add_secure_port(settings.grpc, grpc_credentials(settings.tls))
+            port = self._server.add_secure_port(str(address), grpc_credentials(settings.tls))
         else:
-            raise ConfigurationError(["server.tls: missing"])
-        return str(Address(parse_address(settings.grpc).host, port))
+            raise ConfigurationError(["server.tls: must be given"])
+        return Address(address.host, port)
 
     async def set_serving(self, *, signing: bool) -> None:
-        """Say over grpc.health.v1 whether tokens can be signed; the other services always serve."""
+        """Report over grpc.health.v1 whether tokens can be signed. The other services always serve."""
         for name in SERVICES:
             up = signing or name not in {"", SIGNING}
             status = health_pb2.HealthCheckResponse.SERVING if up else health_pb2.HealthCheckResponse.NOT_SERVING
             await self._health.set(name, status)
 
     async def drain(self) -> None:
-        """Refuse new calls, let those under way end, and close."""
+        """Refuse new calls, wait for the running calls to end, and close."""
         await self._health.enter_graceful_shutdown()
         self._boundary.draining = True
         await asyncio.sleep(_DRAIN_PAUSE)

@@ -1,0 +1,20 @@
+"""The configuration: one TOML file, checked as a whole, that composes the settings of all packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sealwright.config.advice import warnings
+from sealwright.config.model import Config, parse
+from sealwright.config.reading import read
+
+__all__ = ["Config", "load", "parse", "read", "warnings"]
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or the configuration is invalid. The error has every problem.
+    """
+    return parse(read(path))

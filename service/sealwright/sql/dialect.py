@@ -1,0 +1,56 @@
+"""What a database must provide so that `store.py` and `migrate.py` can work with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, Executable, Table
+from sqlalchemy.engine import URL
+
+
+class Dialect(Protocol):
+    """The differences between databases. `sql/settings.py` selects the dialect by the store's URL."""
+
+    @property
+    def clock(self) -> Executable:
+        """A query for the database's own clock: one number, the seconds since the epoch, with at least milliseconds."""
+        ...
+
+    @property
+    def read_options(self) -> Mapping[str, Any]:
+        """Execution options of a transaction that only reads, in which every query sees the same moment of the database.
+
+        A transaction without them may write. READ COMMITTED is enough for it, because `store.py` locks an issuer's row before
+        it writes anything about that issuer.
+        """
+        ...
+
+    def check_url(self, url: URL) -> None:
+        """Check the store's URL.
+
+        Raises:
+            ValueError: The URL cannot be used. The message does not contain it, because it may contain a password.
+        """
+        ...
+
+    def open(self, url: str) -> Engine:
+        """Return an engine for a checked URL, without connecting to the database.
+
+        A transaction of the engine raises `StoreUnavailableError` when it must not go on with this database.
+        """
+        ...
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Exclude all other processes that change the schema, until the connection's transaction ends."""
+        ...
+
+    def upsert(self, table: Table, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Executable:
+        """Return a statement that inserts a row, or changes the row that has the same primary key.
+
+        Args:
+            table: The table.
+            values: The whole row, by column.
+            changes: What to write to an existing row, by column.
+        """
+        ...

@@ -1,0 +1,109 @@
+"""The store on SQLite: one file on a local file system, shared by the processes of one host."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event, text
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import URL
+
+from sealwright.keys.ports import StoreUnavailableError
+from sealwright.settings import check_path
+
+BUSY_TIMEOUT: Final = 5.0
+"""Longest time in seconds that a transaction waits for the transaction of another process."""
+_PAUSE: Final = 0.01
+_READ_ONLY: Final = "sealwright_read_only"
+
+
+class SqliteDialect:
+    """SQLite in WAL mode. See `sql.dialect.Dialect`."""
+
+    clock: Executable = text("SELECT strftime('%s', 'now') || substr(strftime('%f', 'now'), 3)")
+    read_options: Mapping[str, Any] = {_READ_ONLY: True}
+
+    def __init__(self, busy_timeout: float = BUSY_TIMEOUT) -> None:
+        self._busy_timeout = busy_timeout
+
+    def check_url(self, url: URL) -> None:
+        """See `Dialect.check_url`. Only the path of a file may be given: options such as `mode=memory` would lose the state."""
+        if not url.database or not url.database.startswith("/") or url.query or url.host or url.username:
+            raise ValueError("must name an absolute path (sqlite: and four slashes), and nothing else")
+        check_path(url.database)
+
+    def open(self, url: str) -> Engine:
+        """See `Dialect.open`.
+
+        A transaction that may write begins IMMEDIATE. A deferred transaction that reads and then writes fails with `database
+        is locked`, whatever the busy timeout (https://www.sqlite.org/lang_transaction.html). A transaction that only reads
+        begins DEFERRED, so that it does not wait for writers.
+
+        SQLite syncs fully. Otherwise a power cut could undo a commit, and with it a key that verifiers have seen.
+
+        A transaction fails when the file was deleted or replaced. SQLite would silently continue to use the deleted file
+        (https://www.sqlite.org/howtocorrupt.html §1.4).
+        """
+        # The driver's own timeout applies until the PRAGMA does.
+        arguments = {"isolation_level": None, "check_same_thread": False, "timeout": self._busy_timeout}
+        engine = create_engine(url, connect_args=arguments)
+        file = Path(engine.url.database or "")
+        opened: list[tuple[int, int]] = []
+
+        @event.listens_for(engine, "connect")
+        def _on_connect(connection: Any, _record: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout * 1000)}")
+            _use_wal(cursor, self._busy_timeout)
+            cursor.execute("PRAGMA synchronous = FULL")
+            cursor.execute("PRAGMA foreign_keys = ON")
+            cursor.close()
+
+        @event.listens_for(engine, "begin")
+        def _on_begin(connection: Connection) -> None:
+            if not opened:
+                opened.append(_identity(file))
+            if _identity(file) != opened[0]:
+                raise StoreUnavailableError("the store's file was deleted or replaced")
+            reads = connection.get_execution_options().get(_READ_ONLY, False)
+            connection.exec_driver_sql("BEGIN DEFERRED" if reads else "BEGIN IMMEDIATE")
+
+        return engine
+
+    def lock_schema(self, connection: Connection) -> None:
+        """See `Dialect.lock_schema`. BEGIN IMMEDIATE has already locked the whole database."""
+
+    def upsert(self, table: Table, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Executable:
+        """See `Dialect.upsert`."""
+        statement = insert(table).values(**values)
+        return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=dict(changes))
+
+
+def _use_wal(cursor: Any, busy_timeout: float) -> None:
+    """Switch the database to WAL.
+
+    A database keeps this mode, so only its first switch can conflict with another process. SQLite does not apply the busy
+    timeout to it.
+    """
+    end = time.monotonic() + busy_timeout
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    with suppress(OSError):
+        found = file.stat()
+        return found.st_dev, found.st_ino
+    return (0, 0)
