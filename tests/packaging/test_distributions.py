@@ -131,13 +131,18 @@ def _hatchling(target: str, source: Path, folder: Path) -> None:
 def environment(folder: Path, lock: str, *wheels: Path) -> Environment:
     """Create a virtual environment of exactly a lock file and some wheels of ours."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)  # noqa: S603
-    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet", "--no-input"]
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
+    install = [*pip, "install", "--quiet", "--no-input", "--no-compile"]
     hashed = ["--only-binary", ":all:", "--retries", "1", "--require-hashes", "--requirement", str(LOCKS / lock)]
-    for command in ([*pip, *hashed], [*pip, "--no-deps", "--no-index", *map(str, wheels)]):
+    for command in (
+        [*install, *hashed],
+        [*install, "--no-deps", "--no-index", *map(str, wheels)],
+        [*pip, "check"],  # the lock has all that the wheels need
+    ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)  # noqa: S603
         if done.returncode and UNREACHABLE.search(done.stderr):
             tool_missing("a package index that pip can reach")
-        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
     return Environment(folder)
 
 
