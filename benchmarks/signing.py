@@ -1,8 +1,8 @@
-"""CPU and latency of a signature, against a bare gRPC server in the same run.
+"""Measure CPU time and latency of a signature, and compare them with a bare gRPC server in the same run.
 
 `.venv/bin/python benchmarks/signing.py [--seconds 3] [--rounds 5] [--concurrency 32]` prints a table. The emulator, the service,
-the bare server and the load each have a process of their own; rounds alternate between the servers, and medians are shown, since
-machines are noisy. CPU is user and system time of the server's process.
+the bare server and the load generator each run in their own process. Rounds alternate between the servers, and the table shows
+medians, because machines are noisy. CPU is the user and system time of the server's process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ALGORITHMS = ("ES256", "RS256", "PS256")
 
 @dataclass(frozen=True)
 class Round:
-    """What one round measured: server CPU per request in µs, requests per second, latencies in ms."""
+    """The result of one round: server CPU per request in µs, requests per second, latencies in ms."""
 
     cpu: float
     rate: float
@@ -45,13 +45,13 @@ class Round:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return user and system time of a process and the children it has waited for."""
+    """Return the user and system time of a process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def load(address: str, request: SignJwtRequest, seconds: float, concurrency: int) -> list[float]:
-    """Keep that many calls under way and return their latencies in seconds."""
+    """Keep `concurrency` calls in flight for `seconds`, and return their latencies in seconds."""
     latencies: list[float] = []
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = SigningServiceStub(channel)
@@ -71,7 +71,7 @@ def _load_in_process(queue: Any, address: str, body: bytes, seconds: float, conc
 
 
 def measure(pid: int, address: str, request: SignJwtRequest, seconds: float, concurrency: int) -> Round:
-    """Run one round of load from a process of its own."""
+    """Run one round of load from a separate process."""
     context = get_context("spawn")
     queue = context.Queue()
     arguments = (queue, address, request.SerializeToString(), seconds, concurrency)
@@ -105,7 +105,7 @@ def _serve_bare(pipe: Any, answer: bytes) -> None:
 
 @contextmanager
 def bare_server(answer: SignJwtResponse) -> Iterator[tuple[int, str]]:
-    """Run a gRPC server that answers the same bytes without doing anything."""
+    """Run a gRPC server that returns the same bytes and does nothing else."""
     context = get_context("spawn")
     here, there = context.Pipe()
     server = context.Process(target=_serve_bare, args=(there, answer.SerializeToString()))
@@ -118,7 +118,7 @@ def bare_server(answer: SignJwtResponse) -> Iterator[tuple[int, str]]:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=5)
@@ -140,7 +140,7 @@ def main() -> None:
             for name, request in requests.items():
                 rounds[name].append(measure(service.popen.pid, address, request, options.seconds, options.concurrency))
     baseline = statistics.median(r.cpu for r in rounds["bare gRPC"])
-    print(f"{options.rounds} rounds of {options.seconds} s, {options.concurrency} calls under way, medians")
+    print(f"{options.rounds} rounds of {options.seconds} s, {options.concurrency} calls in flight, medians")
     print(f"{'':12}{'CPU µs':>8}{'ratio':>8}{'req/s':>8}{'p50 ms':>8}{'p99 ms':>8}")
     for name, results in rounds.items():
         cpu, rate, p50, p99 = (statistics.median(getattr(r, f) for r in results) for f in ("cpu", "rate", "p50", "p99"))

@@ -1,7 +1,7 @@
-"""The whole story in one file: sign over gRPC, verify from the published JWK Set, rotate, and verify both tokens.
+"""Sign over gRPC, verify with the published JWK Set, rotate, and verify both tokens.
 
-Run it with `make demo`. It starts an emulated AWS KMS and the service, each in a process of its own, on free loopback ports and in
-a temporary directory, and stops both in the end. With a real KMS nothing changes but `[providers.aws]`.
+Run it with `make demo`. It starts an emulated AWS KMS and the service, each in its own process, on free loopback ports and in a
+temporary directory, and stops both at the end. With a real KMS, only `[providers.aws]` changes.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ CONFIG = """
 grpc = "127.0.0.1:0"
 http = "127.0.0.1:0"
 admin = "127.0.0.1:0"
-insecure_local = true            # plaintext on loopback; in production: mutual TLS
+insecure_local = true            # plaintext on loopback; use mutual TLS in production
 
-[timing]                         # leads of seconds, so that nobody has to wait; the defaults are for production
+[timing]                         # leads of seconds, so that the demo is short; the defaults are for production
 max_clock_error = "500ms"
 verifier_skew = "1s"
 max_staleness = "2s"
@@ -48,7 +48,7 @@ path = "{directory}/audit"
 [providers.aws]
 kind = "aws"
 region = "eu-west-1"
-endpoint_url = "{kms}"           # absent: the real AWS KMS
+endpoint_url = "{kms}"           # without this line: the real AWS KMS
 
 [[issuers]]
 name = "payments"
@@ -81,7 +81,7 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def running(*command: str, directory: str) -> Iterator[dict[str, str]]:
-    """Run a program that prints one line of JSON when it is ready, and stop it in the end."""
+    """Run a program that prints one line of JSON when it is ready, and stop it at the end of the block."""
     aws = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     with open(f"{directory}/{pathlib.Path(command[0]).name}.log", "wb") as log:  # noqa: PTH123 - open reads better here
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=os.environ | aws)  # noqa: S603
@@ -104,26 +104,26 @@ def show(step: str, signed: SignJwtResponse) -> None:
 
 
 def verify(token: str, jwks_url: str) -> None:
-    """Verify a token as anybody would: PyJWT, and the URL of the JWK Set."""
+    """Verify a token as any verifier does: with PyJWT and the URL of the JWK Set."""
     key = jwt.PyJWKClient(jwks_url).get_signing_key_from_jwt(token)
     claims = jwt.decode(token, key, algorithms=["ES256"], audience=AUDIENCE, issuer=ISSUER)
-    say(f"   PyJWT says: good, from {claims['iss']} for {claims['sub']}")
+    say(f"   PyJWT accepts it: issued by {claims['iss']} for {claims['sub']}")
 
 
 def main() -> None:
-    """Tell the story."""
+    """Run the demo."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sealwright-demo-"))
         started = time.monotonic()
         kms = stack.enter_context(running(f"{BIN}/sealwright-emulator", "aws", "--port", "0", directory=directory))
-        say(f"1. An emulated AWS KMS runs at {kms['endpoint']}")
+        say(f"1. Started an emulated AWS KMS at {kms['endpoint']}")
 
         config = pathlib.Path(directory, "sealwright.toml")
         config.write_text(CONFIG.format(directory=directory, kms=kms["endpoint"]))
         service = stack.enter_context(
             running(f"{BIN}/sealwright", "serve", "--config", str(config), directory=directory)
         )
-        say(f"2. Sealwright runs: gRPC at {service['grpc']}, HTTP at {service['http']}")
+        say(f"2. Started Sealwright: gRPC at {service['grpc']}, HTTP at {service['http']}")
 
         channel = stack.enter_context(grpc.insecure_channel(service["grpc"]))
         signing, keys = SigningServiceStub(channel), KeyServiceStub(channel)
@@ -138,21 +138,21 @@ def main() -> None:
         show("3. A token, signed with a key that never left the KMS", first)
 
         jwks_url = f"http://{service['http']}/payments/.well-known/jwks.json"
-        say(f"4. Verified from {jwks_url} alone")
+        say(f"4. Verify the token with {jwks_url}")
         verify(first.token, jwks_url)
 
         keys.RotateKeys(RotateKeysRequest(issuer="issuers/payments", expected_kid=first.kid))
-        say("5. Rotated: the standby, which every verifier could fetch before, takes over")
+        say("5. Rotated: the standby key signs now; every verifier could fetch it before")
 
         second = signing.SignJwt(order)
-        show("6. The next token, by another key", second)
+        show("6. The next token, signed with another key", second)
         if second.kid == first.kid:
             sys.exit("the key did not change")
 
-        say("7. Both verify, since the retired key stays published until its last token has expired")
+        say("7. Verify both: the retired key stays published until its last token has expired")
         verify(first.token, jwks_url)
         verify(second.token, jwks_url)
-        say(f"Done in {time.monotonic() - started:.1f} s; now everything stops.")
+        say(f"Done in {time.monotonic() - started:.1f} s. Stopping.")
 
 
 if __name__ == "__main__":

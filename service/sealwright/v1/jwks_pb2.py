@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sealwright/v1/jwks.proto\x12\rsealwright.v1\x1a\x1egoogle/protobuf/duration.proto\" \n\x0eGetJwksRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\"^\n\x0fGetJwksResponse\x12\x11\n\tjwks_json\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12*\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration2W\n\x0bJwksService\x12H\n\x07GetJwks\x12\x1d.sealwright.v1.GetJwksRequest\x1a\x1e.sealwright.v1.GetJwksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sealwright/v1/jwks.proto\x12\rsealwright.v1\x1a\x1egoogle/protobuf/duration.proto\" \n\x0eGetJwksRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\"^\n\x0fGetJwksResponse\x12\x11\n\tjwks_json\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12*\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration2W\n\x0bJwksService\x12H\n\x07GetJwks\x12\x1d.sealwright.v1.GetJwksRequest\x1a\x1e.sealwright.v1.GetJwksResponseB2Z0sealwright.dev/gen/go/sealwright/v1;sealwrightv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sealwright.v1.jwks_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'Z0sealwright.dev/gen/go/sealwright/v1;sealwrightv1'
   _globals['_GETJWKSREQUEST']._serialized_start=75
   _globals['_GETJWKSREQUEST']._serialized_end=107
   _globals['_GETJWKSRESPONSE']._serialized_start=109

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JwksServiceStub:
-    """Publishes JWK Sets to those who speak gRPC; everybody else fetches them over HTTP.
+    """Publishes JWK Sets to gRPC clients. Other clients fetch the same sets over HTTP.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class JwksServiceStub:
 
 
 class JwksServiceServicer:
-    """Publishes JWK Sets to those who speak gRPC; everybody else fetches them over HTTP.
+    """Publishes JWK Sets to gRPC clients. Other clients fetch the same sets over HTTP.
     """
 
     def GetJwks(self, request, context):
-        """Returns the JWK Set of an issuer. Needs no role: the set is public.
+        """Returns the JWK Set of an issuer. The set is public, so no role is required, and any client can find out whether an issuer exists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_JwksServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JwksService:
-    """Publishes JWK Sets to those who speak gRPC; everybody else fetches them over HTTP.
+    """Publishes JWK Sets to gRPC clients. Other clients fetch the same sets over HTTP.
     """
 
     @staticmethod

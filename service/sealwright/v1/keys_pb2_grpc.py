@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class KeyServiceStub:
-    """Shows issuers and their keys, rotates keys and revokes them.
+    """Lists issuers and their keys, rotates keys and revokes them.
     """
 
     def __init__(self, channel):
@@ -68,47 +68,48 @@ class KeyServiceStub:
 
 
 class KeyServiceServicer:
-    """Shows issuers and their keys, rotates keys and revokes them.
+    """Lists issuers and their keys, rotates keys and revokes them.
     """
 
     def ListIssuers(self, request, context):
-        """Lists the issuers that the caller has a role for.
+        """Lists the issuers for which the caller has a role.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetIssuer(self, request, context):
-        """Returns an issuer. Needs any role for it.
+        """Returns an issuer. Requires any role for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListKeys(self, request, context):
-        """Lists the keys of an issuer, withdrawn and revoked ones among them. Needs the role `auditor`, `rotator`, `revoker` or `registrar`.
+        """Lists the keys of an issuer, including withdrawn and revoked keys. Requires the role `auditor`, `rotator` or `revoker`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetKey(self, request, context):
-        """Returns a key. Needs the same roles as ListKeys.
+        """Returns a key. Requires the same roles as ListKeys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateKeys(self, request, context):
-        """Retires active keys in favour of their standbys. Needs the role `rotator`. Where a standby may not sign yet, nothing changes and the
-        error ROTATION_TOO_EARLY names the earliest time.
+        """Retires active keys, so that their standby keys sign. Requires the role `rotator`. If a standby key may not sign yet, nothing changes,
+        and the error ROTATION_TOO_EARLY gives the earliest time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKeys(self, request, context):
-        """Takes keys out of use and out of the JWK Set at once and for good. Needs the role `revoker`. A repeated call changes nothing.
+        """Revokes keys: they stop signing and leave the JWK Set immediately and permanently. Requires the role `revoker`. A repeated call
+        changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +157,7 @@ def add_KeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KeyService:
-    """Shows issuers and their keys, rotates keys and revokes them.
+    """Lists issuers and their keys, rotates keys and revokes them.
     """
 
     @staticmethod

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class SigningServiceStub:
-    """Signs JSON Web Tokens under the rules of an issuer. There is no way to have a digest or arbitrary bytes signed, since that would
-    forge any other token.
+    """Signs JSON Web Tokens under the rules of an issuer. No method signs a digest or arbitrary bytes, because a caller could use it to forge
+    any other token.
     """
 
     def __init__(self, channel):
@@ -54,27 +54,28 @@ class SigningServiceStub:
 
 
 class SigningServiceServicer:
-    """Signs JSON Web Tokens under the rules of an issuer. There is no way to have a digest or arbitrary bytes signed, since that would
-    forge any other token.
+    """Signs JSON Web Tokens under the rules of an issuer. No method signs a digest or arbitrary bytes, because a caller could use it to forge
+    any other token.
     """
 
     def SignJwt(self, request, context):
-        """Signs a token. Needs the role `signer`, and one grant that allows the whole request.
+        """Signs a token. Requires the role `signer` and one grant that allows the whole request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchSignJwt(self, request, context):
-        """Signs up to 256 tokens, side by side. Each request has its own answer, in order; one that fails does not hold up the others.
+        """Signs up to 256 tokens concurrently. Each request has its own result, in order. A request that fails does not affect the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyJwt(self, request, context):
-        """Verifies a token of an issuer, strictly. Needs the role `signer` or `auditor`. A token that is not good is the error TOKEN_INVALID,
-        whose metadata `check` says what failed first: `format`, `alg`, `kid`, `typ`, `signature`, `issuer`, `times` or `audience`.
+        """Verifies a token of an issuer strictly. Requires the role `signer` or `auditor`. If the token is not valid, the call fails with
+        TOKEN_INVALID. The metadata `check` of this error names the first check that failed: `format`, `alg`, `kid`, `typ`, `signature`,
+        `issuer`, `times` or `audience`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,8 +108,8 @@ def add_SigningServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SigningService:
-    """Signs JSON Web Tokens under the rules of an issuer. There is no way to have a digest or arbitrary bytes signed, since that would
-    forge any other token.
+    """Signs JSON Web Tokens under the rules of an issuer. No method signs a digest or arbitrary bytes, because a caller could use it to forge
+    any other token.
     """
 
     @staticmethod
