@@ -30,7 +30,7 @@ def dev(grpc: str, http: str, algorithm: str, output: str) -> None:
     """Run the service on an emulated AWS KMS, in the foreground, with an issuer called `dev`.
 
     All data is in a temporary directory, which is deleted when the command ends, with Ctrl-C. Connections are plaintext on
-    loopback, and the local caller may do everything. The command needs the extra `testing`.
+    loopback, and the local caller may do everything. The command needs `pip install sealwright-testing`.
     """
     log_to_stderr("warning")
     # Imported here, so that `--help` does not load gRPC.
@@ -52,7 +52,7 @@ def _emulator(output: str) -> Iterator[str]:
     try:
         line = process.stdout.readline() if process.stdout else b""
         if not line:
-            fail(output, ["the emulator did not start; check that the extra `testing` is installed"])
+            fail(output, ["the emulator did not start; run: pip install sealwright-testing"])
         yield json.loads(line)["endpoint"]
     finally:
         process.terminate()

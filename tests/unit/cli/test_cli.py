@@ -184,7 +184,7 @@ def spoil(tmp_path: Path, what: str) -> dict[str, Any]:
     ("what", "expected"),
     [
         ("store", "error: store.url: the store cannot be used: unable to open database file"),
-        ("audit", "error: audit.path: no file can be made there: File exists"),
+        ("audit", "error: audit.path: no file can be created there: File exists"),
         ("tls", "error: server.tls: No such file or directory"),
     ],
 )
