@@ -12,7 +12,9 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 import grpc
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
 from rich.console import Console
 
 from sealwright.cli.output import fail
@@ -20,7 +22,6 @@ from sealwright.cli.output import fail
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-_DETAILS: Final = "grpc-status-details-bin"
 _QUIET_SECONDS: Final = 1.0
 """A command that waits longer shows that it is waiting."""
 
@@ -139,9 +140,11 @@ def describe(error: Any) -> tuple[str, list[str]]:
     """Return the reason of a failed call, and lines: its message, its metadata and every violation."""
     reason = error.code().name
     lines = [error.details() or "no further details"]
-    trailers = dict(error.trailing_metadata() or ())
-    status = status_pb2.Status.FromString(trailers.get(_DETAILS, b""))
-    for detail in status.details:
+    try:
+        status = rpc_status.from_call(error)
+    except (ValueError, DecodeError):  # a proxy has replaced the code or the details
+        status = None
+    for detail in status.details if status is not None else ():
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         if detail.Unpack(info):
             reason = info.reason

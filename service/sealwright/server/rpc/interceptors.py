@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 import grpc
 from google.protobuf.message import DecodeError
+from grpc_status import rpc_status
 
 from sealwright import metrics
 from sealwright.audit.decisions import Audit
@@ -18,7 +19,7 @@ from sealwright.audit.records import EVENTS
 from sealwright.calls import Arrival
 from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, ShuttingDownError, Violation
 from sealwright.server.rpc.authentication import Authentication, Context
-from sealwright.server.rpc.status import grpc_code, to_status, trailers
+from sealwright.server.rpc.status import to_status
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class Boundary(grpc.aio.ServerInterceptor):
                 return answer
             _count(method.name, error.code.value, error.reason, start)
             # There is exactly one abort: a second one would hide the first behind a UsageError.
-            await context.abort(grpc_code(error), error.message, trailers(to_status(error, arrival.request_id)))
+            status = rpc_status.to_status(to_status(error, arrival.request_id))
+            await context.abort(status.code, status.details, status.trailing_metadata)
             raise AssertionError("abort returned")
 
         return handle

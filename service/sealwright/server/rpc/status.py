@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import grpc
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from sealwright.errors import DOMAIN, SealwrightError, Violation
 
-DETAILS_KEY: Final = "grpc-status-details-bin"
 _MAX_VIOLATIONS: Final = 50
 _MAX_VIOLATION_BYTES: Final = 4096
 
@@ -32,16 +30,6 @@ def to_status(error: SealwrightError, request_id: str) -> status_pb2.Status:
     for detail in details:
         status.details.add().Pack(detail)
     return status
-
-
-def trailers(status: status_pb2.Status) -> tuple[tuple[str, bytes], ...]:
-    """Return the trailing metadata that carries the status's details."""
-    return ((DETAILS_KEY, status.SerializeToString()),)
-
-
-def grpc_code(error: SealwrightError) -> grpc.StatusCode:
-    """Return the status code of an error."""
-    return grpc.StatusCode[error.code.value]
 
 
 def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
