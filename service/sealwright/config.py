@@ -16,10 +16,10 @@ from sealwright.access.patterns import compile_pattern
 from sealwright.access.settings import GrantSettings
 from sealwright.audit.settings import AuditSettings
 from sealwright.errors import ConfigurationError
-from sealwright.jose.algorithms import ALGORITHMS, Scheme
+from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.keys.settings import IssuerSettings, SeriesSettings, TimingSettings
 from sealwright.kms.registry import load_factory
-from sealwright.kms.settings import ProviderSettings
+from sealwright.provider import ProviderSettings
 from sealwright.server.settings import ServerSettings
 from sealwright.settings import Settings, check_name
 from sealwright.sql.settings import StoreSettings
@@ -141,7 +141,10 @@ def warnings(config: Config) -> Iterator[str]:
                 yield f"grants[{i}].issuers[{j}]: there is no such issuer"
     for i, issuer in enumerate(config.issuers):
         limits = issuer.limits(config.timing)
-        size = sum(_jwk_size(s) * _keys_published(s, issuer, config.timing) for s in issuer.series)
+        size = sum(
+            ALGORITHMS[s.algorithm].jwk_size(s.rsa_bits) * _keys_published(s, issuer, config.timing)
+            for s in issuer.series
+        )
         for limit, reader in (
             (_NGINX_BUFFER, "nginx's default buffer"),
             (4 * _NGINX_BUFFER, "mod_auth_openidc's cache"),
@@ -252,17 +255,3 @@ def _keys_published(series: SeriesSettings, issuer: IssuerSettings, timing: Timi
     if series.rotation_period is None:
         return 3
     return 2 + -(-limits.tail // max(series.rotation_period, limits.scheduled_wait))
-
-
-def _jwk_size(series: SeriesSettings) -> int:
-    algorithm = ALGORITHMS[series.algorithm]
-    match algorithm.scheme:
-        case Scheme.RSA_PKCS1 | Scheme.RSA_PSS:
-            members = series.rsa_bits // 6
-        case Scheme.ECDSA:
-            members = 8 * algorithm.coordinate_size // 3
-        case Scheme.EDDSA:
-            members = 43
-        case _:
-            return 0
-    return members + 130

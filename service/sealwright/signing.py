@@ -37,7 +37,7 @@ from sealwright.jose.signatures import SignatureFormatError, normalise, verify
 from sealwright.keys.keyring import IssuerView, Keyring, SigningKey
 from sealwright.keys.replica import ReplicaSync
 from sealwright.kms.guard import GuardedProvider
-from sealwright.kms.provider import RawSignature
+from sealwright.provider import RawSignature
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class _Draft:
     claims: Claims | None = None
     key: SigningKey | None = None
     signing_input: bytes = b""
-    kms_request_id: str = ""
+    kms_request_id: str | None = None
 
     def record(self) -> dict[str, Any]:
         record: dict[str, Any] = {"issuer": self.issuer, "token_type": self.token_type}

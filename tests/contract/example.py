@@ -24,7 +24,7 @@ from sealwright.errors import (
 )
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.jose.signatures import SignatureEncoding
-from sealwright.kms.provider import KeyDescription, KeyProvider, Protection, RawSignature
+from sealwright.provider import KeyDescription, KeyProvider, Protection, RawSignature
 from sealwright_testing.contract import RETRY_AFTER, CannotError, Fault, Harness, KeyState, Outcome
 
 SCHEME = "example:"

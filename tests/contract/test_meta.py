@@ -12,7 +12,7 @@ import pytest
 from contract.example import BackendError, ExampleHarness, ExampleProvider
 from sealwright.errors import ProviderError, ProviderThrottledError, ProviderUnavailableError
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
-from sealwright.kms.provider import KeyDescription, KeyProvider, RawSignature
+from sealwright.provider import KeyDescription, KeyProvider, RawSignature
 from sealwright_testing.contract import CannotError, Fault, KeyState, Outcome, ProviderContract
 from sealwright_testing.contract.case import Case, ContractBrokenError, ProviderFaultyError
 

@@ -40,7 +40,7 @@ class SigningKey:
         self.algorithm: Algorithm = ALGORITHMS[key.algorithm]
         self.public_key: PublicKey | None = None if self.algorithm.symmetric else load_public_key(key.public_key)
         self.jwk: Jwk | None = None if self.public_key is None else to_jwk(self.public_key, self.algorithm)
-        if key_id(key.public_key, key.uri) != key.kid:
+        if key_id(key.public_key or None, key.uri) != key.kid:
             raise ValueError("the store holds a public key under another key's kid")
         self._headers: dict[str, str] = {}
 

@@ -16,7 +16,7 @@ from sealwright.jose.jwk import KeyFormatError, load_public_key
 from sealwright.keys.ports import Intent
 from sealwright.keys.settings import IssuerSettings, SeriesSettings
 from sealwright.kms.guard import GuardedProvider
-from sealwright.kms.provider import KeyDescription, KeySpec
+from sealwright.provider import KeyDescription, KeySpec, Protection
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class KeyMaker:
         """
         provider = self._providers[intent.provider]
         if not first:
-            found = await self._find(provider, intent)
+            found = await self._find(provider, intent, series.protection)
             if found is not None:
                 return found
         spec = KeySpec(
@@ -63,9 +63,12 @@ class KeyMaker:
                 TAG_SERIES: series.name,
             },
         )
-        return check_key(await provider.create(spec, timeout=provider.manage_timeout), intent.algorithm)
+        made = await provider.create(spec, timeout=provider.manage_timeout)
+        return check_key(made, intent.algorithm, series.protection)
 
-    async def _find(self, provider: GuardedProvider, intent: Intent) -> KeyDescription | None:
+    async def _find(
+        self, provider: GuardedProvider, intent: Intent, protection: Protection | None
+    ) -> KeyDescription | None:
         """Find the key of an intent.
 
         Of several (an answer was lost, and the call repeated) one is kept and the others are scheduled for deletion: they were
@@ -79,22 +82,32 @@ class KeyMaker:
             log.warning("intent %s has a second key; it is scheduled for deletion", intent.intent_id)
             await provider.schedule_deletion(surplus, timeout=provider.manage_timeout)
         log.info("intent %s: its key was found again", intent.intent_id)
-        return check_key(await provider.describe(uris[0], timeout=provider.manage_timeout), intent.algorithm)
+        found = await provider.describe(uris[0], timeout=provider.manage_timeout)
+        return check_key(found, intent.algorithm, protection)
 
 
-def check_key(found: KeyDescription, algorithm: str) -> KeyDescription:
-    """Refuse a key that cannot be what it is wanted for (RFC 8725 §3.1).
+def check_key(found: KeyDescription, algorithm: str, protection: Protection | None) -> KeyDescription:
+    """Return the key if it is what was asked for (RFC 8725 §3.1).
+
+    Args:
+        found: The key, as its KMS describes it.
+        algorithm: The JWS algorithm that it must sign with.
+        protection: Where the private key must be kept; None: anywhere.
 
     Raises:
-        ProviderUnsupportedError: The KMS or the public key does not fit the algorithm.
+        ProviderUnsupportedError: The KMS or the public key does not fit the algorithm, or the key is kept elsewhere.
     """
     try:
-        public_key = load_public_key(found.public_key) if found.public_key else None
+        public_key = None if found.public_key is None else load_public_key(found.public_key)
         fits = ALGORITHMS[algorithm].fits(public_key)
     except KeyFormatError:
         fits = False
     if not fits or algorithm not in found.algorithms:
-        raise ProviderUnsupportedError("the key in the KMS cannot sign with that algorithm")
+        raise ProviderUnsupportedError(f"the key in the KMS cannot sign with {algorithm}")
+    if protection not in {None, found.protection}:
+        raise ProviderUnsupportedError(
+            f"the protection of the key in the KMS is {found.protection}; the series asks for {protection}"
+        )
     return found
 
 

@@ -217,7 +217,7 @@ class Rotator:
                     return
             maker = KeyMaker(self._providers, state.deployment_id)
             made = await maker.make(claimed, settings, series, first=first)
-            await self._write_intent(claimed, replace(claimed, uri=made.uri, public_key=made.public_key))
+            await self._write_intent(claimed, replace(claimed, uri=made.uri, public_key=made.public_key or b""))
             self._retry_at.pop(intent.intent_id, None)
             self.failing.pop(settings.name, None)
         except SealwrightError as error:
@@ -256,7 +256,7 @@ class Rotator:
             places[intent.series] = places.get(intent.series, last) + 1
             keys.append(
                 Key(
-                    kid=key_id(intent.public_key, intent.uri),
+                    kid=key_id(intent.public_key or None, intent.uri),
                     issuer=settings.name,
                     series=intent.series,
                     ordinal=places[intent.series],

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from sealwright.jose.algorithms import ALGORITHMS, MIN_RSA_BITS, Scheme
+from sealwright.jose.algorithms import ALGORITHMS, MIN_RSA_BITS
 from sealwright.keys.lifecycle import Limits, SeriesPolicy
-from sealwright.kms.provider import Protection
+from sealwright.provider import Protection
 from sealwright.settings import Duration, Name, PositiveDuration, Settings
 
 _SECOND = timedelta(seconds=1)
@@ -124,7 +124,7 @@ class SeriesSettings(Settings):
     def _bits_for_rsa(cls, value: int, info: ValidationInfo) -> int:
         """Run where it is given alone, since its default is not validated."""
         algorithm = ALGORITHMS.get(info.data.get("algorithm", ""))
-        if algorithm is not None and algorithm.scheme not in {Scheme.RSA_PKCS1, Scheme.RSA_PSS}:
+        if algorithm is not None and not algorithm.takes_rsa_bits:
             raise ValueError("is for RS* and PS* alone")
         return value
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
-from sealwright.kms.provider import KeyCreator, KeyProvider, KeySpec, Protection
+from sealwright.provider import KeyCreator, KeyProvider, KeySpec, Protection
 
 DEPLOYMENT: Final = "sealwright:deployment"
 INTENT: Final = "sealwright:intent"

@@ -17,7 +17,7 @@ from sealwright.errors import (
 from sealwright.jose import jwk
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.kms.guard import FAILURES_TO_OPEN
-from sealwright.kms.provider import (
+from sealwright.provider import (
     KeyCreator,
     KeyDeleter,
     KeyDescription,
@@ -148,9 +148,10 @@ def _check_description(case: Case, key: KeyDescription, algorithm: Algorithm) ->
     require(algorithm.name in key.algorithms, "the algorithm is not among the key's")
     require(key.protection is case.harness.protection, f"protection is {key.protection}")
     require(not any(text in repr(key) for text in (key.uri, repr(key.public_key))), "repr shows the key's URI")
-    if algorithm.symmetric:
-        require(key.public_key == b"", "a secret key has a public half")
-        require(jwk.key_id(b"", key.uri), "no kid")
+    if algorithm.symmetric or key.public_key is None:
+        require(algorithm.symmetric, "a key pair has no public half")
+        require(key.public_key is None, "a secret key has a public half")
+        require(jwk.key_id(None, key.uri), "no kid")
         return
     public = jwk.load_public_key(key.public_key)
     require(algorithm.fits(public), "the public key is not of the algorithm's kind")

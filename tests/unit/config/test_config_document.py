@@ -13,7 +13,7 @@ import pytest
 from sealwright.config import parse
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.keys.settings import JwksSettings
-from sealwright.kms.provider import Protection
+from sealwright.provider import Protection
 
 from .samples import at, problems, problems_after, problems_with, sample
 
