@@ -81,11 +81,12 @@ async def test_a_created_key_has_its_tags_from_the_first_instant(provider: AwsPr
     assert "TagResource" not in emulator.calls
 
 
-async def test_a_key_that_aws_kms_does_not_have_is_refused_without_a_call(
-    http: AwsProvider, emulator: AwsEmulator
+@pytest.mark.parametrize("protection", [Protection.SOFTWARE, Protection.EXTERNAL])
+async def test_f22_aws_kms_creates_no_key_for_another_protection(
+    http: AwsProvider, emulator: AwsEmulator, protection: Protection
 ) -> None:
-    spec = KeySpec(algorithm=ALGORITHMS["ES256"], protection=Protection.SOFTWARE)
-    with pytest.raises(ProviderUnsupportedError):
+    spec = KeySpec(algorithm=ALGORITHMS["ES256"], protection=protection)
+    with pytest.raises(ProviderUnsupportedError, match=f"asks for {protection}"):
         await http.create(spec, timeout=SECONDS)
     assert not emulator.calls
 

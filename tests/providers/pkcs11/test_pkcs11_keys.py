@@ -83,8 +83,16 @@ async def test_what_is_generated_is_what_was_asked_for(provider: Pkcs11Provider)
     assert (public.key_size, public.public_numbers().e) == (3072, 65537)
     assert key.protection is Protection.SOFTWARE
     assert key == await provider.describe(key.uri, timeout=SECONDS)
-    with pytest.raises(ProviderUnsupportedError, match="asks for hsm"):
-        await provider.create(KeySpec(algorithm=ES256, protection=Protection.HSM), timeout=SECONDS)
+
+
+@pytest.mark.parametrize("protection", [Protection.HSM, Protection.EXTERNAL])
+async def test_f22_a_software_token_creates_no_key_for_another_protection(
+    provider: Pkcs11Provider, protection: Protection
+) -> None:
+    tags = {"sealwright:deployment": "f22", "sealwright:intent": protection.value}
+    with pytest.raises(ProviderUnsupportedError, match=f"asks for {protection}"):
+        await provider.create(KeySpec(algorithm=ES256, protection=protection, tags=tags), timeout=SECONDS)
+    assert not await provider.find(tags, timeout=SECONDS)
 
 
 def test_a_key_that_the_token_does_not_protect_is_destroyed_again() -> None:
