@@ -1,6 +1,6 @@
 """Public keys as JSON Web Keys (RFC 7517, RFC 7518 §6, RFC 8037 §2).
 
-The types here have public members only, so a private one cannot be published by mistake (RFC 7517 §9.2).
+The types here have only public members, so that a private one cannot be published by mistake (RFC 7517 §9.2).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Jwk:
 
     Attributes:
         kid: RFC 7638 thumbprint.
-        alg: The only algorithm that the key signs with; equals the `alg` of its tokens.
-        members: `kty` and the members that make the key, in the order of RFC 7638 (lexicographic).
+        alg: The only algorithm that the key signs with. It equals the `alg` of its tokens.
+        members: `kty` and the members that define the key, in the order of RFC 7638 (lexicographic).
     """
 
     kid: str
