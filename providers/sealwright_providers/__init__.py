@@ -1,1 +1,1 @@
-"""The built-in providers. Each is an extra (`sealwright[aws]`), and its SDK is imported when a configured provider needs it."""
+"""The built-in providers. Each is an extra (`sealwright[aws]`). Its SDK is imported only when a configured provider needs it."""

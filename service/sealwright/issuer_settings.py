@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from sealwright.jose.algorithms import ALGORITHMS, MIN_RSA_BITS, Scheme
-from sealwright.kms.provider import Protection
+from sealwright.jose.algorithms import ALGORITHMS, MIN_RSA_BITS
+from sealwright.provider import Protection
 from sealwright.settings import Duration, Name, PositiveDuration, Settings
 from sealwright.times import SECOND
 
@@ -83,7 +83,7 @@ class SeriesSettings(Settings):
     def _bits_for_rsa(cls, value: int, info: ValidationInfo) -> int:
         """Check a size that was given. Pydantic does not validate the default of this field."""
         algorithm = ALGORITHMS.get(info.data.get("algorithm", ""))
-        if algorithm is not None and algorithm.scheme not in {Scheme.RSA_PKCS1, Scheme.RSA_PSS}:
+        if algorithm is not None and not algorithm.takes_rsa_bits:
             raise ValueError("applies to RS* and PS* only; remove it")
         return value
 

@@ -34,7 +34,7 @@ from sealwright.keys.issuer import Issuer, SigningKey
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.token_counts import TokenCounts
 from sealwright.kms.guard import GuardedProvider
-from sealwright.kms.provider import RawSignature
+from sealwright.provider import RawSignature
 
 log = logging.getLogger(__name__)
 
@@ -211,12 +211,12 @@ class Signer:
         timeout = decision.call.end - self._clock.elapsed()
         raw = await provider.sign(key.uri, key.algorithm, signing_input, timeout=timeout)
         decision.note(kms_request_id=raw.request_id)
-        signature = _accept(decision.call.request_id, key, signing_input, raw)
+        signature = accept(decision.call.request_id, key, signing_input, raw)
         token = jws.compact(signing_input, signature)
         return SignedToken(token=token, kid=key.kid, algorithm=key.algorithm.name, claims=claims)
 
 
-def _accept(request_id: str, key: SigningKey, signing_input: bytes, raw: RawSignature) -> bytes:
+def accept(request_id: str, key: SigningKey, signing_input: bytes, raw: RawSignature) -> bytes:
     """Return the signature in JOSE form if it was made by the key that is published under the kid.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from unittest.mock import patch
 
 from sealwright.jose.algorithms import Algorithm
-from sealwright.kms.provider import KeyProvider, Protection
+from sealwright.provider import KeyProvider, Protection
 from sealwright_providers.aws import FACTORY
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_testing.contract import RETRY_AFTER, Fault, Harness, KeyState

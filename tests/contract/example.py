@@ -13,7 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sealwright.errors import (
+from sealwright.provider import (
+    ALGORITHMS,
+    Algorithm,
+    KeyDescription,
+    KeyProvider,
+    Protection,
     ProviderAccessDeniedError,
     ProviderKeyDisabledError,
     ProviderKeyMissingError,
@@ -21,14 +26,13 @@ from sealwright.errors import (
     ProviderTimeoutError,
     ProviderUnavailableError,
     ProviderUnsupportedError,
+    RawSignature,
+    SignatureEncoding,
 )
-from sealwright.jose.algorithms import ALGORITHMS, Algorithm
-from sealwright.jose.signatures import SignatureEncoding
-from sealwright.kms.provider import KeyDescription, KeyProvider, Protection, RawSignature
 from sealwright_testing.contract import RETRY_AFTER, CannotError, Fault, Harness, KeyState, Outcome
 
 SCHEME = "example:"
-MANAGEMENT = (Outcome.CREATE, Outcome.FIND, Outcome.DISABLE, Outcome.DELETE)
+MANAGEMENT = (Outcome.CREATE, Outcome.PROTECTION, Outcome.FIND, Outcome.DISABLE, Outcome.DELETE)
 IMPOSSIBLE: dict[str | tuple[Outcome, str], str] = {
     **{name: "the example has keys on P-256 alone" for name in ALGORITHMS if name != "ES256"},
     **dict.fromkeys(MANAGEMENT, "keys are managed by their owner"),

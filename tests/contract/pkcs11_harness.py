@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from contract.cryptoki_tap import CryptokiTap
 from sealwright.jose.algorithms import Algorithm
-from sealwright.kms.provider import KeyDeleter, KeyDisabler, KeyProvider, Protection
+from sealwright.provider import KeyDeleter, KeyDisabler, KeyProvider, Protection
 from sealwright_providers.pkcs11 import FACTORY
 from sealwright_providers.pkcs11.settings import Pkcs11Settings
 from sealwright_providers.pkcs11.uri import KeyName, KeyUris

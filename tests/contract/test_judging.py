@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from sealwright import signing
 from sealwright.errors import SignatureRejectedError
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import load_public_key
 from sealwright.jose.signatures import SignatureEncoding
-from sealwright.kms.provider import KeyDescription, Protection, RawSignature
-from sealwright.signing import Signer
+from sealwright.provider import KeyDescription, Protection, RawSignature
 from sealwright_testing.contract.judging import accept, joserfc_accepts, signing_input
 
 ES256, HS256 = ALGORITHMS["ES256"], ALGORITHMS["HS256"]
@@ -26,7 +26,7 @@ CONCATENATED = b"".join(n.to_bytes(32, "big") for n in decode_dss_signature(DER)
 SPKI = PRIVATE.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def described(public_key: bytes = SPKI) -> KeyDescription:
+def described(public_key: bytes | None = SPKI) -> KeyDescription:
     return KeyDescription(
         uri="x:1", public_key=public_key, algorithms=frozenset({"ES256"}), protection=Protection.SOFTWARE
     )
@@ -59,15 +59,14 @@ def test_the_judge_says_what_the_signer_says(
     algorithm = ALGORITHMS[name]
     raw = RawSignature(value=value, encoding=encoding, key_uri=uri)
     public = None if algorithm.symmetric else load_public_key(SPKI)
-    key = SimpleNamespace(algorithm=algorithm, public_key=public, key=SimpleNamespace(uri="x:1", kid="k", provider="p"))
-    call = SimpleNamespace(request_id="r")
-    description = described(b"" if algorithm.symmetric else SPKI)
+    key = SimpleNamespace(algorithm=algorithm, public_key=public, uri="x:1", kid="k", provider="p")
+    description = described(None if algorithm.symmetric else SPKI)
 
     def ours() -> bytes:
         return accept(description, algorithm, MESSAGE, raw)
 
     def theirs() -> bytes:
-        return Signer._accept(None, call, key, MESSAGE, raw)  # type: ignore[arg-type]
+        return signing.accept("r", key, MESSAGE, raw)  # type: ignore[arg-type]
 
     if good:
         assert ours() == theirs()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from contract.example import BackendError, ExampleHarness, ExampleProvider
 from sealwright.errors import ProviderError, ProviderThrottledError, ProviderUnavailableError
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
-from sealwright.kms.provider import KeyDescription, KeyProvider, RawSignature
+from sealwright.provider import KeyDescription, KeyProvider, KeySpec, Protection, ProviderUnsupportedError, RawSignature
 from sealwright_testing.contract import CannotError, Fault, KeyState, Outcome, ProviderContract
 from sealwright_testing.contract.case import Case, ContractBrokenError, ProviderFaultyError
 
@@ -227,6 +228,42 @@ async def test_providers_that_break_the_contract_do_not_pass(
     await run(Around(), test)
     with pytest.raises(ContractBrokenError):
         await run(Around(provider), test)
+
+
+class Careless(ExampleProvider):
+    """Creates keys in software, wherever they are asked to be kept."""
+
+    made: Sequence[str] = ()
+
+    async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:  # noqa: ARG002 - all are alike
+        self.backend.keys["key-new"] = ec.generate_private_key(ec.SECP256R1())
+        self.made = ["example:key-new"]
+        return await self.describe("example:key-new", timeout=timeout)
+
+    async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:  # noqa: ARG002
+        return self.made
+
+
+class Late(Careless):
+    """Looks at the protection once the key exists."""
+
+    async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
+        key = await super().create(spec, timeout=timeout)
+        if spec.protection not in {None, key.protection}:
+            raise ProviderUnsupportedError("the example keeps keys in software")
+        return key
+
+
+@pytest.mark.parametrize(("provider", "found"), [(Careless, "not kept where"), (Late, "was created though")])
+async def test_f22_a_key_that_is_kept_elsewhere_breaks_the_contract(
+    run: Run, provider: type[ExampleProvider], found: str
+) -> None:
+    harness = Around(provider)
+    harness.impossible = {}
+    await run(harness, lambda case: CONTRACT.test_f22_protection(case, Protection.SOFTWARE))
+    for protection in (Protection.HSM, Protection.EXTERNAL):
+        with pytest.raises(ContractBrokenError, match=found):
+            await run(harness, lambda case, p=protection: CONTRACT.test_f22_protection(case, p))  # type: ignore[misc]
 
 
 async def test_signatures_that_the_core_would_let_pass_are_found(run: Run) -> None:

@@ -18,7 +18,7 @@ from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.jose.jwk import load_public_key
 from sealwright.jose.signatures import normalise, verify
 from sealwright.kms.guard import GuardedProvider
-from sealwright.kms.provider import KeyDescription, KeySpec, RawSignature
+from sealwright.provider import KeyDescription, KeySpec, RawSignature
 from sealwright_providers.aws import FACTORY
 from sealwright_providers.aws.provider import AwsProvider
 from sealwright_providers.aws.settings import AwsSettings
@@ -66,9 +66,9 @@ def signing_input(algorithm: Algorithm, size: int = 0) -> bytes:
 def assert_signed(key: KeyDescription, algorithm: Algorithm, message: bytes, raw: RawSignature) -> None:
     """Check a signature with our own code and with PyJWT."""
     signature = normalise(raw.value, raw.encoding, algorithm)
-    assert verify(load_public_key(key.public_key), algorithm, message, signature)
+    assert verify(load_public_key(key.public_key or b""), algorithm, message, signature)
     theirs = jwt.get_algorithm_by_name(algorithm.name)
-    assert theirs.verify(message, load_der_public_key(key.public_key), signature)
+    assert theirs.verify(message, load_der_public_key(key.public_key or b""), signature)
     assert raw.key_uri == key.uri
 
 

@@ -321,7 +321,7 @@ async def test_c49_a_disabled_key_is_asked_once_a_request_and_takes_no_other_dow
         assert refused.value.retry_after is None
         assert refused.value.metadata == {"provider": "aws-eu"}
         assert (await guard.sign(alive.uri, ES256, b"a.b", timeout=SECONDS)).value
-    await guard.check(timeout=SECONDS)
+    await provider.check(timeout=SECONDS)
     assert emulator.calls_for(arn_of(dead))["Sign"] == 10
 
 

@@ -18,7 +18,7 @@ from providers.aws_provider_support import (
     signing_input,
 )
 from sealwright.errors import MessageTooLargeError, ProviderUnsupportedError, SignatureRejectedError
-from sealwright.jose.algorithms import ALGORITHMS, Scheme
+from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import load_public_key
 from sealwright.jose.signatures import SignatureEncoding, normalise, verify
 from sealwright_providers.aws.provider import AwsProvider
@@ -51,7 +51,7 @@ async def test_c06_ecdsa_comes_as_der_and_rsa_as_jose_has_it(provider: AwsProvid
         raw = await provider.sign(key.uri, ALGORITHMS[name], b"a.b", timeout=SECONDS)
         assert raw.encoding is encoding
         assert raw.request_id
-        if ALGORITHMS[name].scheme is Scheme.ECDSA:
+        if ALGORITHMS[name].two_integers:
             utils.decode_dss_signature(raw.value)
             assert len(normalise(raw.value, raw.encoding, ALGORITHMS[name])) == 96
 
@@ -63,7 +63,7 @@ async def test_c08_a_signature_by_another_key_does_not_pass_for_the_published_on
     key = await make(http, "RS256")
     emulator.add_fault(kind, operation="Sign")
     raw = await http.sign(key.uri, ALGORITHMS["RS256"], b"a.b", timeout=SECONDS)
-    assert not verify(load_public_key(key.public_key), ALGORITHMS["RS256"], b"a.b", raw.value)
+    assert not verify(load_public_key(key.public_key or b""), ALGORITHMS["RS256"], b"a.b", raw.value)
     assert (raw.key_uri == key.uri) is (kind != "other_key")
 
 
@@ -92,7 +92,7 @@ async def test_c37_ed25519_is_sent_raw_and_never_prehashed(http: AwsProvider, em
     key = await make(http, name)
     message = b"m" * 200
     raw = await http.sign(key.uri, ALGORITHMS[name], message, timeout=SECONDS)
-    assert verify(load_public_key(key.public_key), ALGORITHMS[name], message, raw.value)
+    assert verify(load_public_key(key.public_key or b""), ALGORITHMS[name], message, raw.value)
     sent = emulator.requests[-1]
     assert (sent.algorithm, sent.message_type, sent.message_length) == ("ED25519_SHA_512", "RAW", 200)
 
@@ -112,7 +112,7 @@ async def test_c38_what_has_no_digest_ends_at_4096_bytes_without_a_call(
 @pytest.mark.parametrize(("name", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
 async def test_a_secret_key_makes_macs_and_has_no_public_half(provider: AwsProvider, name: str, size: int) -> None:
     key = await make(provider, name)
-    assert (key.public_key, set(key.algorithms)) == (b"", {name})
+    assert (key.public_key, set(key.algorithms)) == (None, {name})
     first, second = [await provider.sign(key.uri, ALGORITHMS[name], b"a.b", timeout=SECONDS) for _ in range(2)]
     assert first.value == second.value
     assert len(first.value) == size

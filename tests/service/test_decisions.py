@@ -77,7 +77,7 @@ async def test_f09_a_request_that_is_invalid_is_on_record_once(
 
 @pytest.mark.parametrize("method", PATHS)
 async def test_f09_bytes_that_are_no_message_are_on_record_once(service: Service, method: str) -> None:
-    call = service.channel.unary_unary(PATHS[method])
+    call: Any = service.channel.unary_unary(PATHS[method])
     refused = await failure(call(b"\x0a\xff\xff\xff\xff\x0f"))
     assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "REQUEST_INVALID")
     assert decisions(service.document) == [(method, "failed", "REQUEST_INVALID")]

@@ -11,13 +11,9 @@ from typing import Any
 
 import pytest
 
-from sealwright.errors import ProviderUnsupportedError
-from sealwright.keys.creation import check_key
-from sealwright.kms.provider import KeyDescription, Protection
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer, series
 from support.service import Service, failure, running, until
-from unit.jose.keys import elliptic, spki
 
 DAY = 86_400_000_000
 """In microseconds, as the store counts."""
@@ -89,20 +85,6 @@ async def _beat_after(directory: Path, time: int) -> bool:
     with database(directory) as store:
         rows = store.execute("SELECT count(*) FROM replicas WHERE seen_time > ?", (time,)).fetchone()
     return bool(rows[0])
-
-
-@pytest.mark.parametrize("asked", [Protection.HSM, Protection.EXTERNAL])
-def test_f22_a_key_that_is_kept_elsewhere_than_asked_is_refused(asked: Protection) -> None:
-    found = KeyDescription(
-        uri="pkcs11:token=t;id=%01",
-        public_key=spki(elliptic("P-256", 7).public_key()),
-        algorithms=frozenset({"ES256"}),
-        protection=Protection.SOFTWARE,
-    )
-    assert check_key(found, "ES256", None) is found
-    assert check_key(found, "ES256", Protection.SOFTWARE) is found
-    with pytest.raises(ProviderUnsupportedError, match="protection"):
-        check_key(found, "ES256", asked)
 
 
 @pytest.mark.parametrize("protection", ["external", "software"])

@@ -1,11 +1,11 @@
-"""Key URIs of AWS KMS: `awskms:///` and a key ARN (or, where a name may be resolved, an alias)."""
+"""Key URIs of AWS KMS: `awskms:///` followed by a key ARN, or, where a name may be resolved, by an alias."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from sealwright.errors import ProviderUnsupportedError
+from sealwright.provider import ProviderUnsupportedError
 
 PREFIX: Final = "awskms:///"
 _KEY_ARN = re.compile(
@@ -26,11 +26,11 @@ _PARTITIONS: Final = {
     "us-isob-": "aws-iso-b",
     "us-isof-": "aws-iso-f",
 }
-"""Partitions of AWS by the beginning of their regions' names; all others are in `aws` (IAM User Guide, "ARNs")."""
+"""Partitions of AWS by the prefix of their regions' names. All other regions are in `aws` (IAM User Guide, "ARNs")."""
 
 
 def partition(region: str) -> str:
-    """Return the partition that a region is in."""
+    """Return the partition of a region."""
     return next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
 
 
@@ -40,36 +40,36 @@ def to_uri(arn: str) -> str:
 
 
 def pinned_arn(uri: str, *, region: str, account: str | None) -> str:
-    """Return the key ARN of a pinned URI that lies inside what the provider is configured for.
+    """Return the key ARN of a pinned URI inside the provider's region and account.
 
     Raises:
-        ProviderUnsupportedError: It names an alias, another region, another account, or no key at all.
+        ProviderUnsupportedError: The URI names an alias, another region, another account, or is not a key URI.
     """
     arn = uri.removeprefix(PREFIX)
     match = _KEY_ARN.fullmatch(arn)
     if not uri.startswith(PREFIX) or match is None:
-        raise ProviderUnsupportedError("the key URI is no awskms:/// and key ARN")
+        raise ProviderUnsupportedError("the key URI must be awskms:/// followed by a key ARN")
     return _inside(arn, match, region, account)
 
 
 def resolvable(uri: str, *, region: str, account: str | None) -> str:
-    """Return what KMS resolves: a key ARN, an alias ARN or an alias, inside what the provider is configured for.
+    """Return a name that KMS resolves: a key ARN, an alias ARN or an alias, inside the provider's region and account.
 
     Raises:
-        ProviderUnsupportedError: It is none of these.
+        ProviderUnsupportedError: The URI is none of these.
     """
     name = uri.removeprefix(PREFIX)
     if not uri.startswith(PREFIX):
-        raise ProviderUnsupportedError("the key URI does not start with awskms:///")
+        raise ProviderUnsupportedError("the key URI must start with awskms:///")
     if _ALIAS.fullmatch(name):
         return name
     match = _KEY_ARN.fullmatch(name) or _ALIAS_ARN.fullmatch(name)
     if match is None:
-        raise ProviderUnsupportedError("the key URI names neither a key nor an alias")
+        raise ProviderUnsupportedError("the key URI must name a key or an alias")
     return _inside(name, match, region, account)
 
 
 def _inside(arn: str, match: re.Match[str], region: str, account: str | None) -> str:
     if match["region"] != region or match["partition"] != partition(region) or account not in {None, match["account"]}:
-        raise ProviderUnsupportedError("the key URI lies outside the provider's region or account")
+        raise ProviderUnsupportedError("the key URI is outside the provider's region or account")
     return arn

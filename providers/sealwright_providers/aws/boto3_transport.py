@@ -1,4 +1,4 @@
-"""AWS KMS through boto3, in threads: for moto in process, and wherever the SDK itself is wanted on the way."""
+"""AWS KMS through boto3, in threads: for moto in the same process, and where calls must pass through the SDK."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import botocore
 import botocore.exceptions
 import botocore.session
 
-from sealwright.errors import ProviderError, ProviderTimeoutError, ProviderUnavailableError
+from sealwright.provider import ProviderError, ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.aws.endpoint import client_config, endpoint_of
 from sealwright_providers.aws.errors import CredentialsRefusedError, to_provider_error
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.transport import Answer
 
 _MAX_THREADS: Final = 16
-"""More make boto3 slower, not faster."""
+"""More threads make boto3 slower."""
 
 
 class Boto3Transport:
-    """One client in a pool of threads: using a client is thread-safe, making one is not."""
+    """One client in a pool of threads. Using a client is thread-safe; making one is not."""
 
     def __init__(self, settings: AwsSettings) -> None:
         session = botocore.session.Session()
@@ -41,9 +41,9 @@ class Boto3Transport:
         self._threads = ThreadPoolExecutor(max_workers=_MAX_THREADS, thread_name_prefix="sealwright-aws")
 
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> Answer:
-        """See `Transport.call`. A call that is cancelled ends in its thread, after the provider's `timeout` at the latest."""
+        """See `Transport.call`. A cancelled call goes on in its thread, for the provider's `timeout` at most."""
         if timeout <= 0:
-            raise ProviderTimeoutError("no time left to ask AWS KMS")
+            raise ProviderTimeoutError("the deadline passed before AWS KMS could be called")
         if self._closed:
             raise ProviderUnavailableError("the provider is closed")
         method = getattr(self._client, botocore.xform_name(operation))
@@ -52,16 +52,18 @@ class Boto3Transport:
             async with asyncio.timeout(timeout):
                 answer = await loop.run_in_executor(self._threads, lambda: method(**fields))
         except (TimeoutError, botocore.exceptions.ReadTimeoutError, botocore.exceptions.ConnectTimeoutError):
-            raise ProviderTimeoutError("AWS KMS did not answer in time") from None
+            raise ProviderTimeoutError("AWS KMS did not answer before the deadline") from None
         except botocore.exceptions.ClientError as e:
-            # Without its cause, whose text names the account and the key.
+            # Without the cause, whose text names the account and the key.
             raise _refusal(e.response) from None
         except botocore.exceptions.NoCredentialsError:
-            raise CredentialsRefusedError("the service has no AWS credentials") from None
+            raise CredentialsRefusedError(
+                "no AWS credentials found; configure one of the sources of the AWS default chain"
+            ) from None
         except Exception as e:
-            # The SDK's own errors, and whatever it stumbles over where an answer is not one of AWS KMS.
+            # Errors of the SDK itself, and what it raises where an answer does not come from AWS KMS.
             raise ProviderUnavailableError("AWS KMS cannot be reached") from e
-        return Answer(answer, str(answer.get("ResponseMetadata", {}).get("RequestId", "")))
+        return Answer(answer, answer.get("ResponseMetadata", {}).get("RequestId"))
 
     async def aclose(self) -> None:
         """Wait for the threads and close the client. May be called twice."""

@@ -1,4 +1,4 @@
-"""Where AWS KMS of a region is."""
+"""The endpoint of AWS KMS in a region."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import botocore.exceptions
 import botocore.session
 from botocore.config import Config
 
-from sealwright.errors import ConfigurationError
+from sealwright.provider import ConfigurationError
 from sealwright_providers.aws.settings import AwsSettings
 
 
 def client_config(**more: Any) -> Config:
-    """Return the configuration of a client of the SDK that takes nothing about where AWS KMS is from the environment."""
+    """Return the configuration of an SDK client that takes no endpoint or proxy from the environment."""
     return Config(
         proxies={},
         use_fips_endpoint=False,
@@ -24,18 +24,18 @@ def client_config(**more: Any) -> Config:
 
 
 def endpoint_of(session: botocore.session.Session, settings: AwsSettings) -> str:
-    """Return the configured endpoint, or the region's own as the SDK knows it; never one of the environment. Reads files.
+    """Return the configured endpoint, or the region's own from the SDK's data; never one from the environment. Reads files.
 
     Raises:
-        ConfigurationError: The SDK knows no such region.
+        ConfigurationError: The SDK does not know the region.
     """
     if settings.endpoint_url is not None:
         return settings.endpoint_url
     try:
         session.get_partition_for_region(settings.region)
     except botocore.exceptions.UnknownRegionError:
-        raise ConfigurationError(["the AWS SDK knows no such region; set endpoint_url"]) from None
-    # The SDK shows its endpoints only by way of a client. This one is never used, so that any credentials will do.
+        raise ConfigurationError(["region: the AWS SDK does not know this region; set endpoint_url"]) from None
+    # Only a client of the SDK shows the endpoint. This one makes no calls, so it can have any credentials.
     client = session.create_client(
         "kms",
         region_name=settings.region,

@@ -1,6 +1,6 @@
-"""Errors of AWS KMS as ours (API Reference, Sign, "Errors", and "Common Errors").
+"""Maps errors of AWS KMS to ours (API Reference, Sign, "Errors", and "Common Errors").
 
-Their texts name accounts and ARNs and are dropped.
+Their texts name accounts and ARNs, and are dropped.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from sealwright.errors import (
+from sealwright.provider import (
     ProviderAccessDeniedError,
     ProviderError,
     ProviderKeyDisabledError,
@@ -20,22 +20,25 @@ from sealwright.errors import (
 
 
 class CredentialsRefusedError(ProviderAccessDeniedError):
-    """There are no credentials, or AWS does not take them for anybody's: nothing at all can be done with them."""
+    """There are no credentials, or AWS does not recognise them, so that every call would fail."""
 
 
-_THROTTLED: Final = ("AWS KMS asks for fewer requests", ProviderThrottledError)
-_DENIED: Final = ("AWS KMS refuses the service's own identity", ProviderAccessDeniedError)
-_UNKNOWN: Final = ("AWS does not take the service's credentials", CredentialsRefusedError)
-_MISSING: Final = ("AWS KMS knows no such key", ProviderKeyMissingError)
+_THROTTLED: Final = ("AWS KMS limits the rate of requests", ProviderThrottledError)
+_DENIED: Final = (
+    "AWS KMS denies access to the service's own identity; check its permissions and the key policy",
+    ProviderAccessDeniedError,
+)
+_UNKNOWN: Final = ("AWS refuses the service's credentials", CredentialsRefusedError)
+_MISSING: Final = ("the key does not exist in AWS KMS", ProviderKeyMissingError)
 _DISABLED: Final = ("the key in AWS KMS is disabled, pending deletion or not ready", ProviderKeyDisabledError)
-_UNAVAILABLE: Final = ("AWS KMS does not work now", ProviderUnavailableError)
-_UNSUPPORTED: Final = ("AWS KMS does not do that with this key", ProviderUnsupportedError)
+_UNAVAILABLE: Final = ("AWS KMS reports a failure on its own side", ProviderUnavailableError)
+_UNSUPPORTED: Final = ("AWS KMS does not support this operation for the key", ProviderUnsupportedError)
 
 EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
-"""The service's own credentials have run out."""
+"""The service's own credentials have expired."""
 
 REPLACEABLE: Final = EXPIRED | {"UnrecognizedClientException", "InvalidClientTokenId"}
-"""AWS does not take the credentials any more: others are looked for, and the call is made once more if there are."""
+"""AWS no longer accepts the credentials. The transport looks for others, and if it finds some it repeats the call once."""
 
 _BY_CODE: Final[dict[str, tuple[str, type[ProviderError]]]] = {
     **dict.fromkeys(
@@ -84,16 +87,16 @@ _BY_STATUS: Final[dict[int, tuple[str, type[ProviderError]]]] = {
     HTTPStatus.FORBIDDEN: _DENIED,
     HTTPStatus.TOO_MANY_REQUESTS: _THROTTLED,
 }
-"""For codes that are not known, and for what stands before AWS KMS."""
+"""For unknown codes, and for answers of proxies in front of AWS KMS."""
 
 
 def to_provider_error(code: str, status: int, retry_after: float | None = None) -> ProviderError:
-    """Return our error for one of AWS KMS.
+    """Return our error for an error of AWS KMS.
 
     Args:
-        code: The error's name alone. Throttling has HTTP status 400, so the code goes first.
+        code: The error's name, without a namespace. It takes precedence, since throttling has HTTP status 400.
         status: HTTP status.
-        retry_after: Seconds, where the answer names them.
+        retry_after: Seconds until a retry, if the answer names them.
     """
     message, kind = _BY_CODE.get(code) or _BY_STATUS.get(status, _UNAVAILABLE)
     return kind(message, retry_after=retry_after)

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Final
+from typing import Final
 
-from pydantic import BaseModel
-
-from sealwright.errors import ConfigurationError, ProviderNotInstalledError
-from sealwright.kms.provider import KeyProvider
+from sealwright.provider import ConfigurationError, KeyProvider, ProviderNotInstalledError
 from sealwright_providers.aws.settings import AwsSettings
 
 
 class AwsFactory:
-    """Factory of `aws` providers; importing it imports no SDK."""
+    """Factory of `aws` providers. Importing it does not import the SDK."""
 
-    kind: ClassVar[str] = "aws"
-    scheme: ClassVar[str] = "awskms"
-    settings: ClassVar[type[BaseModel]] = AwsSettings
+    kind = "aws"
+    settings = AwsSettings
 
-    async def open(self, settings: BaseModel) -> KeyProvider:
-        """Build the client. The SDK's session is made here once, since making clients is not thread-safe (boto/boto3#1592).
+    async def open(self, settings: AwsSettings) -> KeyProvider:
+        """Build the client. This makes the SDK's session once, since making clients is not thread-safe (boto/boto3#1592).
 
         Raises:
             ProviderNotInstalledError: boto3 is not installed.
-            ConfigurationError: The SDK cannot be set up, or knows no such region.
+            ConfigurationError: The SDK cannot be set up, or does not know the region.
         """
-        if not isinstance(settings, AwsSettings):
-            raise TypeError("not the settings of an aws provider")
         try:
             from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
@@ -42,7 +36,7 @@ class AwsFactory:
                 return AwsProvider(settings, await asyncio.to_thread(Boto3Transport, settings))
             return AwsProvider(settings, await HttpTransport.open(settings))
         except BotoCoreError as e:
-            # A profile that does not exist, a file that cannot be parsed.
+            # For example a profile that does not exist, or a file that cannot be parsed.
             raise ConfigurationError([f"the AWS SDK cannot be set up ({type(e).__name__})"]) from e
 
 

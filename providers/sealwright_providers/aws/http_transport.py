@@ -1,4 +1,4 @@
-"""AWS KMS over HTTP from the event loop: JSON 1.1, signed here; botocore finds the credentials and renews them."""
+"""AWS KMS over HTTP from the event loop: JSON 1.1, signed here. botocore finds and renews the credentials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import botocore.session
 
-from sealwright.errors import ProviderTimeoutError, ProviderUnavailableError
+from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.aws.credentials import CredentialSource
 from sealwright_providers.aws.endpoint import endpoint_of
 from sealwright_providers.aws.errors import REPLACEABLE, to_provider_error
@@ -32,12 +32,12 @@ _MAX_ANSWER: Final = 1024 * 1024
 class _Reply:
     status: int
     body: bytes
-    request_id: str
+    request_id: str | None
     retry_after: str | None
 
 
 class HttpTransport:
-    """A pool of connections to one endpoint. Its size is bounded by the guard around the provider."""
+    """A pool of connections to one endpoint. The guard around the provider bounds its size."""
 
     def __init__(
         self, settings: AwsSettings, endpoint: str, credentials: CredentialSource, http: aiohttp.ClientSession
@@ -52,11 +52,11 @@ class HttpTransport:
         """Make the SDK's session, in a thread since it reads files, and the connection pool.
 
         Raises:
-            ConfigurationError: The region is none.
+            ConfigurationError: The SDK does not know the region.
         """
         session = await asyncio.to_thread(botocore.session.Session)
         endpoint = await asyncio.to_thread(endpoint_of, session, settings)
-        # No environment proxies: endpoints come from the configuration alone.
+        # No proxies from the environment: only the configuration says where requests go.
         http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -67,9 +67,9 @@ class HttpTransport:
         return cls(settings, endpoint, CredentialSource(session), http)
 
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> Answer:
-        """See `Transport.call`. Where AWS takes the credentials no more and there are others, the call is made once more."""
+        """See `Transport.call`. If AWS no longer accepts the credentials and there are others, it repeats the call once."""
         if timeout <= 0:
-            raise ProviderTimeoutError("no time left to ask AWS KMS")
+            raise ProviderTimeoutError("the deadline passed before AWS KMS could be called")
         if self._http.closed:
             raise ProviderUnavailableError("the provider is closed")
         body = json.dumps(fields, default=_blob, separators=(",", ":")).encode()
@@ -77,7 +77,7 @@ class HttpTransport:
             async with asyncio.timeout(timeout):
                 reply = await self._reply(operation, body)
         except TimeoutError:
-            raise ProviderTimeoutError("AWS KMS did not answer in time") from None
+            raise ProviderTimeoutError("AWS KMS did not answer before the deadline") from None
         except (aiohttp.ClientError, OSError) as e:
             raise ProviderUnavailableError("AWS KMS cannot be reached") from e
         if reply.status != HTTPStatus.OK:
@@ -109,23 +109,23 @@ class HttpTransport:
             return _Reply(
                 answer.status,
                 await _read(answer),
-                answer.headers.get("x-amzn-RequestId", ""),
+                answer.headers.get("x-amzn-RequestId"),
                 answer.headers.get("Retry-After"),
             )
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """Read all of an answer; one `read(n)` gives only what has arrived so far."""
+    """Read a whole answer. One `read(n)` would return only what has arrived so far."""
     raw = bytearray()
     async for part in answer.content.iter_any():
         raw += part
         if len(raw) > _MAX_ANSWER:
-            raise ProviderUnavailableError("AWS KMS answered more than an answer of its API has")
+            raise ProviderUnavailableError(f"the answer of AWS KMS has more than {_MAX_ANSWER} bytes")
     return bytes(raw)
 
 
 def _host(endpoint: str) -> str:
-    """Return the Host header: without the port where it is the scheme's own."""
+    """Return the Host header, without the port if it is the default of the scheme."""
     parts = urlsplit(endpoint)
     default = {"http": 80, "https": 443}[parts.scheme]
     return parts.netloc.removesuffix(f":{default}") if parts.port in {None, default} else parts.netloc
@@ -146,19 +146,19 @@ def _object(raw: bytes) -> dict[str, Any] | None:
 
 
 def _code(raw: bytes) -> str:
-    """Return the error's name: in `__type`, there with a namespace before a `#` or a URI after a `:` around it."""
+    """Return the error's name. `__type` may have a namespace and `#` before it, or `:` and a URI after it."""
     kind = str((_object(raw) or {}).get("__type", ""))
     return kind.partition(":")[0].rpartition("#")[2]
 
 
 def _fields(raw: bytes) -> dict[str, Any]:
-    fields = _object(raw) if raw else {}  # Operations without an output answer with nothing.
+    fields = _object(raw) if raw else {}  # Operations without an output have an empty answer.
     if fields is None:
-        raise ProviderUnavailableError("AWS KMS answered no JSON of its API")
+        raise ProviderUnavailableError("the answer of AWS KMS is not the JSON of its API")
     try:
         return fields | {name: base64.b64decode(fields[name], validate=True) for name in _BLOBS if name in fields}
     except (binascii.Error, TypeError, ValueError):
-        raise ProviderUnavailableError("AWS KMS answered no JSON of its API") from None
+        raise ProviderUnavailableError("the answer of AWS KMS is not the JSON of its API") from None
 
 
 def _seconds(retry_after: str | None) -> float | None:

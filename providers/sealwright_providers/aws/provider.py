@@ -7,26 +7,23 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from sealwright.errors import (
+from sealwright.provider import (
+    Algorithm,
+    KeyDescription,
+    KeySpec,
     MessageTooLargeError,
+    Protection,
     ProviderAccessDeniedError,
     ProviderKeyDisabledError,
     ProviderKeyMissingError,
     ProviderTimeoutError,
     ProviderUnavailableError,
     ProviderUnsupportedError,
+    RawSignature,
+    SignatureEncoding,
     SignatureRejectedError,
 )
-from sealwright.jose.algorithms import Algorithm, Scheme
-from sealwright.jose.signatures import SignatureEncoding
-from sealwright.kms.provider import KeyDescription, KeySpec, Protection, RawSignature
-from sealwright_providers.aws.algorithms import (
-    KMS_ALGORITHMS,
-    MAX_MESSAGE_BYTES,
-    jws_algorithms,
-    key_spec,
-    takes_digest,
-)
+from sealwright_providers.aws.algorithms import KMS_ALGORITHMS, MAX_MESSAGE_BYTES, jws_algorithms, key_spec
 from sealwright_providers.aws.arn import pinned_arn, resolvable, to_uri
 from sealwright_providers.aws.errors import CredentialsRefusedError
 from sealwright_providers.aws.settings import AwsSettings
@@ -47,7 +44,7 @@ _DELETION_DAYS: Final = 7
 
 
 class AwsProvider:
-    """Keys of AWS KMS in one region. Keys are pinned by ARN: an ARN's key never changes (asymmetric keys do not rotate)."""
+    """Keys of AWS KMS in one region. An ARN pins a key, since it always means the same one (asymmetric keys do not rotate)."""
 
     def __init__(self, settings: AwsSettings, transport: Transport) -> None:
         self._settings = settings
@@ -59,39 +56,38 @@ class AwsProvider:
         async with _limited(timeout) as limit:
             metadata = await self._metadata("DescribeKey", {"KeyId": name}, limit)
             if "alias/" not in name and metadata["Arn"] != name:
-                raise ProviderUnavailableError("AWS KMS described another key than the one that was asked for")
+                raise ProviderUnavailableError("AWS KMS described a different key from the one requested")
             return await self._described(metadata, limit)
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
-        """See `KeyProvider.sign`. RSA and ECDSA send DIGEST: RAW, which EdDSA needs, ends at 4096 bytes (API Reference, Sign)."""
+        """See `KeyProvider.sign`. Sends DIGEST where it can, since RAW takes at most 4096 bytes (API Reference, Sign)."""
         arn = pinned_arn(uri, region=self._settings.region, account=self._settings.account)
         kms_algorithm = KMS_ALGORITHMS.get(algorithm.name)
         if kms_algorithm is None:
-            raise ProviderUnsupportedError("AWS KMS keys here do not sign with that algorithm")
-        digest = takes_digest(algorithm) and self._settings.message == "digest"
+            raise ProviderUnsupportedError(f"AWS KMS does not sign with {algorithm.name}")
+        digest = algorithm.prehashed and self._settings.message == "digest"
         if not digest and len(message) > MAX_MESSAGE_BYTES:
             raise MessageTooLargeError(
-                f"AWS KMS signs such messages up to {MAX_MESSAGE_BYTES} bytes; this one has {len(message)}",
+                f"AWS KMS signs messages of at most {MAX_MESSAGE_BYTES} bytes here; this one has {len(message)}",
                 metadata={"size": str(len(message)), "limit": str(MAX_MESSAGE_BYTES)},
             )
         fields: dict[str, Any] = {"KeyId": arn, "Message": algorithm.digest(message) if digest else message}
         if algorithm.symmetric:
             name, result = "MacAlgorithm", "Mac"
-            answer = await self._transport.call("GenerateMac", fields | {name: kms_algorithm}, timeout=timeout)
+            answer = await self._transport.call("GenerateMac", fields | {name: kms_algorithm.name}, timeout=timeout)
         else:
             name, result = "SigningAlgorithm", "Signature"
             fields["MessageType"] = "DIGEST" if digest else "RAW"
-            answer = await self._transport.call("Sign", fields | {name: kms_algorithm}, timeout=timeout)
+            answer = await self._transport.call("Sign", fields | {name: kms_algorithm.name}, timeout=timeout)
         signature, key_id = answer.fields.get(result), answer.fields.get("KeyId")
         if not isinstance(signature, bytes) or not isinstance(key_id, str):
-            # No alarm: half an answer is an outage, and nothing that could pass for a signature.
-            raise ProviderUnavailableError("AWS KMS answered no signature")
-        if answer.fields.get(name, kms_algorithm) != kms_algorithm:
-            raise SignatureRejectedError("AWS KMS signed with another algorithm than the one that was asked for")
-        ecdsa = algorithm.scheme is Scheme.ECDSA
+            # An incomplete answer is an outage, not an alarm: it contains nothing that could pass for a signature.
+            raise ProviderUnavailableError("the answer of AWS KMS contains no signature")
+        if answer.fields.get(name, kms_algorithm.name) != kms_algorithm.name:
+            raise SignatureRejectedError("AWS KMS signed with a different algorithm from the one requested")
         return RawSignature(
             value=signature,
-            encoding=SignatureEncoding.DER if ecdsa else SignatureEncoding.OPAQUE,
+            encoding=SignatureEncoding.DER if algorithm.two_integers else SignatureEncoding.OPAQUE,
             key_uri=to_uri(key_id),
             request_id=answer.request_id,
         )
@@ -103,12 +99,14 @@ class AwsProvider:
         except CredentialsRefusedError:
             raise
         except ProviderAccessDeniedError:
-            return  # It answers, and signing needs no right to list keys.
+            return  # AWS KMS answers, and signing does not need the permission to list keys.
 
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
-        """See `KeyCreator.create`. Tags go into CreateKey itself, so no key is ever without them."""
-        if spec.algorithm.name not in KMS_ALGORITHMS or spec.protection is Protection.SOFTWARE:
-            raise ProviderUnsupportedError("AWS KMS has no such keys")
+        """See `KeyCreator.create`. CreateKey itself sets the tags, so that every key has them."""
+        if spec.algorithm.name not in KMS_ALGORITHMS:
+            raise ProviderUnsupportedError(f"AWS KMS does not create keys for {spec.algorithm.name}")
+        if spec.protection not in {None, Protection.HSM}:
+            raise ProviderUnsupportedError(f"AWS KMS creates keys only in HSMs; the series asks for {spec.protection}")
         fields = {
             "KeySpec": key_spec(spec.algorithm, spec.rsa_bits),
             "KeyUsage": _MAC_USAGE if spec.algorithm.symmetric else _SIGN_USAGE,
@@ -118,8 +116,8 @@ class AwsProvider:
         async with _limited(timeout) as limit:
             metadata = await self._metadata("CreateKey", fields, limit)
             while True:
-                # A new key is not visible everywhere at once (Developer Guide, "AWS KMS eventual consistency"), and where it
-                # is, it may still be Creating ("Key states").
+                # A new key becomes visible with a delay (Developer Guide, "AWS KMS eventual consistency"), and may then still
+                # be Creating ("Key states").
                 try:
                     return await self._described(metadata, limit)
                 except ProviderKeyMissingError:
@@ -128,7 +126,7 @@ class AwsProvider:
                     metadata = await self._once_created(metadata["Arn"], limit)
 
     async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
-        """See `KeyFinder.find`. AWS KMS has no search by tag: every key of the account is looked at."""
+        """See `KeyFinder.find`. AWS KMS has no search by tag, so this reads the tags of every key of the account."""
         async with _limited(timeout) as limit:
             turns = asyncio.Semaphore(_TAG_LOOKUPS)
 
@@ -172,7 +170,7 @@ class AwsProvider:
     async def _metadata(self, operation: str, fields: dict[str, Any], limit: asyncio.Timeout) -> Mapping[str, Any]:
         metadata = (await self._call(operation, fields, limit)).fields.get("KeyMetadata")
         if not isinstance(metadata, dict):
-            raise ProviderUnavailableError("AWS KMS answered no description of a key")
+            raise ProviderUnavailableError("the answer of AWS KMS contains no description of a key")
         _text(metadata, "Arn")
         return metadata
 
@@ -187,7 +185,7 @@ class AwsProvider:
             if state == _ENABLED:
                 return metadata
             if state != _CREATING:
-                raise ProviderKeyDisabledError("the new key in AWS KMS is not usable")
+                raise ProviderKeyDisabledError("the new key in AWS KMS is neither enabled nor being created")
 
     async def _described(self, metadata: Mapping[str, Any], limit: asyncio.Timeout) -> KeyDescription:
         arn = _text(metadata, "Arn")
@@ -195,7 +193,8 @@ class AwsProvider:
         pinned_arn(uri, region=self._settings.region, account=self._settings.account)
         if metadata.get("KeyState", _ENABLED) != _ENABLED:
             raise ProviderKeyDisabledError("the key in AWS KMS is disabled, pending deletion or not ready")
-        public_key, algorithms = b"", metadata.get("MacAlgorithms") or []
+        public_key: bytes | None = None
+        algorithms = metadata.get("MacAlgorithms") or []
         if metadata.get("KeyUsage") != _MAC_USAGE:
             public_key, algorithms = await self._public_key(arn, limit)
         if metadata.get("KeyUsage", _SIGN_USAGE) not in {_SIGN_USAGE, _MAC_USAGE} or not isinstance(algorithms, list):
@@ -213,10 +212,10 @@ class AwsProvider:
         answer = (await self._call("GetPublicKey", {"KeyId": arn}, limit)).fields
         public_key, algorithms = answer.get("PublicKey"), answer.get("SigningAlgorithms") or []
         if not isinstance(public_key, bytes) or not isinstance(algorithms, list):
-            raise ProviderUnavailableError("AWS KMS answered no public key")
-        # By its last part: AWS answers the ARN here, and some emulators the bare id.
+            raise ProviderUnavailableError("the answer of AWS KMS contains no public key")
+        # Compare the last part only: AWS returns the ARN here, some emulators the bare ID.
         if _text(answer, "KeyId").rpartition("/")[2] != arn.rpartition("/")[2]:
-            raise ProviderUnavailableError("AWS KMS answered another key's public key")
+            raise ProviderUnavailableError("AWS KMS returned the public key of another key")
         return public_key, algorithms
 
     async def _pages(
@@ -226,9 +225,9 @@ class AwsProvider:
         while True:
             page = (await self._call(operation, {**fields, **marker}, limit)).fields
             items = page.get(name)
-            # Not to be taken for an empty list: a key that is overlooked is made a second time.
+            # Do not take this for an empty list: a key that is overlooked would be created a second time.
             if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
-                raise ProviderUnavailableError("AWS KMS answered no list")
+                raise ProviderUnavailableError("the answer of AWS KMS contains no list")
             yield items
             if not page.get("Truncated"):
                 return
@@ -245,19 +244,19 @@ class AwsProvider:
         except CredentialsRefusedError:
             raise
         except (ProviderAccessDeniedError, ProviderKeyMissingError, ProviderUnsupportedError):
-            return False  # Keys that we made let us read their tags.
+            return False  # We may read the tags of the keys that we created.
         return metadata.get("KeyState") not in _ENDING
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
-        raise ProviderUnavailableError("AWS KMS answered something that its API does not have")
+        raise ProviderUnavailableError(f"the answer of AWS KMS has no text in {name}")
     return value
 
 
 async def _together(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run jobs side by side, and leave none behind where one fails or the caller leaves."""
+    """Run jobs concurrently, and end all of them where one fails or the caller cancels."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         return await asyncio.gather(*tasks)
@@ -269,9 +268,9 @@ async def _together(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 @asynccontextmanager
 async def _limited(seconds: float) -> AsyncIterator[asyncio.Timeout]:
-    """`asyncio.timeout`, with our error."""
+    """Limit the time like `asyncio.timeout`, and raise our error."""
     try:
         async with asyncio.timeout(seconds) as limit:
             yield limit
     except TimeoutError:
-        raise ProviderTimeoutError("AWS KMS did not answer in time") from None
+        raise ProviderTimeoutError("AWS KMS did not answer before the deadline") from None

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from sealwright.kms.settings import ProviderSettings
+from sealwright.provider import ProviderSettings
 
 
 class AwsSettings(ProviderSettings):
@@ -15,10 +15,10 @@ class AwsSettings(ProviderSettings):
 
     Attributes:
         region: The only region whose keys may be used.
-        account: The only account whose keys may be used; absent: any that the credentials reach.
-        endpoint_url: For emulators and VPC endpoints; absent: the region's own. The SDK's environment variables are not obeyed.
-        message: `digest` sends the digest of RSA and ECDSA messages, of any length; `raw` the message itself, up to 4096 bytes.
-        transport: `http` speaks to KMS from the event loop; `boto3` through the SDK, in threads.
+        account: The only account whose keys may be used; absent: any account that the credentials reach.
+        endpoint_url: For emulators and VPC endpoints; absent: the region's own. The SDK's environment variables have no effect.
+        message: `digest` sends the digest of RSA and ECDSA messages of any length. `raw` sends the message, up to 4096 bytes.
+        transport: `http` calls KMS from the event loop. `boto3` calls it through the SDK, in threads.
     """
 
     kind: Literal["aws"] = "aws"
@@ -34,7 +34,7 @@ class AwsSettings(ProviderSettings):
         if value is None:
             return None
         parts = urlsplit(value)
-        # Put together again from what was understood: nothing else (a user, a query) may be in it.
+        # Compare with the parts that are allowed, so that nothing else (a user, a query) can be in it.
         plain = f"{parts.scheme}://{parts.netloc}"
         if parts.scheme not in {"http", "https"} or not parts.hostname or value not in {plain, plain + "/"}:
             raise ValueError("must be http(s)://host[:port]")

@@ -1,6 +1,6 @@
 """AWS Signature Version 4 for AWS KMS (IAM User Guide, "Create a signed AWS API request").
 
-botocore's signer gives the same header (a test compares them) for sixteen times the time, since it builds a request of its own.
+botocore's signer makes the same header (a test compares them) but takes sixteen times as long, since it builds a request object.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class Credentials:
     Attributes:
         access_key: Access key ID.
         secret_key: Secret access key.
-        token: Session token of temporary credentials; empty: none.
+        token: Session token of temporary credentials; None: they are permanent.
     """
 
     access_key: str
     secret_key: str = field(repr=False)
-    token: str = field(default="", repr=False)
+    token: str | None = field(default=None, repr=False)
 
 
 class Signer:
-    """Signs requests to one endpoint. The derived key is kept for the day that it is good for."""
+    """Signs requests to one endpoint. Keeps the derived key for the day on which it is valid."""
 
     def __init__(self, region: str, host: str) -> None:
         self._region = region
@@ -42,8 +42,8 @@ class Signer:
         """Return the headers of a signed POST to `/`.
 
         Args:
-            credentials: Of the service.
-            target: `X-Amz-Target`.
+            credentials: The service's credentials.
+            target: Value of `X-Amz-Target`.
             body: The request's body.
             now: Time of the request, in UTC.
         """

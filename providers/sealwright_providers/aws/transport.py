@@ -1,4 +1,4 @@
-"""What the provider needs of a way to AWS KMS."""
+"""The interface between the provider and its connection to AWS KMS."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ class Answer:
     """An answer of AWS KMS.
 
     Attributes:
-        fields: The fields; blobs as bytes.
-        request_id: As CloudTrail knows the call.
+        fields: The fields, with blobs as bytes.
+        request_id: The ID of the call in CloudTrail; None if the answer has none.
     """
 
     fields: dict[str, Any]
-    request_id: str
+    request_id: str | None
 
 
 class Transport(Protocol):
-    """A way to AWS KMS."""
+    """A connection to AWS KMS."""
 
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> Answer:
         """Call an operation of the API, once.
 
         Args:
-            operation: Name in the API Reference.
-            fields: Its request; blobs as bytes.
-            timeout: Seconds that it may take.
+            operation: Its name in the API Reference.
+            fields: The request, with blobs as bytes.
+            timeout: Seconds that the call may take.
 
         Raises:
-            ProviderError: KMS says no, or nothing.
+            ProviderError: KMS refused, failed or did not answer.
         """
         ...
 

@@ -1,8 +1,8 @@
-"""A PKCS#11 module in this process: loaded once, initialised with locking, finalised only when nobody is inside.
+"""A PKCS#11 module in this process: loaded once, initialised with locking, finalised only when no call is inside.
 
-python-pkcs11 itself calls C_Initialize(NULL), which says "I have one thread" (v2.40 §5.4), and lets go of the GIL around calls:
-SoftHSM then leaves its locks away, and two threads crash the process. Hence C_Initialize, and what else python-pkcs11
-has not got, goes through the module's own function list (v2.40 §5.2, C_GetFunctionList).
+python-pkcs11 calls C_Initialize(NULL), which promises a single thread (v2.40 §5.4), yet it releases the GIL around calls. SoftHSM
+then uses no locks, and two threads crash the process. So C_Initialize, and other functions that python-pkcs11 lacks, go through
+the module's own function list (v2.40 §5.2, C_GetFunctionList).
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Any, ClassVar, Final
 import pkcs11
 from pkcs11 import _pkcs11
 
-from sealwright.errors import ConfigurationError
+from sealwright.provider import ConfigurationError
 from sealwright_providers.pkcs11.errors import ALREADY_INITIALISED, OK, TooSoonError, from_value
 from sealwright_providers.pkcs11.gate import Gate
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
-"""A module that has been initialised stays so for the first of these, for twice as long after each time, and for the last of
-them in the end; unless somebody else finalises it."""
+"""After an initialisation the module is not initialised again for FIRST_PAUSE seconds. The pause doubles each time, up to
+LONGEST_PAUSE. It does not apply if the module was finalised by other code."""
 
 _PATIENCE_SECONDS: Final = 0.1
-"""How long a call waits for such a pause to end. SoftHSM does not see a token while another process writes to it."""
+"""Longest time that a call waits for the pause to end. SoftHSM does not see a token while another process writes to it."""
 
 _CALM_SECONDS: Final = 10.0
-"""After that long without, it is the first time again."""
+"""After so many seconds without an initialisation, the pause is FIRST_PAUSE again."""
 
 _OS_LOCKING_OK: Final = 0x00000002
 _USER: Final = 1
 _USER_STATES: Final = frozenset({1, 3})
-# Places in CK_FUNCTION_LIST (v2.40 §3.6), the same in every version of it.
+# Indexes in CK_FUNCTION_LIST (v2.40 §3.6), the same in all its versions.
 _INITIALIZE, _FINALIZE, _CLOSE_ALL_SESSIONS, _SESSION_INFO, _LOGIN = 0, 1, 14, 15, 18
 _FUNCTIONS: Final = 68
 
@@ -44,7 +44,7 @@ class _FunctionList(ctypes.Structure):
 
 
 class _InitializeArgs(ctypes.Structure):
-    # CK_C_INITIALIZE_ARGS, and a pointer more: NSS softokn has a field of its own before pReserved, and takes its text from there.
+    # CK_C_INITIALIZE_ARGS and one more pointer: NSS softokn has an own field before pReserved, and reads its text from there.
     _fields_ = (
         ("mutexes", ctypes.c_void_p * 4),
         ("flags", ctypes.c_ulong),
@@ -63,19 +63,19 @@ class _SessionInfo(ctypes.Structure):
 
 
 class _Library(_pkcs11.lib):
-    """python-pkcs11's view of a module that is initialised and finalised elsewhere."""
+    """python-pkcs11's view of a module that `Cryptoki` initialises and finalises."""
 
     def initialize(self) -> None:
-        """Leave it to `Cryptoki`."""
+        """Do nothing: `Cryptoki` does it."""
 
 
 class Cryptoki:
-    """The module of one path. Deadlines are of `time.monotonic`.
+    """The module at one path. Deadlines are of `time.monotonic`.
 
     Attributes:
         gate: Every call into the module is made inside it.
-        generation: How often it was initialised here. What was got before belongs to another life of the module.
-        live: Whether it is initialised, as far as we know.
+        generation: How often we initialised the module. Handles of an earlier generation are invalid.
+        live: Whether the module is initialised, as far as we know.
     """
 
     _open: ClassVar[dict[str, Cryptoki]] = {}
@@ -96,7 +96,7 @@ class Cryptoki:
 
     @classmethod
     def acquire(cls, path: str, arguments: str | None) -> Cryptoki:
-        """Return the module, loaded. Providers of several tokens of a module share it, since C_Initialize is once a process.
+        """Return the loaded module. Providers of several tokens of a module share it, since C_Initialize applies to the process.
 
         Raises:
             ConfigurationError: It cannot be loaded, or another provider gives it other arguments.
@@ -108,18 +108,22 @@ class Cryptoki:
                 try:
                     module = cls(real, arguments)
                 except (OSError, AttributeError, pkcs11.PKCS11Error) as e:
-                    # Without its cause, whose text may be the module's.
-                    problem = f"the PKCS#11 module cannot be loaded ({type(e).__name__})"
+                    # Without the cause, whose text may come from the module.
+                    problem = f"module: this PKCS#11 module cannot be loaded ({type(e).__name__})"
                     raise ConfigurationError([problem]) from None
                 cls._open[real] = module
             if module._users and module._arguments != arguments:
-                raise ConfigurationError(["two providers give one PKCS#11 module different initialize_arguments"])
+                raise ConfigurationError(
+                    [
+                        "initialize_arguments: another provider gives the same PKCS#11 module different ones; make them equal"
+                    ]
+                )
             module._arguments = arguments
             module._users += 1
             return module
 
     def release(self, deadline: float) -> None:
-        """Give the module back. Its last user finalises it, unless a call in it hangs.
+        """Release the module. Its last user finalises it, unless a call in it hangs.
 
         Raises:
             ProviderError: A call in it hangs.
@@ -133,29 +137,29 @@ class Cryptoki:
 
     @property
     def library(self) -> _Library:
-        """python-pkcs11's view of it. Only inside the gate, and only once it is initialised."""
+        """python-pkcs11's view of the module. Use it only inside the gate, and only once the module is initialised."""
         if self._library is None:
             self._library = _Library(self._path)
         return self._library
 
     def epoch(self, slot: int) -> tuple[int, int]:
-        """Return what stays the same for as long as sessions with a slot are not closed by us."""
+        """Return a value that changes whenever we close the sessions with a slot."""
         return self.generation, self._closings.get(slot, 0)
 
     def resettable(self) -> bool:
-        """Tell whether the module has been initialised for long enough."""
+        """Tell whether the pause after the last initialisation is over."""
         return time.monotonic() >= self._initialised_at + self._pause
 
     def reinitialise(self, seen: int, deadline: float, *, finalised: bool = False) -> None:
-        """Initialise the module, and finalise it before where it is live, unless another thread has since `generation` was `seen`.
+        """Finalise the module if it is live, and initialise it, unless another thread has done so since `generation` was `seen`.
 
         Args:
             seen: The generation in which something failed.
-            deadline: Until when calls inside may be waited for.
-            finalised: Somebody else finalised it, so there is nothing to lose.
+            deadline: How long to wait for the calls inside.
+            finalised: Whether other code finalised it, so that no pause is needed.
 
         Raises:
-            PKCS11Error: It cannot be initialised; or only just was, and shall not be again so soon (`TooSoonError`).
+            PKCS11Error: It cannot be initialised; or the pause after the last initialisation is not over (`TooSoonError`).
             ProviderError: Calls inside do not end.
         """
         if self.live and not finalised and self.generation == seen:
@@ -179,9 +183,9 @@ class Cryptoki:
             self.generation += 1
 
     def close_sessions(self, slot: int, seen: tuple[int, int], deadline: float) -> None:
-        """Close all sessions with a slot, unless that was done since `epoch` was `seen`. It logs out, too (v2.40 §5.6).
+        """Close all sessions with a slot, unless that was done since `epoch` was `seen`. This also logs out (v2.40 §5.6).
 
-        One by one they cannot be closed: the number of a session that is gone may be another's by now.
+        They cannot be closed one by one: the handle of a session that no longer exists may have been given to a new one.
 
         Raises:
             ProviderError: Calls inside do not end.
@@ -192,20 +196,20 @@ class Cryptoki:
                 self._closings[slot] = self._closings.get(slot, 0) + 1
 
     def logged_in(self, session: int) -> bool:
-        """Tell whether the session is the user's (C_GetSessionInfo); fails where there is no such session.
+        """Tell whether the session is logged in as the user (C_GetSessionInfo).
 
         Raises:
-            PKCS11Error: As the module says.
+            PKCS11Error: The session does not exist, or the module failed.
         """
         info = _SessionInfo()
         self._checked(self._call(_SESSION_INFO, ctypes.c_ulong(session), ctypes.byref(info)))
         return info.state in _USER_STATES
 
     def login(self, session: int, pin: bytes) -> None:
-        """Log the application in as the token's user, by any of its sessions (C_Login).
+        """Log the application in as the token's user, with any of its sessions (C_Login).
 
         Raises:
-            PKCS11Error: As the module says.
+            PKCS11Error: The module refused or failed.
         """
         self._checked(self._call(_LOGIN, ctypes.c_ulong(session), ctypes.c_ulong(_USER), pin, ctypes.c_ulong(len(pin))))
 
@@ -215,13 +219,13 @@ class Cryptoki:
             args.reserved = self._arguments.encode()
         value = self._call(_INITIALIZE, ctypes.byref(args))
         if value == ALREADY_INITIALISED:
-            # Inherited through a fork, or by somebody else, who may have done it without locking: in such a module threads crash.
+            # It was inherited through a fork, or initialised by other code, perhaps without locking. Then threads would crash.
             self._call(_FINALIZE, None)
             value = self._call(_INITIALIZE, ctypes.byref(args))
         self._checked(value)
 
     def _call(self, index: int, *args: Any) -> int:
-        # Functions of ctypes let go of the GIL.
+        # Functions of ctypes release the GIL.
         function = ctypes.CFUNCTYPE(ctypes.c_ulong)(self._functions.functions[index])
         return int(function(*args))
 
@@ -236,7 +240,7 @@ class Cryptoki:
 
 def _functions(path: str) -> _FunctionList:
     pointer = ctypes.POINTER(_FunctionList)()
-    # Not by the exported symbols: NSS softokn exports no C_Initialize.
+    # Not through exported symbols: NSS softokn does not export C_Initialize.
     get_function_list = ctypes.CDLL(path).C_GetFunctionList
     get_function_list.restype = ctypes.c_ulong
     value = get_function_list(ctypes.byref(pointer))
@@ -245,5 +249,5 @@ def _functions(path: str) -> _FunctionList:
     return pointer.contents
 
 
-# The parent's module, its locks and its threads are nothing to a child (v2.40 §6.6.1).
-os.register_at_fork(after_in_child=Cryptoki._forget)  # noqa: SLF001 - of this file
+# A child cannot use its parent's module, locks and threads (v2.40 §6.6.1).
+os.register_at_fork(after_in_child=Cryptoki._forget)  # noqa: SLF001 - defined in this file

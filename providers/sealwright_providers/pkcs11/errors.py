@@ -1,6 +1,6 @@
-"""Return values of PKCS#11 (v2.40 §5.1) as ours, and what each says of how to go on.
+"""Maps return values of PKCS#11 (v2.40 §5.1) to our errors, and to what must be repaired.
 
-python-pkcs11 makes a class of most of them, and a bare `PKCS11Error` with a fixed text of the rest. Texts are dropped.
+python-pkcs11 has a class for most of them, and raises a bare `PKCS11Error` with a fixed text for the rest. Texts are dropped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from pkcs11 import exceptions as p11
 
-from sealwright.errors import (
+from sealwright.provider import (
     ProviderAccessDeniedError,
     ProviderError,
     ProviderKeyDisabledError,
@@ -22,37 +22,37 @@ from sealwright.errors import (
 
 
 class Fault(Enum):
-    """What is broken, from the least to the most."""
+    """What is broken, from the smallest part to the largest."""
 
     NOTHING = auto()
-    """The module works, and says no."""
+    """Nothing: the module works, and refuses the call."""
     KEY = auto()
-    """A handle of a key is no good any more: it is looked for again."""
+    """The handle of a key is no longer valid. Repair: find the key again."""
     LOGIN = auto()
-    """The application is logged out: it logs in again. Keys are looked for again, sessions stay."""
+    """The application is logged out. Repair: log in and find the keys again. The sessions stay open."""
     SESSIONS = auto()
-    """Sessions are gone: all are closed and opened again."""
+    """Sessions no longer exist. Repair: close all and open new ones."""
     MODULE = auto()
-    """The module is not initialised, or its token is gone: it is finalised and initialised."""
+    """The module is not initialised, or its token is missing. Repair: finalise and initialise the module."""
     DEVICE = auto()
-    """The device fails, or is busy: nothing is done at once, since AWS CloudHSM throttles with CKR_DEVICE_ERROR, and a module that
-    is initialised again at every hiccup never comes to rest."""
+    """The device fails, or is busy. No immediate repair: AWS CloudHSM throttles with CKR_DEVICE_ERROR, and initialising the module
+    after each such error would keep it down."""
 
 
 class LoginRefusedError(ProviderAccessDeniedError):
-    """The token does not take the PIN. It is not tried again before the configuration is loaded anew."""
+    """The token refused the PIN. The provider does not try it again until the configuration is reloaded."""
 
 
 class NoTokenError(p11.PKCS11Error):
-    """No slot holds the configured token."""
+    """No slot contains the configured token."""
 
 
 class ForeignAnswerError(p11.PKCS11Error):
-    """The module answered something that PKCS#11 does not have."""
+    """The module returned something that PKCS#11 does not define."""
 
 
 class TooSoonError(p11.PKCS11Error):
-    """The module has been initialised only just, and initialising it again would help no better."""
+    """The module was initialised a moment ago, so initialising it again would not help."""
 
 
 OK: Final = 0
@@ -102,12 +102,12 @@ _FAULTS: Final[dict[str, Fault]] = {
     ),
 }
 
-_MISSING: Final = ("the token has no such key", ProviderKeyMissingError)
-_DISABLED: Final = ("the key of the token may not sign", ProviderKeyDisabledError)
-_DENIED: Final = ("the token refuses that to its user", ProviderAccessDeniedError)
-_UNSUPPORTED: Final = ("the token does not do that with this key", ProviderUnsupportedError)
-_UNAVAILABLE: Final = ("the PKCS#11 module does not work now", ProviderUnavailableError)
-_NO_TOKEN: Final = ("the configured token is not there", ProviderUnavailableError)
+_MISSING: Final = ("the key does not exist in the token", ProviderKeyMissingError)
+_DISABLED: Final = ("the key in the token may not sign", ProviderKeyDisabledError)
+_DENIED: Final = ("the token does not permit its user this operation", ProviderAccessDeniedError)
+_UNSUPPORTED: Final = ("the token does not support this operation for the key", ProviderUnsupportedError)
+_UNAVAILABLE: Final = ("the PKCS#11 module reports a failure", ProviderUnavailableError)
+_NO_TOKEN: Final = ("no slot of the PKCS#11 module contains the configured token", ProviderUnavailableError)
 
 _ANSWERS: Final[dict[str, tuple[str, type[ProviderError]]]] = {
     **dict.fromkeys(("ObjectHandleInvalid", "KeyHandleInvalid"), _MISSING),
@@ -139,7 +139,7 @@ _ANSWERS: Final[dict[str, tuple[str, type[ProviderError]]]] = {
     **dict.fromkeys(("TokenNotPresent", "TokenNotRecognised", "NoTokenError"), _NO_TOKEN),
 }
 
-# What C_Login says of an HSM that fails. Whatever else it says may count as a wrong PIN.
+# What C_Login returns if the HSM fails. The token may count every other error as a wrong PIN.
 _NOT_OF_THE_PIN: Final = frozenset(
     {
         "DeviceError",
@@ -155,13 +155,13 @@ _NOT_OF_THE_PIN: Final = frozenset(
 
 
 def from_value(value: int) -> p11.PKCS11Error:
-    """Return a CK_RV as python-pkcs11 would raise it."""
+    """Return the error that python-pkcs11 would raise for a CK_RV."""
     kind = _BY_VALUE.get(value)
     return p11.PKCS11Error(f"Unmapped error code {value:#x}") if kind is None else kind()
 
 
 def name_of(error: p11.PKCS11Error) -> str:
-    """Return the name of an error: its class, or for a bare one the code in hexadecimal."""
+    """Return the name of an error: its class, or for a bare `PKCS11Error` its code in hexadecimal."""
     if type(error) is not p11.PKCS11Error:
         return type(error).__name__
     text = str(error)
@@ -172,17 +172,17 @@ def name_of(error: p11.PKCS11Error) -> str:
 
 
 def fault_of(error: p11.PKCS11Error) -> Fault:
-    """Return what is broken where a call ends with that error."""
+    """Return what is broken if a call ends with this error."""
     name = name_of(error)
     return _FAULTS.get(name) or (Fault.NOTHING if name in _ANSWERS else Fault.DEVICE)
 
 
 def refuses_pin(error: p11.PKCS11Error) -> bool:
-    """Tell whether an error of C_Login may have been counted as a wrong PIN."""
+    """Tell whether the token may have counted an error of C_Login as a wrong PIN."""
     return name_of(error) not in _NOT_OF_THE_PIN
 
 
 def to_provider_error(error: p11.PKCS11Error) -> ProviderError:
-    """Return our error for one of the module."""
+    """Return our error for an error of the module."""
     message, kind = _ANSWERS.get(name_of(error), _UNAVAILABLE)
     return kind(message)

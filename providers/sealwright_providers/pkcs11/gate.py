@@ -1,6 +1,6 @@
-"""Who is inside the module, so that nobody pulls it away from under anybody.
+"""Keeps calls into the module and its reset apart.
 
-C_Finalize while another thread is in a call is undefined (PKCS#11 v2.40 §5.4), and C_CloseAllSessions is no better in practice.
+C_Finalize while another thread is in a call is undefined (PKCS#11 v2.40 §5.4), and C_CloseAllSessions is unsafe too in practice.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sealwright.errors import ProviderTimeoutError, ProviderUnavailableError
+from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
 
 
 class Gate:
-    """Lets any number of calls in, or one that wants the module for itself. All deadlines are of `time.monotonic`."""
+    """Admits any number of calls, or one exclusive caller. All deadlines are of `time.monotonic`."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -23,11 +23,11 @@ class Gate:
 
     @contextmanager
     def call(self, deadline: float) -> Iterator[None]:
-        """Be inside.
+        """Enter for a call.
 
         Raises:
-            ProviderTimeoutError: Somebody has the module for themselves, up to the deadline.
-            ProviderUnavailableError: Somebody has, and is stuck.
+            ProviderTimeoutError: An exclusive caller kept the module up to the deadline.
+            ProviderUnavailableError: An exclusive caller hangs.
         """
         ticket = object()
         with self._changed:
@@ -42,11 +42,11 @@ class Gate:
 
     @contextmanager
     def alone(self, deadline: float) -> Iterator[None]:
-        """Be inside, and nobody else: new calls wait, and those inside are waited for.
+        """Enter exclusively: wait for the calls inside to end, and make new calls wait.
 
         Raises:
-            ProviderTimeoutError: They did not end by the deadline.
-            ProviderUnavailableError: One of them is stuck, having gone on past its own deadline.
+            ProviderTimeoutError: The calls inside did not end by the deadline.
+            ProviderUnavailableError: A call inside hangs: it is past its own deadline.
         """
         with self._changed:
             self._wait_for_owner(deadline)
@@ -54,15 +54,15 @@ class Gate:
             try:
                 self._wait_for_others(deadline)
             except BaseException:
-                self._let_others_in()
+                self._release()
                 raise
         try:
             yield
         finally:
             with self._changed:
-                self._let_others_in()
+                self._release()
 
-    def _let_others_in(self) -> None:
+    def _release(self) -> None:
         self._owner_until = None
         self._changed.notify_all()
 
@@ -70,30 +70,32 @@ class Gate:
         while self._inside:
             now = time.monotonic()
             if now >= min(self._inside.values()):
-                raise ProviderUnavailableError("a call into the PKCS#11 module hangs: it cannot be reset now")
+                raise ProviderUnavailableError("the PKCS#11 module cannot be reset, because a call into it hangs")
             if now >= deadline:
-                raise ProviderTimeoutError("the PKCS#11 module was busy for too long")
+                raise ProviderTimeoutError(
+                    "calls into the PKCS#11 module did not end before the deadline, so it could not be reset"
+                )
             self._changed.wait(min(deadline, *self._inside.values()) - now)
 
     def _wait_for_owner(self, deadline: float) -> None:
         while self._owner_until is not None:
             now = time.monotonic()
             if now >= self._owner_until:
-                raise ProviderUnavailableError("the PKCS#11 module hangs while it is being reset")
+                raise ProviderUnavailableError("the reset of the PKCS#11 module hangs")
             if now >= deadline:
-                raise ProviderTimeoutError("the PKCS#11 module was being reset for too long")
+                raise ProviderTimeoutError("the reset of the PKCS#11 module did not end before the deadline")
             self._changed.wait(min(deadline, self._owner_until) - now)
 
 
 @contextmanager
 def held(lock: threading.Lock, deadline: float) -> Iterator[None]:
-    """Hold a lock; wait for it up to a deadline.
+    """Hold a lock, after waiting for it up to a deadline.
 
     Raises:
-        ProviderTimeoutError: It was not to be had.
+        ProviderTimeoutError: It was not free before the deadline.
     """
     if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-        raise ProviderTimeoutError("another call to the token took too long")
+        raise ProviderTimeoutError("another call to the token did not end before the deadline")
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
-"""Threads for calls that block, one session each.
+"""Threads for calls that block, with one session each.
 
-A call of C cannot be cancelled: whoever has waited long enough leaves, and its thread stays with it until it returns. So there is
-a fixed number of threads, they are the provider's own, and nobody ever waits for one to end: not other providers,
-not the event loop, and not the exit of the process, which would join those of `concurrent.futures`.
+A C call cannot be cancelled: its caller stops waiting at the deadline, and the thread stays in the call until it returns. So each
+provider has a fixed number of threads of its own, and nothing waits for one to end: not other providers, not the event loop, and
+not the exit of the process, which would join threads of `concurrent.futures`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from sealwright.errors import ProviderTimeoutError, ProviderUnavailableError
+from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
 
 T = TypeVar("T")
 S = TypeVar("S")
 
 
 class LaneSpentError(Exception):
-    """The lane cannot get what it needs, and others can do without it: it ends, and its work goes to another."""
+    """The lane cannot open a session. It ends, and its work goes to another lane."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +50,7 @@ class _Job(Generic[S]):
 
 
 class Lanes(Generic[S]):
-    """A fixed number of daemon threads, started when they are needed, each with a state of its own."""
+    """A fixed number of daemon threads, started on demand. Each has its own state."""
 
     def __init__(self, size: int, state: Callable[[], S]) -> None:
         self._size = size
@@ -64,12 +64,12 @@ class Lanes(Generic[S]):
         """Run a function in a thread.
 
         Args:
-            work: Given the state of its thread and its deadline (of `time.monotonic`).
-            timeout: Seconds after which to leave; work that has not begun by then is never begun.
+            work: Takes the state of its thread and its deadline (of `time.monotonic`).
+            timeout: Seconds to wait. Work that has not begun by then never begins.
 
         Raises:
             ProviderTimeoutError: It took longer.
-            ProviderUnavailableError: Every thread is stuck in work that should long have ended, or the provider is closed.
+            ProviderUnavailableError: Every thread hangs in work past its deadline, or the provider is closed.
         """
         loop = asyncio.get_running_loop()
         job: _Job[S] = _Job(work, time.monotonic() + timeout, loop, loop.create_future())
@@ -79,18 +79,18 @@ class Lanes(Generic[S]):
                 result: T = await job.future
                 return result
         except TimeoutError:
-            raise ProviderTimeoutError("the token did not answer in time") from None
+            raise ProviderTimeoutError("the token did not answer before the deadline") from None
         finally:
             job.abandoned = True
 
     async def aclose(self, timeout: float) -> bool:
-        """Take no more work, refuse what waits, and let threads end.
+        """Accept no more work, refuse what waits, and let the threads end.
 
         Args:
-            timeout: Seconds to wait for them; one that is stuck ends with its call, or with the process.
+            timeout: Seconds to wait for them. A thread that hangs ends with its call, or with the process.
 
         Returns:
-            Whether all have ended.
+            Whether all threads have ended.
         """
         with self._changed:
             self._closed = True
@@ -99,7 +99,7 @@ class Lanes(Generic[S]):
         for job in waiting:
             job.answer(None, _closed())
         end = time.monotonic() + timeout
-        while self._running and time.monotonic() < end:  # noqa: ASYNC110 - threads tell no event loop of their end
+        while self._running and time.monotonic() < end:  # noqa: ASYNC110 - threads do not notify the event loop of their end
             await asyncio.sleep(0.005)
         return not self._running
 
@@ -110,7 +110,7 @@ class Lanes(Generic[S]):
             now = time.monotonic()
             busy = [running for running in self._running.values() if running is not None]
             if len(busy) == self._size and all(running.deadline <= now for running in busy):
-                raise ProviderUnavailableError("every session with the token is stuck in a call")
+                raise ProviderUnavailableError("every session with the token hangs in a call")
             self._queue.append(job)
             if len(self._queue) > len(self._running) - len(busy) and len(self._running) < self._size:
                 lane = object()
@@ -126,10 +126,13 @@ class Lanes(Generic[S]):
                     result = job.work(state, job.deadline)
                 except LaneSpentError:
                     if not self._retire(lane, job):
-                        job.answer(None, ProviderUnavailableError("the token has no session left"))
+                        job.answer(
+                            None,
+                            ProviderUnavailableError("the token refuses to open a session, because too many are open"),
+                        )
                         continue
                     return
-                except BaseException as e:  # noqa: BLE001 - whatever it is, it belongs to whoever waits
+                except BaseException as e:  # noqa: BLE001 - every error belongs to the caller that waits
                     job.answer(None, e)
                 else:
                     job.answer(result, None)
@@ -139,7 +142,7 @@ class Lanes(Generic[S]):
                 self._running.pop(lane, None)
 
     def _next(self, lane: object) -> _Job[S] | None:
-        """Return the next job that somebody still waits for; None: there will be none."""
+        """Return the next job that a caller still waits for; None: the lanes are closed."""
         with self._changed:
             self._running[lane] = None
             while True:
@@ -153,7 +156,7 @@ class Lanes(Generic[S]):
                 self._changed.wait()
 
     def _retire(self, lane: object, job: _Job[S]) -> bool:
-        """Hand a job on to the other lanes, where there are any; from then on there is one lane less."""
+        """Pass a job to the other lanes, if there are any, and reduce the number of lanes by one."""
         with self._changed:
             if len(self._running) == 1 or self._closed:
                 return False
@@ -168,7 +171,7 @@ async def in_thread(work: Callable[[], T], timeout: float) -> T:
     """Run a function in a daemon thread of its own.
 
     Raises:
-        ProviderTimeoutError: It took longer than so many seconds.
+        ProviderTimeoutError: It took longer than `timeout` seconds.
     """
     lane: Lanes[None] = Lanes(1, lambda: None)
     try:

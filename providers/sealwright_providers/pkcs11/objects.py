@@ -1,4 +1,4 @@
-"""Keys as objects of a token: looked for, read, made and destroyed. All of it runs in a lane, with a session that is logged in."""
+"""Finds, reads, generates and destroys keys as objects of a token. All of it runs in a lane, with a session that is logged in."""
 
 from __future__ import annotations
 
@@ -9,43 +9,48 @@ from typing import Any, Final
 import pkcs11
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
-from sealwright.errors import (
+from sealwright.provider import (
+    ALGORITHMS,
+    KeyFormatError,
+    KeySpec,
     ProviderKeyDisabledError,
     ProviderKeyMissingError,
     ProviderUnavailableError,
     ProviderUnsupportedError,
+    load_public_key,
 )
-from sealwright.jose.algorithms import ALGORITHMS, Algorithm, Scheme
-from sealwright.jose.jwk import KeyFormatError, load_public_key
-from sealwright.kms.provider import KeySpec
 from sealwright_providers.pkcs11.labels import carries, exact_label, label_of
-from sealwright_providers.pkcs11.mechanisms import curve_generation, curve_of, sign_calls
+from sealwright_providers.pkcs11.mechanisms import CURVES, curve_of, sign_calls
 from sealwright_providers.pkcs11.public_keys import curve_key, rsa_key, spki
 from sealwright_providers.pkcs11.token import PUBLIC_KEY_INFO
 from sealwright_providers.pkcs11.uri import KeyName
 
 ID_BYTES: Final = 16
-"""Of the random CKA_ID of a new key. AWS CloudHSM lets nobody change it later."""
+"""Size of the random CKA_ID of a new key. AWS CloudHSM does not allow changing it later."""
 
 _HMAC_TYPES: Final = frozenset({KeyType.GENERIC_SECRET, KeyType.SHA256_HMAC, KeyType.SHA384_HMAC, KeyType.SHA512_HMAC})
 _CURVE_TYPES: Final = frozenset({KeyType.EC, KeyType.EC_EDWARDS})
+_KEY_TYPES: Final = {"RSA": {KeyType.RSA}, "EC": _CURVE_TYPES, "OKP": _CURVE_TYPES, "oct": _HMAC_TYPES}
+"""CKA_KEY_TYPE by the JWK's `kty`."""
 _SIGN_ONLY: Final = MechanismFlag.SIGN | MechanismFlag.VERIFY
 _OWN: Final = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
-"""Of every private or secret key that is made here; what a key may be used for is in `_SIGN_ONLY`."""
+"""Attributes of every private or secret key that we generate. `_SIGN_ONLY` says what it may be used for."""
 
 
 def find_key(session: pkcs11.Session, name: KeyName) -> Any:
-    """Return a private or secret key, found by CKA_ID and CKA_CLASS. A label is no name: two keys can have the same.
+    """Return a private or secret key, found by CKA_ID and CKA_CLASS. The label is not used: two keys can have the same.
 
     Raises:
         ProviderKeyMissingError: There is none.
-        ProviderKeyDisabledError: There are several, so that none is the one that is meant.
+        ProviderKeyDisabledError: There are several, so that it is not clear which one is meant.
     """
     found = _with_id(session, _class_of(name), name.key_id)
     if not found:
-        raise ProviderKeyMissingError("the token has no such key")
+        raise ProviderKeyMissingError("the token has no key with that CKA_ID")
     if len(found) > 1:
-        raise ProviderKeyDisabledError("several keys of the token have that CKA_ID; none of them is used")
+        raise ProviderKeyDisabledError(
+            "several keys of the token have the same CKA_ID, so none of them is used; remove or renumber the others"
+        )
     return found[0]
 
 
@@ -64,8 +69,8 @@ def find_names(session: pkcs11.Session, tags: Mapping[str, str]) -> list[KeyName
     return names
 
 
-def read_public(session: pkcs11.Session, name: KeyName, offered: frozenset[int]) -> tuple[bytes, frozenset[str]]:
-    """Return a key's public half as SubjectPublicKeyInfo (empty for a secret key), and the JWS algorithms that it can sign with.
+def read_public(session: pkcs11.Session, name: KeyName, offered: frozenset[int]) -> tuple[bytes | None, frozenset[str]]:
+    """Return a key's public half as SubjectPublicKeyInfo (None for a secret key), and the JWS algorithms that it can sign with.
 
     Args:
         session: A session.
@@ -75,52 +80,45 @@ def read_public(session: pkcs11.Session, name: KeyName, offered: frozenset[int])
     Raises:
         ProviderKeyMissingError: There is no such key.
         ProviderKeyDisabledError: It may not sign (CKA_SIGN), or there are several.
-        ProviderUnsupportedError: It is of a kind that is not used here, or its public half is not to be had.
+        ProviderUnsupportedError: No JWS algorithm uses such a key, or its public half cannot be read.
     """
     key = find_key(session, name)
     attributes = _read(key, (Attribute.KEY_TYPE, Attribute.SIGN, Attribute.VALUE_LEN, Attribute.ALWAYS_AUTHENTICATE))
     if not attributes.get(Attribute.SIGN):
-        raise ProviderKeyDisabledError("the key of the token may not sign (CKA_SIGN)")
+        raise ProviderKeyDisabledError("CKA_SIGN of the key in the token is false")
     if attributes.get(Attribute.ALWAYS_AUTHENTICATE):
         raise ProviderUnsupportedError(
-            "the key of the token wants the PIN for every signature (CKA_ALWAYS_AUTHENTICATE)"
+            "the key in the token asks for the PIN before every signature (CKA_ALWAYS_AUTHENTICATE is true)"
         )
     kind = attributes.get(Attribute.KEY_TYPE)
     usable = [algorithm for algorithm in ALGORITHMS.values() if sign_calls(algorithm, offered)]
     if name.secret:
         size = attributes.get(Attribute.VALUE_LEN, 0) if kind in _HMAC_TYPES else 0
-        # RFC 7518 §3.2: the key is at least as long as the hash.
-        return b"", frozenset(
-            a.name for a in usable if a.scheme is Scheme.HMAC and a.hash and size >= a.hash.digest_size
-        )
+        # RFC 7518 §3.2: the key must be at least as long as the hash.
+        return None, frozenset(a.name for a in usable if a.symmetric and size >= a.signature_size(None))
     try:
         public = _public_half(session, key, name, kind)
         known = load_public_key(public)
     except KeyFormatError:
-        raise ProviderUnsupportedError("the token's key is of a kind, curve or size that is not used here") from None
+        raise ProviderUnsupportedError(
+            "the key in the token has a type, curve, size or exponent that no JWS algorithm uses"
+        ) from None
     return public, frozenset(a.name for a in usable if a.fits(known))
 
 
 def fitting(key: Any) -> frozenset[str]:
     """Return the JWS algorithms that fit a private or secret key by its type and curve.
 
-    A module need not look: SoftHSM answers CKR_GENERAL_ERROR to a mechanism for another type, as if it were broken.
+    Modules need not check this: SoftHSM returns CKR_GENERAL_ERROR for a mechanism of another type, as if it were broken.
     """
     attributes = _read(key, (Attribute.KEY_TYPE, Attribute.EC_PARAMS))
     kind = attributes.get(Attribute.KEY_TYPE)
-    # Of some modules the public key alone has them; then any curve fits.
+    # In some modules only the public key has them. Then any curve fits.
     crv = curve_of(attributes[Attribute.EC_PARAMS]) if attributes.get(Attribute.EC_PARAMS) else None
 
-    def fits(algorithm: Algorithm) -> bool:
-        match algorithm.scheme:
-            case Scheme.RSA_PKCS1 | Scheme.RSA_PSS:
-                return kind is KeyType.RSA
-            case Scheme.ECDSA | Scheme.EDDSA:
-                return kind in _CURVE_TYPES and crv in {None, algorithm.crv}
-            case Scheme.HMAC:
-                return kind in _HMAC_TYPES
-
-    return frozenset(algorithm.name for algorithm in ALGORITHMS.values() if fits(algorithm))
+    return frozenset(
+        a.name for a in ALGORITHMS.values() if kind in _KEY_TYPES.get(a.kind.kty, ()) and crv in {None, a.kind.name}
+    )
 
 
 def may_sign(key: Any) -> bool:
@@ -137,55 +135,43 @@ def generate(session: pkcs11.Session, spec: KeySpec) -> KeyName:
     """Generate a key in the token: sensitive, not extractable, and for signing only.
 
     Raises:
-        ProviderUnsupportedError: The token has no such keys, or did not obey; what it made is destroyed again.
-        PKCS11Error: As the module says.
+        ProviderUnsupportedError: The token does not generate such keys, or ignored the template. Then the key is destroyed again.
+        PKCS11Error: The module refused or failed.
     """
     key_id, label = secrets.token_bytes(ID_BYTES), label_of(spec.tags)
     common: dict[str, Any] = {"id": key_id, "label": label, "store": True, "capabilities": _SIGN_ONLY}
-    algorithm = spec.algorithm
-    if algorithm.scheme is Scheme.HMAC:
-        made: tuple[Any, ...] = (_generate_secret(session, algorithm, common),)
-    elif algorithm.crv is not None:
-        how = curve_generation(algorithm.crv)
-        curve = session.create_domain_parameters(how.key_type, {Attribute.EC_PARAMS: how.ec_params}, local=True)
-        made = curve.generate_keypair(mechanism=how.mechanism, private_template=_OWN, **common)
-    else:
-        made = session.generate_keypair(
-            KeyType.RSA,
-            spec.rsa_bits,
-            mechanism=Mechanism.RSA_PKCS_KEY_PAIR_GEN,
-            private_template=_OWN,
-            **common,
-        )
+    made = _GENERATORS[spec.algorithm.kind.kty](session, spec, common)
     attributes = _read(made[-1], tuple(_OWN))
     if attributes != _OWN:
         _destroy(made)
-        raise ProviderUnsupportedError("the token does not keep new keys sensitive and non-extractable")
-    return KeyName(key_id, algorithm.scheme is Scheme.HMAC)
+        raise ProviderUnsupportedError("the token ignored that new keys must be sensitive and not extractable")
+    return KeyName(key_id, spec.algorithm.symmetric)
 
 
 def destroy(session: pkcs11.Session, name: KeyName) -> None:
-    """Destroy a key, and then its public half. What is not there any more is no error.
+    """Destroy a key, and then its public half. Succeeds if they no longer exist.
 
     Raises:
-        ProviderUnsupportedError: Sealwright has not made it.
+        ProviderUnsupportedError: Sealwright did not create it.
         ProviderKeyDisabledError: There are several with that name.
     """
     keys = _with_id(session, _class_of(name), name.key_id)
     if len(keys) > 1:
-        raise ProviderKeyDisabledError("several keys of the token have that CKA_ID; none of them is destroyed")
+        raise ProviderKeyDisabledError("several keys of the token have the same CKA_ID, so none of them is destroyed")
     public = [] if name.secret else _with_id(session, ObjectClass.PUBLIC_KEY, name.key_id)
     doomed = [*keys, *public]
     if not all(carries(_read(key, (Attribute.LABEL,)).get(Attribute.LABEL, ""), {}) for key in doomed):
-        raise ProviderUnsupportedError("a token destroys at once; a key that was made elsewhere is left to its owner")
+        raise ProviderUnsupportedError(
+            "PKCS#11 destroys at once, so a key that Sealwright did not create must be destroyed by its owner"
+        )
     _destroy(doomed)
 
 
 def forbid_signing(session: pkcs11.Session, name: KeyName) -> None:
-    """Set CKA_SIGN to false, and see that it is.
+    """Set CKA_SIGN to false, and read it again.
 
     Raises:
-        ProviderUnsupportedError: The token does not let it be changed.
+        ProviderUnsupportedError: The token does not allow the change.
     """
     key = find_key(session, name)
     try:
@@ -197,27 +183,37 @@ def forbid_signing(session: pkcs11.Session, name: KeyName) -> None:
         pkcs11.FunctionNotSupported,
         pkcs11.TemplateInconsistent,
     ):
-        raise ProviderUnsupportedError("the token does not let CKA_SIGN be changed") from None
+        raise ProviderUnsupportedError("the token does not allow changing CKA_SIGN") from None
     if is_enabled(find_key(session, name)):
-        raise ProviderUnsupportedError("the token says that it has changed CKA_SIGN, and has not")
+        raise ProviderUnsupportedError("the token reported success, but did not change CKA_SIGN")
 
 
-def _generate_secret(session: pkcs11.Session, algorithm: Algorithm, common: dict[str, Any]) -> Any:
-    assert algorithm.hash is not None  # noqa: S101 - of HMAC, for the type checker
-    return session.generate_key(
-        KeyType.GENERIC_SECRET,
-        algorithm.hash.digest_size * 8,
-        mechanism=Mechanism.GENERIC_SECRET_KEY_GEN,
-        template=_OWN,
-        **common,
-    )
+def _generate_secret(session: pkcs11.Session, spec: KeySpec, common: dict[str, Any]) -> tuple[Any, ...]:
+    bits = 8 * spec.algorithm.signature_size(None)
+    mechanism = Mechanism.GENERIC_SECRET_KEY_GEN
+    return (session.generate_key(KeyType.GENERIC_SECRET, bits, mechanism=mechanism, template=_OWN, **common),)
+
+
+def _generate_curve(session: pkcs11.Session, spec: KeySpec, common: dict[str, Any]) -> tuple[Any, ...]:
+    how = CURVES[spec.algorithm.kind.name]
+    curve = session.create_domain_parameters(how.key_type, {Attribute.EC_PARAMS: how.ec_params}, local=True)
+    return curve.generate_keypair(mechanism=how.mechanism, private_template=_OWN, **common)
+
+
+def _generate_rsa(session: pkcs11.Session, spec: KeySpec, common: dict[str, Any]) -> tuple[Any, ...]:
+    mechanism = Mechanism.RSA_PKCS_KEY_PAIR_GEN
+    return session.generate_keypair(KeyType.RSA, spec.rsa_bits, mechanism=mechanism, private_template=_OWN, **common)
+
+
+_GENERATORS: Final = {"RSA": _generate_rsa, "EC": _generate_curve, "OKP": _generate_curve, "oct": _generate_secret}
+"""By the JWK's `kty`. Each returns the objects that it generated, the private or secret key last."""
 
 
 def _public_half(session: pkcs11.Session, key: Any, name: KeyName, kind: Any) -> bytes:
-    """Read the public key object, or else what the private one says of it: its own attributes, or CKA_PUBLIC_KEY_INFO."""
+    """Read the public key object, or else the public attributes of the private key, or else its CKA_PUBLIC_KEY_INFO."""
     objects = _with_id(session, ObjectClass.PUBLIC_KEY, name.key_id)
     if len(objects) > 1:
-        raise ProviderKeyDisabledError("several public keys of the token have that CKA_ID; none of them is used")
+        raise ProviderKeyDisabledError("several public keys of the token have the same CKA_ID, so none of them is used")
     for source in (*objects, key):
         if kind is KeyType.RSA:
             half = _read(source, (Attribute.MODULUS, Attribute.PUBLIC_EXPONENT))
@@ -239,20 +235,20 @@ def _class_of(name: KeyName) -> ObjectClass:
 
 def _with_id(session: pkcs11.Session, kind: ObjectClass, key_id: bytes) -> list[Any]:
     found = list(session.get_objects({Attribute.CLASS: kind, Attribute.ID: key_id}))
-    # Some modules ignore parts of a template that they do not know how to search by.
+    # Some modules ignore parts of a template that they cannot search by.
     if any(_read(key, (Attribute.ID,)).get(Attribute.ID) != key_id for key in found):
-        raise ProviderUnavailableError("the PKCS#11 module found another key than the one that was asked for")
+        raise ProviderUnavailableError("the PKCS#11 module returned a different key from the one requested")
     return found
 
 
 def _read(key: Any, attributes: Iterable[int]) -> dict[int, Any]:
-    """Return those of the attributes that the object has and shows."""
+    """Return those of the attributes that the object has and reveals."""
     wanted = tuple(attributes)
     try:
         found = dict(key.get_attributes(wanted))
     except (pkcs11.AttributeTypeInvalid, pkcs11.AttributeSensitive, pkcs11.FunctionFailed):
         found = {}
-    # Some modules answer nothing at all where they cannot answer one of several.
+    # Some modules return nothing if one of several attributes is missing.
     for attribute in wanted:
         if attribute not in found:
             try:

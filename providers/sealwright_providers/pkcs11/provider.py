@@ -11,17 +11,20 @@ from typing import Any, Final, TypeVar
 
 import pkcs11
 
-from sealwright.errors import (
+from sealwright.provider import (
+    Algorithm,
+    KeyDescription,
+    KeySpec,
     MessageTooLargeError,
+    Protection,
     ProviderError,
     ProviderKeyDisabledError,
     ProviderKeyMissingError,
     ProviderUnavailableError,
     ProviderUnsupportedError,
+    RawSignature,
+    SignatureEncoding,
 )
-from sealwright.jose.algorithms import Algorithm, Scheme
-from sealwright.jose.signatures import SignatureEncoding
-from sealwright.kms.provider import KeyDescription, KeySpec, Protection, RawSignature
 from sealwright_providers.pkcs11 import objects
 from sealwright_providers.pkcs11.cryptoki import Cryptoki
 from sealwright_providers.pkcs11.errors import name_of, to_provider_error
@@ -37,12 +40,12 @@ T = TypeVar("T")
 _MAX_CACHED_KEYS: Final = 1000
 _CLOSE_SECONDS: Final = 2.0
 _BEFORE_ANYTHING: Final = frozenset({"SessionHandleInvalid", "UserNotLoggedIn", "0x190"})
-"""What C_GenerateKeyPair answers before it has begun, so that it may be called again."""
+"""What C_GenerateKeyPair returns before it has begun to generate, so that it may be called again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """What belongs to one process: a fork takes neither threads nor sessions with it (v2.40 §6.6.1)."""
+    """What belongs to one process. A forked child has neither its threads nor its sessions (v2.40 §6.6.1)."""
 
     pid: int
     module: Cryptoki
@@ -51,12 +54,11 @@ class _Process:
 
 
 class Pkcs11Provider:
-    """Keys of one token. Keys are pinned by CKA_ID, and used by handle once they have been found.
+    """Keys of one token. Keys are pinned by CKA_ID, and used by handle once found.
 
-    PKCS#11 has no waiting period before a deletion: `schedule_deletion` destroys at once. The promise that only a never
-    published key of an intent of this very store is deleted unasked makes that safe for tokens in flight, and a key
-    without Sealwright's label is never destroyed at all. What it cannot do is to wait for an operator who has erred: whoever
-    configures `destroy_after` for a token keeps a backup of it.
+    PKCS#11 has no waiting period before a deletion: `schedule_deletion` destroys at once. This is safe for valid tokens, since
+    Sealwright deletes a key unasked only if it was never published and its intent is in this store. It never destroys a key without
+    its label. But an operator's mistake cannot be undone: keep a backup of a token for which `destroy_after` is set.
     """
 
     def __init__(self, settings: Pkcs11Settings, pin: bytes, module: Cryptoki) -> None:
@@ -69,10 +71,10 @@ class Pkcs11Provider:
 
     @classmethod
     async def open(cls, settings: Pkcs11Settings, pin: bytes) -> Pkcs11Provider:
-        """Load the module. It is not initialised yet, so that a process may still fork.
+        """Load the module, without initialising it, so that the process may still fork.
 
         Raises:
-            ConfigurationError: It cannot be loaded.
+            ConfigurationError: The module cannot be loaded.
             ProviderError: Loading it hangs.
         """
         seconds = settings.manage_timeout.total_seconds()
@@ -85,40 +87,41 @@ class Pkcs11Provider:
         return await self._managed(lambda session, token: self._description(session, token, name), timeout)
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
-        """See `KeyProvider.sign`. EdDSA and HMAC take the message, the others its digest where the token has a mechanism for it."""
+        """See `KeyProvider.sign`. Sends the digest if the algorithm allows it and the token has a mechanism for it."""
         name = self._name(uri)
-        if name.secret is not (algorithm.scheme is Scheme.HMAC):
-            raise ProviderUnsupportedError("the key URI names another kind of key than the algorithm needs")
+        if name.secret is not algorithm.symmetric:
+            raise ProviderUnsupportedError(f"the type in the key URI does not fit {algorithm.name}")
         process = self._here()
 
         def work(lane: Lane, deadline: float) -> bytes:
             def attempt(session: pkcs11.Session) -> bytes:
                 key, fitting = _cached_key(process.token, lane, session, name, deadline)
                 if algorithm.name not in fitting:
-                    raise ProviderUnsupportedError("the key of the token is of another kind than the algorithm needs")
+                    raise ProviderUnsupportedError(
+                        f"the key in the token has a type or curve that {algorithm.name} does not use"
+                    )
                 calls = sign_calls(algorithm, process.token.mechanisms)
                 try:
                     return _signature(key, calls, message)
                 except pkcs11.PKCS11Error as e:
                     lane.keys.clear()
-                    # Logged out, NSS softokn says that the key is of the wrong type. It says so of one without CKA_SIGN, too.
+                    # NSS softokn reports a wrong key type when it is logged out, and for a key without CKA_SIGN.
                     process.token.require_login(session)
                     if isinstance(e, pkcs11.KeyTypeInconsistent) and not objects.is_enabled(key):
-                        raise ProviderKeyDisabledError("the key of the token may not sign (CKA_SIGN)") from None
+                        raise ProviderKeyDisabledError("CKA_SIGN of the key in the token is false") from None
                     raise
 
             return process.token.run(lane, deadline, attempt)
 
         value = await process.lanes.run(work, timeout)
-        ecdsa = algorithm.scheme is Scheme.ECDSA
         return RawSignature(
             value=value,
-            encoding=SignatureEncoding.CONCATENATED if ecdsa else SignatureEncoding.OPAQUE,
+            encoding=SignatureEncoding.CONCATENATED if algorithm.two_integers else SignatureEncoding.OPAQUE,
             key_uri=self._uris.format(name),
         )
 
     async def check(self, *, timeout: float) -> None:
-        """See `KeyProvider.check`: the token is there, and we are logged in."""
+        """See `KeyProvider.check`. Checks that the token is present and that we are logged in."""
         process = self._here()
 
         def attempt(session: pkcs11.Session) -> None:
@@ -128,13 +131,15 @@ class Pkcs11Provider:
         await process.lanes.run(lambda lane, deadline: process.token.run(lane, deadline, attempt), timeout)
 
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
-        """See `KeyCreator.create`. The label goes into the very call that generates the key."""
+        """See `KeyCreator.create`. The call that generates the key sets the label."""
 
         def work(session: pkcs11.Session, token: Token) -> KeyDescription:
             if not sign_calls(spec.algorithm, token.mechanisms):
-                raise ProviderUnsupportedError("the token does not sign with that algorithm")
+                raise ProviderUnsupportedError(f"the token does not sign with {spec.algorithm.name}")
             if spec.protection not in {None, _protection(token)}:
-                raise ProviderUnsupportedError("the token does not keep keys where the configuration wants them")
+                raise ProviderUnsupportedError(
+                    f"the protection of keys in the token is {_protection(token)}; the series asks for {spec.protection}"
+                )
             try:
                 name = objects.generate(session, spec)
             except pkcs11.PKCS11Error as e:
@@ -151,25 +156,25 @@ class Pkcs11Provider:
         return [self._uris.format(name) for name in names]
 
     async def disable(self, uri: str, *, timeout: float) -> None:
-        """See `KeyDisabler.disable`: CKA_SIGN is set to false (v2.40 §4.9: where the token lets it), and read again.
+        """See `KeyDisabler.disable`. Sets CKA_SIGN to false (v2.40 §4.9: if the token allows it), and reads it again.
 
         Raises:
-            ProviderUnsupportedError: The token does not let it be changed.
+            ProviderUnsupportedError: The token does not allow the change.
         """
         name = self._uris.parse(uri)
         await self._managed(lambda session, _token: objects.forbid_signing(session, name), timeout)
 
     async def schedule_deletion(self, uri: str, *, timeout: float) -> None:
-        """See `KeyDeleter.schedule_deletion`. It destroys at once.
+        """See `KeyDeleter.schedule_deletion`. Destroys the key at once.
 
         Raises:
-            ProviderUnsupportedError: Sealwright has not made the key.
+            ProviderUnsupportedError: Sealwright did not create the key.
         """
         name = self._uris.parse(uri)
         await self._managed(lambda session, _token: objects.destroy(session, name), timeout)
 
     async def aclose(self) -> None:
-        """See `KeyProvider.aclose`. A call that hangs is left behind; then the module stays initialised until the process ends."""
+        """See `KeyProvider.aclose`. Leaves a call that hangs behind. Then the module stays initialised until the process ends."""
         process = self._process
         if self._closed or process.pid != os.getpid():
             self._closed = True
@@ -180,7 +185,7 @@ class Pkcs11Provider:
                 await in_thread(lambda: process.module.release(time.monotonic() + _CLOSE_SECONDS), _CLOSE_SECONDS)
 
     def _here(self) -> _Process:
-        """Return what belongs to this process; after a fork all of it is new."""
+        """Return what belongs to this process. After a fork all of it is new."""
         if self._closed:
             raise ProviderUnavailableError("the provider is closed")
         if self._process.pid != os.getpid():
@@ -202,7 +207,7 @@ class Pkcs11Provider:
         return name
 
     async def _managed(self, work: Callable[[pkcs11.Session, Token], T], timeout: float) -> T:
-        """Do something with the token's objects, one call at a time."""
+        """Run a function on the token's objects. Only one runs at a time."""
         process = self._here()
         token = process.token
 
@@ -230,7 +235,7 @@ def _protection(token: Token) -> Protection:
 
 
 def _believed(token: Token, session: pkcs11.Session, work: Callable[[], T]) -> T:
-    """Do something that looks for objects, and believe that there is no such key only of a token that is there."""
+    """Run a function that searches for objects. Report a missing key only if the token is present and logged in."""
     token.require_login(session)
     try:
         return work()
@@ -249,8 +254,8 @@ def _cached_key(
         with held(token.objects, deadline):
             key = _believed(token, session, lambda: objects.find_key(session, name))
         if not objects.may_sign(key):
-            # Not kept: an operator may enable it again.
-            raise ProviderKeyDisabledError("the key of the token may not sign (CKA_SIGN)")
+            # Do not cache it: an operator may enable it again.
+            raise ProviderKeyDisabledError("CKA_SIGN of the key in the token is false")
         if len(lane.keys) >= _MAX_CACHED_KEYS:
             lane.keys.clear()
         lane.keys[name] = cached = (key, objects.fitting(key))
@@ -258,10 +263,10 @@ def _cached_key(
 
 
 def _signature(key: Any, calls: Sequence[SignCall], message: bytes) -> bytes:
-    """Sign by the first mechanism that the token takes, since some list one that they then refuse.
+    """Sign with the first mechanism that the token accepts, since some tokens list one that they then refuse.
 
     Raises:
-        PKCS11Error: As the module says.
+        PKCS11Error: The module refused or failed.
     """
     refused: pkcs11.PKCS11Error | None = None
     for call in calls:
@@ -271,10 +276,12 @@ def _signature(key: Any, calls: Sequence[SignCall], message: bytes) -> bytes:
             refused = e
         except pkcs11.DataLenRange:
             if call.whole:
-                raise MessageTooLargeError("the token signs no messages of that size with this algorithm") from None
+                raise MessageTooLargeError(
+                    "the token does not sign messages of this size with this algorithm"
+                ) from None
             raise
         else:
             return value
     if refused is not None:
         raise refused
-    raise ProviderUnsupportedError("the token does not sign with that algorithm")
+    raise ProviderUnsupportedError("the token has no mechanism for this algorithm")

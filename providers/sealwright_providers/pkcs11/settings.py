@@ -7,8 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from sealwright.kms.settings import ProviderSettings
-from sealwright.settings import FilePath
+from sealwright.provider import FilePath, ProviderSettings
 
 _LABEL_BYTES: Final = 32
 _SERIAL = re.compile(r"[!-~]([ -~]{0,14}[!-~])?")
@@ -23,7 +22,7 @@ def _absolute(value: str) -> str:
 
 def _printable(value: str) -> str:
     if not value.isprintable() or value != value.strip():
-        raise ValueError("must be printable, without blanks at its ends")
+        raise ValueError("must be printable, and not begin or end with a space")
     return value
 
 
@@ -32,13 +31,13 @@ class Pkcs11Settings(ProviderSettings):
 
     Attributes:
         module: The module's library, an absolute path.
-        token_label: The token, by CKA label (up to 32 bytes of UTF-8). The only token whose keys may be used.
-        token_serial: The token, by serial number (up to 16 characters); one of these two.
-        pin_file: File that holds the user PIN, and nothing else but a line end. AWS CloudHSM: `user:password`.
-        pin_env: Name of the environment variable that holds it; one of these two. It is read once, at start.
-        sessions: Sessions with the token, and so calls under way at once, per worker. A token may allow only a few (YubiHSM 2: 16
-            for everybody).
-        initialize_arguments: Passed to C_Initialize as pReserved, for the modules that want it (NSS softokn, YubiHSM 2).
+        token_label: CKA label of the only token whose keys may be used (up to 32 bytes of UTF-8).
+        token_serial: Serial number of that token (up to 16 characters). Give exactly one of token_label and token_serial.
+        pin_file: File that holds the user PIN, optionally with a line end, and nothing else. AWS CloudHSM: `user:password`.
+        pin_env: Environment variable that holds the PIN. Give exactly one of pin_file and pin_env. The PIN is read once, at start.
+        sessions: Sessions with the token, and so the concurrent calls, per worker. Some tokens allow only a few (YubiHSM 2: 16
+            for all processes together).
+        initialize_arguments: Passed to C_Initialize as pReserved, for modules that need it (NSS softokn, YubiHSM 2).
     """
 
     kind: Literal["pkcs11"] = "pkcs11"
@@ -61,7 +60,7 @@ class Pkcs11Settings(ProviderSettings):
     @classmethod
     def _one_token(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and not _SERIAL.fullmatch(value):
-            raise ValueError("must be 1 to 16 ASCII characters, without blanks at its ends")
+            raise ValueError("must be 1 to 16 ASCII characters, and not begin or end with a space")
         if "token_label" in info.data and (value is None) == (info.data["token_label"] is None):
             raise ValueError("give either token_label or token_serial")
         return value
@@ -79,5 +78,5 @@ class Pkcs11Settings(ProviderSettings):
     @classmethod
     def _text(cls, value: str | None) -> str | None:
         if value is not None and (not value or "\0" in value):
-            raise ValueError("must be text")
+            raise ValueError("must not be empty or contain NUL")
         return value

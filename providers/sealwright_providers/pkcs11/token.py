@@ -1,14 +1,14 @@
-"""One token: its sessions, its one login a process, and how both come back by themselves.
+"""One token: its sessions, its single login per process, and the recovery of both.
 
-Recovery goes by what is broken (`Fault`), each step at most once a call, and each by one thread for all, since the others
-see that it has been done:
+The recovery depends on what is broken (`Fault`). A call takes each step at most once. One thread takes a step for all, since the
+others see that it is done:
 
-| what fails | what is done |
+| what fails | recovery |
 |---|---|
-| a key's handle | the key is looked for again |
-| the login | C_Login, and keys are looked for again; "no such key" is believed of a session that is logged in only |
-| sessions | once nobody is inside: C_CloseAllSessions; sessions and login are made anew by those who need them |
-| the module, the token | once nobody is inside: C_Finalize, C_Initialize; in the long run once a second |
+| a key's handle | find the key again |
+| the login | C_Login, and find the keys again; only a session that is logged in can tell that a key is missing |
+| sessions | when no call is inside: C_CloseAllSessions; threads then open sessions and log in as they need them |
+| the module, the token | when no call is inside: C_Finalize, C_Initialize; at most once a second if it goes on |
 | the device, several calls in a row | the same, before the next call |
 """
 
@@ -26,7 +26,7 @@ import pkcs11
 from pkcs11 import Attribute, SlotFlag, TokenFlag
 from pkcs11.attributes import AttributeMapper
 
-from sealwright.errors import ProviderAccessDeniedError, ProviderTimeoutError, ProviderUnavailableError
+from sealwright.provider import ProviderAccessDeniedError, ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.pkcs11.cryptoki import Cryptoki
 from sealwright_providers.pkcs11.errors import (
     Fault,
@@ -56,12 +56,12 @@ _NO_LAST_TRY: Final = TokenFlag.USER_PIN_FINAL_TRY | TokenFlag.USER_PIN_LOCKED
 
 @dataclass(slots=True)
 class Lane:
-    """What one thread has of the token.
+    """The state of one thread.
 
     Attributes:
         session: Its session; None: it needs one.
-        slot: Where the session is.
-        epoch: The time that it belongs to.
+        slot: The session's slot.
+        epoch: `Cryptoki.epoch` when the session was opened.
         keys: Keys that it has found, as objects of its session, each with the algorithms that fit it.
     """
 
@@ -84,7 +84,7 @@ class Token:
     """The configured token. Methods run in lanes; deadlines are of `time.monotonic`.
 
     Attributes:
-        objects: Held by who looks for, makes or destroys keys: SoftHSM 2.6 fails at several of these at once.
+        objects: Lock for finding, generating and destroying keys: SoftHSM 2.6 fails at concurrent ones.
     """
 
     def __init__(self, settings: Pkcs11Settings, pin: bytes, module: Cryptoki) -> None:
@@ -99,29 +99,31 @@ class Token:
 
     @property
     def mechanisms(self) -> frozenset[int]:
-        """What the token offers (C_GetMechanismList). Inside `run` only, as all that follows."""
+        """The mechanisms of the token (C_GetMechanismList). Use this and the methods below only inside `run`."""
         return self._current().mechanisms
 
     @property
     def hardware(self) -> bool:
-        """Whether the slot says that it is one (CKF_HW_SLOT)."""
+        """Whether the slot is a hardware slot (CKF_HW_SLOT)."""
         return self._current().hardware
 
     def run(self, lane: Lane, deadline: float, work: Callable[[pkcs11.Session], T]) -> T:
-        """Do something with a session that is logged in, and recover from what it meets.
+        """Run a function with a session that is logged in, and recover from errors of the module.
 
         Args:
-            lane: The thread's own.
-            deadline: Until when.
-            work: May be done again, for as long as it raises PKCS11Error; a ProviderError ends it.
+            lane: The thread's own state.
+            deadline: When to stop.
+            work: Runs again after a PKCS11Error that was repaired. A ProviderError ends it.
 
         Raises:
-            ProviderError: As the token says.
+            ProviderError: The token refused or failed, and recovery did not help.
         """
         mended: set[Fault] = set()
         while True:
             if self._refused:
-                raise LoginRefusedError("the token has refused the PIN; it is not tried again before a restart")
+                raise LoginRefusedError(
+                    "the token refused the PIN, and it is not tried again; correct the PIN and restart"
+                )
             generation = self._module.generation
             try:
                 self._bring_up(deadline)
@@ -131,29 +133,29 @@ class Token:
             except pkcs11.PKCS11Error as e:
                 self._mend(e, lane, mended, generation, deadline)
             except (ValueError, KeyError, TypeError, NotImplementedError):
-                # Of python-pkcs11, at attributes that it cannot read.
+                # python-pkcs11 raises these for attributes that it cannot read.
                 raise to_provider_error(ForeignAnswerError()) from None
             else:
                 self._failures = 0
                 return result
 
     def require_login(self, session: pkcs11.Session) -> None:
-        """See that a session lives and is logged in, before its answer "there is no such object" is believed.
+        """Check that a session exists and is logged in, before a search for objects and before its result is trusted.
 
-        Logged out, private objects vanish without an error (v2.40 §4.4). Nor must a search begin on a session that is gone:
-        python-pkcs11 0.10 does not clean up after it.
+        When logged out, private objects disappear without an error (v2.40 §4.4). And python-pkcs11 0.10 does not clean up
+        after a search on a session that no longer exists.
 
         Raises:
-            PKCS11Error: It is not.
+            PKCS11Error: It does not exist, or is not logged in.
         """
         if not self._module.logged_in(_handle(session)) and session.token.flags & TokenFlag.LOGIN_REQUIRED:
             raise pkcs11.UserNotLoggedIn
 
     def require_presence(self) -> None:
-        """See that the token is still there, before "there is no such key" is said of it.
+        """Check that the token is still present, before a key is reported as missing.
 
         Raises:
-            PKCS11Error: It is not.
+            PKCS11Error: It is not present.
         """
         try:
             same = self._is_ours(self._current().token.slot.get_token())
@@ -168,7 +170,9 @@ class Token:
             self._module.reinitialise(seen, deadline)
         elif self._failures >= _FAILURES_TO_RESET and self._module.resettable():
             self._failures = 0
-            log.warning("the PKCS#11 device has failed several times in a row: the module is initialised again")
+            log.warning(
+                "the PKCS#11 device failed %d times in a row; initialising the module again", _FAILURES_TO_RESET
+            )
             self._module.reinitialise(seen, deadline)
 
     def _mend(
@@ -179,10 +183,10 @@ class Token:
         generation: int,
         deadline: float,
     ) -> None:
-        """Repair what is broken, so that the call can be made again.
+        """Repair what is broken, so that the call can be repeated.
 
         Raises:
-            ProviderError: It cannot be repaired, or has been already and did not help.
+            ProviderError: It cannot be repaired, or a repair did not help.
         """
         fault = fault_of(error)
         if fault is Fault.DEVICE:
@@ -190,15 +194,17 @@ class Token:
         if fault in {Fault.NOTHING, Fault.DEVICE} or fault in mended:
             raise to_provider_error(error) from error
         if time.monotonic() >= deadline:
-            raise ProviderTimeoutError("the token did not answer in time") from error
+            raise ProviderTimeoutError("the token did not answer before the deadline") from error
         mended.add(fault)
         lane.keys.clear()
         try:
             if fault is Fault.SESSIONS:
-                log.info("sessions with the PKCS#11 token are lost: they are opened again")
+                log.info("sessions with the PKCS#11 token are lost; opening new ones")
                 self._module.close_sessions(lane.slot, lane.epoch, deadline)
             elif fault is Fault.MODULE:
-                log.info("the PKCS#11 module or its token is gone (%s): it is initialised again", name_of(error))
+                log.info(
+                    "the PKCS#11 module or its token is missing (%s); initialising the module again", name_of(error)
+                )
                 self._module.reinitialise(generation, deadline, finalised=name_of(error) == "0x190")
         except pkcs11.PKCS11Error as e:
             raise to_provider_error(error) from e
@@ -224,31 +230,35 @@ class Token:
         if self._module.logged_in(_handle(session)):
             return
         if self._refused:
-            raise LoginRefusedError("the token has refused the PIN; it is not tried again before a restart")
+            raise LoginRefusedError("the token refused the PIN, and it is not tried again; correct the PIN and restart")
         flags = session.token.flags
-        with suppress(pkcs11.PKCS11Error):  # SoftHSM fails at it while another process logs in.
+        with suppress(pkcs11.PKCS11Error):  # SoftHSM fails here while another process logs in.
             flags = session.token.slot.get_token().flags
         if not flags & TokenFlag.LOGIN_REQUIRED:
             return
         if flags & _NO_LAST_TRY:
-            # The last try is left to a person, so that restarts do not lock the token.
+            # Leave the last try to a person, so that restarts do not lock the token.
             self._refused = True
-            raise LoginRefusedError("the token's PIN is locked, or one wrong try away from it: log in by hand once")
+            raise LoginRefusedError(
+                "the PIN of the token is locked, or the next wrong one locks it; log in once with another tool"
+            )
         try:
             self._module.login(_handle(session), self._pin)
         except pkcs11.UserAlreadyLoggedIn:
             pass
         except pkcs11.AnotherUserAlreadyLoggedIn:
-            raise ProviderAccessDeniedError("this process is logged in to the token as its security officer") from None
+            raise ProviderAccessDeniedError(
+                "another part of this process is logged in to the token as its security officer"
+            ) from None
         except pkcs11.PKCS11Error as e:
             if not refuses_pin(e):
                 raise
             self._refused = True
-            log.error("the PKCS#11 token does not take the PIN (%s)", name_of(e))  # noqa: TRY400 - no more is known
-            raise LoginRefusedError("the token does not take the PIN") from e
+            log.error("the PKCS#11 token refuses the PIN (%s)", name_of(e))  # noqa: TRY400 - a traceback adds nothing
+            raise LoginRefusedError("the token refuses the PIN; correct it and restart") from e
 
     def _current(self) -> _Found:
-        """Return the token, looked for once in each life of the module: slots are numbered anew."""
+        """Return the token. It is found once per generation of the module, since the slots get new numbers."""
         found = self._found
         if found is None or found.generation != self._module.generation:
             self._found = found = self._find()
@@ -261,13 +271,15 @@ class Token:
             try:
                 token = slot.get_token()
             except pkcs11.PKCS11Error:
-                continue  # Another's slot may be out of order.
+                continue  # Another token's slot may be out of order.
             if self._is_ours(token):
                 matches.append(token)
         if not matches:
             raise NoTokenError
         if len(matches) > 1:
-            raise ProviderUnavailableError("several tokens are as the configured one; token_serial tells them apart")
+            raise ProviderUnavailableError(
+                "several tokens have the configured label or serial number; configure token_serial to choose one"
+            )
         slot = matches[0].slot
         return _Found(
             generation,
@@ -284,13 +296,13 @@ class Token:
 
 
 def _handle(session: pkcs11.Session) -> int:
-    """Return the number of a session; python-pkcs11 has it, and its types do not."""
+    """Return the handle of a session. It is missing in the types of python-pkcs11."""
     return int(session.handle)  # type: ignore[attr-defined]
 
 
 def _mapper() -> AttributeMapper:
     mapper = AttributeMapper()
-    # Labels of others need not be UTF-8.
+    # Labels of keys from elsewhere need not be UTF-8.
     mapper.register_handler(Attribute.LABEL, lambda text: text.encode(), lambda raw: raw.decode(errors="replace"))
     mapper.register_handler(PUBLIC_KEY_INFO, bytes, bytes)  # type: ignore[arg-type]  # its enumeration lacks it
     return mapper

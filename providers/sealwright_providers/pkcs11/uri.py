@@ -1,10 +1,10 @@
 """Key URIs of PKCS#11 (RFC 7512): `pkcs11:token=…;id=%…;type=private`, or `serial=…` in place of `token=…`.
 
-What pins a key is its CKA_ID, sixteen random bytes from the moment of its generation, and the core verifies every signature with
-the public key that was published. `token` or `serial` is the fence around what the provider may use, so a URI says the one that the
-configuration says. A serial number is no better pin: the members of a cluster and the replacement for a broken HSM
-hold the same keys under the same CKA_ID and have another serial, and every published key would be lost with it. Those who
-want the very device configure `token_serial`.
+A key is pinned by its CKA_ID, sixteen random bytes set at its generation, and the core verifies every signature with the published
+public key. `token` or `serial` limits which keys the provider may use, so a URI has the attribute that the configuration has. A
+serial number does not pin a key better: the other members of a cluster, and the replacement of a broken HSM, hold the same keys
+under the same CKA_ID but have other serial numbers, so every published key would be lost. To allow only one device, configure
+`token_serial`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from sealwright.errors import ProviderUnsupportedError
+from sealwright.provider import ProviderUnsupportedError
 from sealwright_providers.pkcs11.settings import Pkcs11Settings
 
 SCHEME: Final = "pkcs11:"
@@ -30,7 +30,7 @@ class KeyName:
 
     Attributes:
         key_id: CKA_ID.
-        secret: A secret key (HS*) in place of a private one.
+        secret: Whether it is a secret key (HS*), not a private one.
     """
 
     key_id: bytes = field(repr=False)
@@ -45,30 +45,34 @@ class KeyUris:
         self._attribute, self._value = ("token", label) if label is not None else ("serial", serial or "")
 
     def format(self, name: KeyName) -> str:
-        """Return the one canonical URI of a key: RFC 7512 §2.4 wants every byte of an `id` percent-encoded."""
+        """Return the canonical URI of a key, in which every byte of the `id` is percent-encoded (RFC 7512 §2.4)."""
         kind = "secret-key" if name.secret else "private"
         key_id = "".join(f"%{byte:02X}" for byte in name.key_id)
         return f"{SCHEME}{self._attribute}={quote(self._value, safe='')};id={key_id};type={kind}"
 
     def parse(self, uri: str) -> KeyName:
-        """Read a URI, in canonical form or not.
+        """Parse a URI, in canonical form or not.
 
         Raises:
-            ProviderUnsupportedError: It is malformed, has attributes beyond these three, or is one of another token.
+            ProviderUnsupportedError: It is malformed, has other attributes than these three, or names another token.
         """
         if not uri.startswith(SCHEME):
-            raise ProviderUnsupportedError("the key URI does not start with pkcs11:")
+            raise ProviderUnsupportedError("the key URI must start with pkcs11:")
         values: dict[str, bytes] = {}
         for part in uri.removeprefix(SCHEME).split(";"):
             match = _ATTRIBUTE.fullmatch(part)
             if match is None or match[1] in values:
-                raise ProviderUnsupportedError("the key URI is not as RFC 7512 has it")
+                raise ProviderUnsupportedError("the key URI is malformed; see RFC 7512")
             values[match[1]] = unquote_to_bytes(match[2])
         if values.keys() != {self._attribute, "id", "type"}:
-            raise ProviderUnsupportedError(f"the key URI must have {self._attribute}, id and type, and nothing else")
+            raise ProviderUnsupportedError(
+                f"the key URI must have the attributes {self._attribute}, id and type, and no others"
+            )
         if values[self._attribute] != self._value.encode():
-            raise ProviderUnsupportedError("the key URI lies outside the provider's token")
+            raise ProviderUnsupportedError("the key URI names another token than the provider's")
         secret = _SECRET_BY_TYPE.get(values["type"].decode(errors="replace"))
         if secret is None or len(values["id"]) > _MAX_ID_BYTES:
-            raise ProviderUnsupportedError("the key URI names no private or secret key")
+            raise ProviderUnsupportedError(
+                f"the key URI must have the type private or secret-key, and an id of at most {_MAX_ID_BYTES} bytes"
+            )
         return KeyName(values["id"], secret)

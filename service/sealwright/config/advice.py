@@ -8,7 +8,7 @@ from typing import Final
 from sealwright.access.grants import POWERLESS
 from sealwright.config.model import Config
 from sealwright.issuer_settings import IssuerSettings, SeriesSettings
-from sealwright.jose.algorithms import ALGORITHMS, Scheme
+from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.keys.lifecycle import Limits
 from sealwright.keys.settings import limits
 
@@ -21,7 +21,7 @@ def warnings(config: Config) -> Iterator[str]:
     yield from _about_grants(config)
     for i, issuer in enumerate(config.issuers):
         bounds = limits(issuer, config.timing)
-        size = sum(_jwk_size(s) * _keys_published(s, bounds) for s in issuer.series)
+        size = sum(ALGORITHMS[s.algorithm].jwk_size(s.rsa_bits) * _keys_published(s, bounds) for s in issuer.series)
         for limit, reader in _READERS:
             if size > limit:
                 yield f"issuers[{i}]: the JWK Set may have about {size} bytes, but {reader} holds only {limit}"
@@ -54,18 +54,3 @@ def _keys_published(series: SeriesSettings, bounds: Limits) -> int:
     if series.rotation_period is None:
         return 3
     return 2 + -(-bounds.tail // max(series.rotation_period, bounds.scheduled_wait))
-
-
-def _jwk_size(series: SeriesSettings) -> int:
-    """Return the approximate size of a JWK in bytes. Secret keys (HS*) are never published."""
-    algorithm = ALGORITHMS[series.algorithm]
-    match algorithm.scheme:
-        case Scheme.RSA_PKCS1 | Scheme.RSA_PSS:
-            members = series.rsa_bits // 6
-        case Scheme.ECDSA:
-            members = 8 * algorithm.coordinate_size // 3
-        case Scheme.EDDSA:
-            members = 43
-        case _:
-            return 0
-    return members + 130

@@ -15,7 +15,7 @@ from sealwright.errors import ConfigurationError
 from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.settings import TimingSettings
 from sealwright.kms.registry import load_factory
-from sealwright.kms.settings import ProviderSettings
+from sealwright.provider import ProviderSettings
 from sealwright.server.settings import ServerSettings
 from sealwright.settings import Settings, check_name
 from sealwright.sql.settings import StoreSettings

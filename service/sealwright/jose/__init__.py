@@ -1,1 +1,1 @@
-"""JSON Object Signing and Encryption, as far as a signer needs it. Pure: no I/O, no clock, no private keys."""
+"""JSON Object Signing and Encryption, as far as a signer needs it. Pure: without I/O, clock or private keys."""

@@ -1,29 +1,21 @@
-"""The one table of JWS algorithms: whatever depends on an algorithm is a column here."""
+"""The one table of JWS algorithms. All that depends on an algorithm is a column here, or belongs to its kind of key."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import padding
 
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+from sealwright.jose import key_kinds as kinds
+from sealwright.jose.key_kinds import MIN_RSA_BITS, KeyKind, PublicKey, Verifier
 
-MIN_RSA_BITS: Final = 2048
-"""RFC 7518 §3.3: a key of 2048 bits or larger."""
+__all__ = ["ALGORITHMS", "KEY_KINDS", "MIN_RSA_BITS", "Algorithm", "PublicKey"]
 
-
-class Scheme(StrEnum):
-    """The kind of signature."""
-
-    RSA_PKCS1 = "RSASSA-PKCS1-v1_5"
-    RSA_PSS = "RSASSA-PSS"
-    ECDSA = "ECDSA"
-    EDDSA = "EdDSA"
-    HMAC = "HMAC"
+_JWK_OVERHEAD: Final = 130
+"""Bytes of a JWK in a set beside the public key: names, kid, alg and use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +24,41 @@ class Algorithm:
 
     Attributes:
         name: The `alg` value, compared case-sensitively (RFC 7515 §4.1.1).
-        scheme: The kind of signature.
-        hash: The hash of the signing input; None where the scheme takes the message itself.
-        curve: Curve of the key, for ECDSA.
-        crv: The JWK's `crv`, for elliptic curves.
-        coordinate_size: Bytes of one coordinate, for ECDSA: r and s have the same (RFC 7518 §3.4).
+        kind: The kind of key that signs with it.
+        hash: The hash of the signing input; None: the message itself is signed.
+        padding: The padding, for RSA.
         common: Whether every common library can read such a key in a JWK Set.
     """
 
     name: str
-    scheme: Scheme
+    kind: KeyKind
     hash: hashes.HashAlgorithm | None = None
-    curve: type[ec.EllipticCurve] | None = None
-    crv: str | None = None
-    coordinate_size: int = 0
+    padding: padding.AsymmetricPadding | None = None
     common: bool = True
+    _verifier: Verifier = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_verifier", self.kind.verifier(self.hash, self.padding))
 
     @property
     def symmetric(self) -> bool:
-        """Whether who verifies needs the secret itself: such a key has no public half and is never published."""
-        return self.scheme is Scheme.HMAC
+        """Whether a verifier needs the secret itself. Such a key has no public half and is never published."""
+        return self.kind.secret
+
+    @property
+    def prehashed(self) -> bool:
+        """Whether a KMS can sign a digest in place of the message."""
+        return self.hash is not None and not self.kind.secret
+
+    @property
+    def two_integers(self) -> bool:
+        """Whether a signature is the integers r and s, which backends encode in different ways; otherwise it is opaque bytes."""
+        return self.kind.coordinate_size > 0
+
+    @property
+    def takes_rsa_bits(self) -> bool:
+        """Whether `rsa_bits` chooses the size of its keys."""
+        return self.kind.sized
 
     def digest(self, message: bytes) -> bytes:
         """Hash a message with the algorithm's hash.
@@ -59,61 +66,75 @@ class Algorithm:
         Raises:
             ValueError: The algorithm signs messages, not digests.
         """
-        if self.hash is None or self.symmetric:
-            msg = f"{self.name} signs the message itself"
-            raise ValueError(msg)
+        if self.hash is None or self.kind.secret:
+            raise ValueError(f"{self.name} signs the message itself")
         state = hashes.Hash(self.hash)
         state.update(message)
         return state.finalize()
 
     def fits(self, key: PublicKey | None) -> bool:
         """Tell whether the algorithm may be used with the key (RFC 8725 §3.1): its type, curve and size. None: a secret key."""
-        match self.scheme:
-            case Scheme.RSA_PKCS1 | Scheme.RSA_PSS:
-                return isinstance(key, rsa.RSAPublicKey) and key.key_size >= MIN_RSA_BITS
-            case Scheme.ECDSA:
-                return (
-                    isinstance(key, ec.EllipticCurvePublicKey)
-                    and self.curve is not None
-                    and isinstance(key.curve, self.curve)
-                )
-            case Scheme.EDDSA:
-                return isinstance(key, ed25519.Ed25519PublicKey)
-            case Scheme.HMAC:
-                return key is None
+        return self.kind.fits(key)
 
     def signature_size(self, key: PublicKey | None) -> int:
-        """Return the length in bytes of every JOSE signature by that key: 2n for ECDSA, the modulus for RSA, the hash for HMAC."""
-        if self.symmetric and self.hash is not None:
-            return self.hash.digest_size
-        if isinstance(key, rsa.RSAPublicKey):
-            return (key.key_size + 7) // 8
-        return 2 * self.coordinate_size or 64
+        """Return the bytes of every JOSE signature by a key that fits: 2n for ECDSA, the modulus for RSA, the hash for HMAC."""
+        if self.kind.signature_size is not None:
+            return self.kind.signature_size(key)
+        return self.hash.digest_size if self.hash is not None else 0
+
+    def verify(self, key: PublicKey, signature: bytes, message: bytes) -> None:
+        """Verify a JOSE signature of the right size by a key that fits.
+
+        Raises:
+            InvalidSignature: The key did not make it over this message.
+        """
+        self._verifier(key, signature, message)
+
+    def jwk_size(self, rsa_bits: int) -> int:
+        """Return about how many bytes a key takes in a JWK Set.
+
+        Args:
+            rsa_bits: Size of the modulus; used for RSA only.
+        """
+        if self.kind.secret:
+            return 0
+        public = rsa_bits // 8 if self.kind.sized else self.kind.public_size
+        return public * 4 // 3 + _JWK_OVERHEAD
 
 
 _SHA256, _SHA384, _SHA512 = hashes.SHA256(), hashes.SHA384(), hashes.SHA512()
+_PKCS1 = padding.PKCS1v15()
+
+
+def _pss(hash_: hashes.HashAlgorithm) -> padding.PSS:
+    """Return the padding of RFC 7518 §3.5: a salt exactly as long as the hash."""
+    return padding.PSS(padding.MGF1(hash_), hash_.digest_size)
+
 
 ALGORITHMS: Final = MappingProxyType(
     {
         a.name: a
         for a in (
-            Algorithm("RS256", Scheme.RSA_PKCS1, _SHA256),
-            Algorithm("RS384", Scheme.RSA_PKCS1, _SHA384),
-            Algorithm("RS512", Scheme.RSA_PKCS1, _SHA512),
-            Algorithm("PS256", Scheme.RSA_PSS, _SHA256),
-            Algorithm("PS384", Scheme.RSA_PSS, _SHA384),
-            Algorithm("PS512", Scheme.RSA_PSS, _SHA512),
-            Algorithm("ES256", Scheme.ECDSA, _SHA256, ec.SECP256R1, "P-256", 32),
-            Algorithm("ES384", Scheme.ECDSA, _SHA384, ec.SECP384R1, "P-384", 48),
-            Algorithm("ES512", Scheme.ECDSA, _SHA512, ec.SECP521R1, "P-521", 66),
-            Algorithm("ES256K", Scheme.ECDSA, _SHA256, ec.SECP256K1, "secp256k1", 32, common=False),
-            Algorithm("EdDSA", Scheme.EDDSA, crv="Ed25519", common=False),
-            Algorithm("Ed25519", Scheme.EDDSA, crv="Ed25519", common=False),
-            Algorithm("HS256", Scheme.HMAC, _SHA256),
-            Algorithm("HS384", Scheme.HMAC, _SHA384),
-            Algorithm("HS512", Scheme.HMAC, _SHA512),
+            Algorithm("RS256", kinds.RSA, _SHA256, _PKCS1),
+            Algorithm("RS384", kinds.RSA, _SHA384, _PKCS1),
+            Algorithm("RS512", kinds.RSA, _SHA512, _PKCS1),
+            Algorithm("PS256", kinds.RSA, _SHA256, _pss(_SHA256)),
+            Algorithm("PS384", kinds.RSA, _SHA384, _pss(_SHA384)),
+            Algorithm("PS512", kinds.RSA, _SHA512, _pss(_SHA512)),
+            Algorithm("ES256", kinds.P256, _SHA256),
+            Algorithm("ES384", kinds.P384, _SHA384),
+            Algorithm("ES512", kinds.P521, _SHA512),
+            Algorithm("ES256K", kinds.SECP256K1, _SHA256, common=False),
+            Algorithm("EdDSA", kinds.ED25519, common=False),
+            Algorithm("Ed25519", kinds.ED25519, common=False),
+            Algorithm("HS256", kinds.SECRET, _SHA256),
+            Algorithm("HS384", kinds.SECRET, _SHA384),
+            Algorithm("HS512", kinds.SECRET, _SHA512),
         )
     },
 )
-"""By name. `EdDSA` (RFC 8037) and `Ed25519` (RFC 9864) are two names for one signature: which of them a key uses is configured,
-since many verifiers know only the first."""
+"""By name. `EdDSA` (RFC 8037) and `Ed25519` (RFC 9864) name the same signature. The configuration chooses the name that a key
+uses, since many verifiers know only the first."""
+
+KEY_KINDS: Final = MappingProxyType({a.kind.name: a.kind for a in ALGORITHMS.values()})
+"""The kinds of keys that the algorithms use, by name."""

@@ -15,10 +15,10 @@ def encode(data: bytes) -> str:
 
 
 def decode(text: str) -> bytes:
-    """Decode, strictly: no padding, no other characters, and no bits that an encoder would not have written.
+    """Decode strictly: without padding, other characters, or trailing bits that an encoder would not write.
 
     Raises:
-        ValueError: The text is not what `encode` gives for any bytes.
+        ValueError: The text is not what `encode` returns for any bytes.
     """
     if not _ALPHABET.fullmatch(text):
         raise ValueError("not base64url without padding")
@@ -27,10 +27,10 @@ def decode(text: str) -> bytes:
     except binascii.Error as e:
         raise ValueError("not base64url without padding") from e
     if encode(data) != text:
-        raise ValueError("not the base64url of any bytes")
+        raise ValueError("base64url with trailing bits that are not zero")
     return data
 
 
 def encoded_length(size: int) -> int:
-    """Return how many characters `size` bytes become."""
+    """Return the number of characters that encode `size` bytes."""
     return (size * 4 + 2) // 3

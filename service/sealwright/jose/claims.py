@@ -1,4 +1,4 @@
-"""The claims of a token: the caller's JSON in, the registered claims (RFC 7519 §4.1) added, the payload's text out."""
+"""Builds the claims of a token: reads the caller's JSON, adds the registered claims (RFC 7519 §4.1), and writes the payload."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SERVICE_OWNED: Final = ("iss", "iat")
 _REGISTERED: Final = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 _MILLISECOND_DIGITS: Final = 13
 _FAR: Final = 10**20
-"""Stands for every time that has too many digits: farther than any limit, on either side."""
+"""Replaces every time that has too many digits. It is beyond every limit, on either side."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
 _json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -30,12 +30,12 @@ _json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsRequest:
-    """What a caller asks for. `sub`, `aud`, `exp` and `nbf` may stand in the JSON or in their field; in both they must agree.
+    """What a caller asks for. `sub`, `aud`, `exp` and `nbf` may be in the JSON or in their field. If in both, they must be equal.
 
     Attributes:
         claims_json: A JSON object as text.
         subject: `sub`; None: not given.
-        audience: `aud`; empty: not given. One is written as a string, several as a list (RFC 7519 §4.1.3).
+        audience: `aud`; empty: not given. One becomes a string, several a list (RFC 7519 §4.1.3).
         lifetime: Time from `iat` to `exp`; None: the issuer's default.
         not_before: `nbf`; None: not given.
     """
@@ -49,13 +49,13 @@ class ClaimsRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsPolicy:
-    """What an issuer fixes.
+    """The rules of an issuer.
 
     Attributes:
-        issuer: `iss`, to the byte.
-        default_lifetime: Where the caller names none.
-        max_lifetime: `exp` is at most `iat` + this.
-        caller_chooses_jti: Whether `jti` may stand in the caller's JSON.
+        issuer: `iss`, byte for byte.
+        default_lifetime: Time from `iat` to `exp` if the caller gives none.
+        max_lifetime: Longest time from `iat` to `exp`.
+        caller_chooses_jti: Whether the caller's JSON may contain `jti`.
     """
 
     issuer: str
@@ -71,10 +71,10 @@ class Claims:
     Attributes:
         payload: The JWS payload, UTF-8.
         subject: `sub`, or None.
-        audience: `aud`, as a list whatever its shape; empty: none.
+        audience: `aud` as a list, also where it is one string; empty: none.
         issue_time: `iat`, in seconds since the epoch.
-        expire_time: `exp`, likewise.
-        not_before: `nbf`, likewise, or None.
+        expire_time: `exp`, in seconds since the epoch.
+        not_before: `nbf`, in seconds since the epoch, or None.
         jwt_id: `jti`.
     """
 
@@ -89,7 +89,7 @@ class Claims:
 
 @dataclass(slots=True)
 class _Problems:
-    """Everything that is wrong, and for each kind of it the first violation."""
+    """All violations, and the first one of each kind of error."""
 
     violations: list[Violation] = field(default_factory=list)
     first: dict[type[ViolationsError], Violation] = field(default_factory=dict)
@@ -107,18 +107,18 @@ class _Problems:
 
 
 def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime, jwt_id: str) -> Claims:
-    """Make the claims of a token.
+    """Build the claims of a token.
 
     Args:
         request: What the caller asks for.
-        policy: What the issuer fixes.
-        now: The time of issue; `iat` is its floor, so that no verifier sees a token from the future.
-        jwt_id: `jti`, unless the caller may and does choose it.
+        policy: The rules of the issuer.
+        now: The time of issue. `iat` is its floor, so that no verifier receives a token from the future.
+        jwt_id: `jti`, unless the caller is allowed to choose it and does.
 
     Raises:
         RequestInvalidError: The JSON is not strict, or a claim has a wrong type or value, or two values differ.
-        ClaimNotAllowedError: The JSON holds a claim that the service owns, or a registered claim in other letter case.
-        LifetimeTooLongError: `exp` lies more than `max_lifetime` after `iat`.
+        ClaimNotAllowedError: The JSON contains a claim that only the service sets, or a registered claim in another letter case.
+        LifetimeTooLongError: `exp` is more than `max_lifetime` after `iat`.
     """
     problems = _Problems()
     members: Sequence[Member]
@@ -160,7 +160,7 @@ def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime,
 
 
 def _seconds(moment: datetime) -> int:
-    """Return the floor in whole seconds since the epoch; a float of seconds would round up far from now."""
+    """Return the floor in whole seconds since the epoch. A float of seconds would round up for distant times."""
     return (moment - _EPOCH) // _SECOND
 
 
@@ -169,30 +169,30 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_unicode(text: str) -> bool:
-    """Tell whether UTF-8 can say the text: it has no lone surrogates."""
+    """Tell whether UTF-8 can encode the text: it has no lone surrogates."""
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _names(given: dict[str, Member], problems: _Problems) -> None:
-    """Refuse what the service owns, and look-alikes: Go's encoding/json reads `ISS`, or `sub` with a long s, as `iss` or `sub`."""
+    """Refuse what the service sets, and look-alikes: Go's encoding/json reads `ISS`, or `sub` with a long s, as `iss` or `sub`."""
     for name in _SERVICE_OWNED:
         if name in given:
-            problems.add(f"{FIELD}.{name}", "set by the service", ClaimNotAllowedError)
+            problems.add(f"{FIELD}.{name}", "only the service sets this claim", ClaimNotAllowedError)
     for name in given:
         if name not in _REGISTERED and name.casefold() in _REGISTERED:
             path = f"{FIELD}.{json.dumps(name)[1:-1]}"
-            problems.add(path, "a registered claim in other letter case", ClaimNotAllowedError)
+            problems.add(path, "a registered claim in another letter case", ClaimNotAllowedError)
 
 
 def _subject(given: dict[str, Member], request: ClaimsRequest, problems: _Problems) -> str | None:
     asked = request.subject
     if asked is not None and not (asked and _is_unicode(asked)):
-        problems.add("subject", "must be Unicode text that is not empty")
+        problems.add("subject", "must be Unicode text, and not empty")
     member = given.get("sub")
     if member is None:
         return asked
     if not _is_text(member.value):
-        problems.add(f"{FIELD}.sub", "must be a string that is not empty")
+        problems.add(f"{FIELD}.sub", "must be a string, and not empty")
         return None
     if asked is not None and asked != member.value:
         problems.add("subject", f"differs from {FIELD}.sub")
@@ -204,11 +204,11 @@ def _audience(
     request: ClaimsRequest,
     problems: _Problems,
 ) -> tuple[tuple[str, ...], str | None]:
-    """Return the audiences, and the JSON text of `aud` in the shape that it was asked for."""
+    """Return the audiences, and the JSON text of `aud` as the caller shaped it: a string or a list."""
     asked = tuple(request.audience)
     for i, name in enumerate(asked):
         if not (name and _is_unicode(name)):
-            problems.add(f"audience[{i}]", "must be Unicode text that is not empty")
+            problems.add(f"audience[{i}]", "must be Unicode text, and not empty")
     member = given.get("aud")
     if member is None:
         if not asked:
@@ -216,7 +216,7 @@ def _audience(
         return asked, _json_text(asked[0] if len(asked) == 1 else asked)
     values = member.value if isinstance(member.value, list) else [member.value]
     if not values or not all(_is_text(v) for v in values):
-        problems.add(f"{FIELD}.aud", "must be a string or a list of strings, none of them empty")
+        problems.add(f"{FIELD}.aud", "must be a string or a list of strings, and none may be empty")
         return (), None
     if asked and asked != tuple(values):
         problems.add("audience", f"differs from {FIELD}.aud")
@@ -224,7 +224,7 @@ def _audience(
 
 
 def _number(given: dict[str, Member], name: str, problems: _Problems) -> int | None:
-    """Return a NumericDate claim; RFC 7519 §2 allows fractions, but whole seconds are what every verifier reads."""
+    """Return a NumericDate claim. RFC 7519 §2 allows fractions, but some verifiers read only whole seconds."""
     member = given.get(name)
     if member is None:
         return None
@@ -255,11 +255,15 @@ def _expire_time(
             problems.add("lifetime", f"differs from {FIELD}.exp")
         expire_time = claimed
     if expire_time <= issue_time:
-        problems.add(path, "the token would have expired when it is issued")
+        problems.add(path, "the token would already be expired when it is issued")
     elif expire_time > issue_time + policy.max_lifetime // _SECOND:
         limit = f"the token would live longer than {policy.max_lifetime // _SECOND} s"
         milliseconds = claimed is not None and len(str(claimed)) == _MILLISECOND_DIGITS
-        problems.add(path, limit + (" (milliseconds? seconds are meant)" if milliseconds else ""), LifetimeTooLongError)
+        problems.add(
+            path,
+            limit + ("; it must be in seconds, and looks like milliseconds" if milliseconds else ""),
+            LifetimeTooLongError,
+        )
     return expire_time
 
 
@@ -271,9 +275,9 @@ def _not_before(given: dict[str, Member], request: ClaimsRequest, expire_time: i
     not_before = asked if claimed is None else claimed
     path = "not_before" if claimed is None else f"{FIELD}.nbf"
     if not_before is not None and not_before < 0:
-        problems.add(path, "lies before the epoch")
+        problems.add(path, "must not be before the epoch")
     if not_before is not None and not_before >= expire_time:
-        problems.add(path, "the token would expire before it is valid")
+        problems.add(path, "the token would expire before it becomes valid")
     return not_before
 
 
@@ -282,9 +286,9 @@ def _jwt_id(given: dict[str, Member], policy: ClaimsPolicy, fresh: str, problems
     if member is None:
         return fresh
     if not policy.caller_chooses_jti:
-        problems.add(f"{FIELD}.jti", "set by the service", ClaimNotAllowedError)
+        problems.add(f"{FIELD}.jti", "only the service sets this claim", ClaimNotAllowedError)
         return fresh
     if not _is_text(member.value):
-        problems.add(f"{FIELD}.jti", "must be a string that is not empty")
+        problems.add(f"{FIELD}.jti", "must be a string, and not empty")
         return fresh
     return str(member.value)

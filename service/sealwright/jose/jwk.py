@@ -1,6 +1,6 @@
 """Public keys as JSON Web Keys (RFC 7517, RFC 7518 §6, RFC 8037 §2).
 
-The types here have public members only, so a private one cannot be published by mistake (RFC 7517 §9.2).
+The types here have only public members, so that a private one cannot be published by mistake (RFC 7517 §9.2).
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from sealwright.jose import base64url
-from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
+from sealwright.jose.algorithms import KEY_KINDS, Algorithm, PublicKey
+from sealwright.jose.key_kinds import KeyKind
 
 
 class KeyFormatError(ValueError):
-    """The bytes are no public key that a JWS algorithm of ours can be used with."""
+    """The bytes are not a public key that one of our JWS algorithms can use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Jwk:
 
     Attributes:
         kid: RFC 7638 thumbprint.
-        alg: The only algorithm that the key signs with; equals the `alg` of its tokens.
-        members: `kty` and the members that make the key, in the order of RFC 7638 (lexicographic).
+        alg: The only algorithm that the key signs with. It equals the `alg` of its tokens.
+        members: `kty` and the members that define the key, in the order of RFC 7638 (lexicographic).
     """
 
     kid: str
@@ -45,39 +45,26 @@ def load_public_key(spki: bytes) -> PublicKey:
     """Read a SubjectPublicKeyInfo (RFC 5280 §4.1), DER.
 
     Raises:
-        KeyFormatError: It is malformed, or of a kind, curve or size that no algorithm in our table uses.
+        KeyFormatError: It is malformed, or of a kind, curve or size that no algorithm in our table uses, or verifiers could not
+            read it: an RSA public exponent has at most 31 bits.
     """
     try:
         key = load_der_public_key(spki)
     except (ValueError, UnsupportedAlgorithm) as e:
         raise KeyFormatError("not a public key in SubjectPublicKeyInfo form") from e
-    if not isinstance(key, PublicKey) or not any(a.fits(key) for a in ALGORITHMS.values()):
-        raise KeyFormatError("a kind, curve or size of key that no JWS algorithm here uses")
+    _kind_of(key)
     return key
 
 
-def _uint(value: int, size: int | None = None) -> str:
-    """Base64urlUInt of RFC 7518 §2, or, with a size, the full-width octets of §6.2.1.2."""
-    return base64url.encode(value.to_bytes(size or (value.bit_length() + 7) // 8, "big"))
-
-
-def _members(key: PublicKey) -> tuple[tuple[str, str], ...]:
-    """Return the members required by RFC 7638 §3.2, in lexicographic order."""
-    match key:
-        case rsa.RSAPublicKey():
-            numbers = key.public_numbers()
-            return (("e", _uint(numbers.e)), ("kty", "RSA"), ("n", _uint(numbers.n)))
-        case ec.EllipticCurvePublicKey():
-            curve = next((a for a in ALGORITHMS.values() if a.curve and isinstance(key.curve, a.curve)), None)
-            if curve is None or curve.crv is None:
-                raise KeyFormatError("a curve that no JWS algorithm here uses")
-            point = key.public_numbers()
-            size = curve.coordinate_size
-            return (("crv", curve.crv), ("kty", "EC"), ("x", _uint(point.x, size)), ("y", _uint(point.y, size)))
-        case ed25519.Ed25519PublicKey():
-            raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
-            return (("crv", "Ed25519"), ("kty", "OKP"), ("x", base64url.encode(raw)))
-    raise KeyFormatError("a kind of key that no JWS algorithm here uses")
+def _kind_of(key: PublicKey) -> KeyKind:
+    """Return the kind of a key, which common verifiers can read."""
+    kind = next((kind for kind in KEY_KINDS.values() if kind.fits(key)), None)
+    if kind is None:
+        raise KeyFormatError("a kind, curve or size of key that none of our JWS algorithms uses")
+    problem = kind.problem(key)
+    if problem is not None:
+        raise KeyFormatError(problem)
+    return kind
 
 
 def _canonical(members: object) -> bytes:
@@ -85,21 +72,25 @@ def _canonical(members: object) -> bytes:
 
 
 def thumbprint(key: PublicKey) -> str:
-    """Return the RFC 7638 SHA-256 thumbprint, base64url: the same wherever the key is held."""
-    return base64url.encode(hashlib.sha256(_canonical(dict(_members(key)))).digest())
+    """Return the RFC 7638 SHA-256 thumbprint, base64url. It is the same in every KMS.
+
+    Raises:
+        KeyFormatError: No algorithm in our table uses such a key.
+    """
+    return base64url.encode(hashlib.sha256(_canonical(dict(_kind_of(key).members(key)))).digest())
 
 
-def key_id(spki: bytes, uri: str) -> str:
+def key_id(spki: bytes | None, uri: str) -> str:
     """Return the kid of a key: the thumbprint of its public half, or, for a secret key, base64url(SHA-256(pinned URI)).
 
     Args:
-        spki: SubjectPublicKeyInfo, DER; empty for a secret key.
+        spki: SubjectPublicKeyInfo, DER; None for a secret key.
         uri: Pinned key URI.
 
     Raises:
-        KeyFormatError: The bytes are no public key.
+        KeyFormatError: The bytes are not a public key that we can use.
     """
-    if not spki:
+    if spki is None:
         return base64url.encode(hashlib.sha256(uri.encode()).digest())
     return thumbprint(load_public_key(spki))
 
@@ -112,7 +103,7 @@ def to_jwk(key: PublicKey, algorithm: Algorithm) -> Jwk:
     """
     if not algorithm.fits(key):
         raise KeyFormatError(f"{algorithm.name} cannot be used with this kind or size of key")
-    return Jwk(kid=thumbprint(key), alg=algorithm.name, members=_members(key))
+    return Jwk(kid=thumbprint(key), alg=algorithm.name, members=algorithm.kind.members(key))
 
 
 def to_pem(key: PublicKey) -> bytes:
@@ -121,7 +112,7 @@ def to_pem(key: PublicKey) -> bytes:
 
 
 def jwk_set(jwks: Iterable[Jwk]) -> bytes:
-    """Return a JWK Set (RFC 7517 §5) as it is served: the same bytes for the same keys, whatever their order.
+    """Return a JWK Set (RFC 7517 §5) as it is served: the same bytes for the same keys, in any order.
 
     Raises:
         ValueError: Two keys share a kid (RFC 7517 §4.5).

@@ -1,4 +1,4 @@
-"""Signatures: from the form that a KMS answers in to the form that JOSE wants, and their verification."""
+"""Signatures: conversion from the encoding of a KMS to that of JOSE, and verification."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from enum import StrEnum
 from typing import assert_never
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from sealwright.jose.algorithms import Algorithm, PublicKey, Scheme
+from sealwright.jose.algorithms import Algorithm, PublicKey
 
 
 class SignatureFormatError(ValueError):
-    """The bytes are no signature of that algorithm."""
+    """The bytes are not a signature of that algorithm."""
 
 
 class SignatureEncoding(StrEnum):
-    """The form of a signature as a backend answers it."""
+    """The encoding of a signature in a backend's answer."""
 
     DER = "der"
     """ECDSA-Sig-Value (RFC 3279 §2.2.3): AWS KMS and Google Cloud KMS."""
     CONCATENATED = "r||s"
     """r and s of equal width: Azure Key Vault and PKCS#11."""
     OPAQUE = "opaque"
-    """As JOSE has it: RSA and EdDSA."""
+    """The same bytes as in JOSE: all algorithms but ECDSA."""
 
 
 def normalise(value: bytes, encoding: SignatureEncoding, algorithm: Algorithm) -> bytes:
@@ -32,17 +31,18 @@ def normalise(value: bytes, encoding: SignatureEncoding, algorithm: Algorithm) -
 
     Args:
         value: What the backend answered.
-        encoding: The form of it, as its provider says.
-        algorithm: The algorithm that it was made with.
+        encoding: Its encoding, as the provider says.
+        algorithm: The algorithm that made it.
 
     Returns:
-        For ECDSA r and s, each as wide as a coordinate of the curve; other signatures as they are.
+        For ECDSA r and s, each as wide as a coordinate of the curve; other signatures unchanged.
 
     Raises:
-        SignatureFormatError: The bytes are not in that form, or r or s does not fit the curve.
+        SignatureFormatError: The bytes do not have that encoding, or r or s does not fit the curve.
     """
-    if (encoding is SignatureEncoding.OPAQUE) == (algorithm.scheme is Scheme.ECDSA):
+    if (encoding is SignatureEncoding.OPAQUE) == algorithm.two_integers:
         raise SignatureFormatError(f"{algorithm.name} signatures are not encoded as {encoding}")
+    size = algorithm.kind.coordinate_size
     match encoding:
         case SignatureEncoding.OPAQUE:
             return value
@@ -53,12 +53,11 @@ def normalise(value: bytes, encoding: SignatureEncoding, algorithm: Algorithm) -
                 raise SignatureFormatError("not an ECDSA-Sig-Value") from e
         case SignatureEncoding.CONCATENATED:
             half = len(value) // 2
-            if len(value) % 2 or not 0 < half <= algorithm.coordinate_size:
+            if len(value) % 2 or not 0 < half <= size:
                 raise SignatureFormatError("not r and s of equal width")
             r, s = int.from_bytes(value[:half], "big"), int.from_bytes(value[half:], "big")
         case _:
             assert_never(encoding)
-    size = algorithm.coordinate_size
     try:
         return r.to_bytes(size, "big") + s.to_bytes(size, "big")
     except OverflowError as e:
@@ -72,31 +71,14 @@ def verify(key: PublicKey, algorithm: Algorithm, message: bytes, signature: byte
 
     Args:
         key: Public key.
-        algorithm: The algorithm that it is published with.
+        algorithm: The algorithm that the JWK Set publishes with it.
         message: The JWS signing input.
         signature: The signature in JOSE form.
     """
     if not algorithm.fits(key) or len(signature) != algorithm.signature_size(key):
         return False
     try:
-        _verify(key, algorithm, message, signature)
+        algorithm.verify(key, signature, message)
     except InvalidSignature:
         return False
     return True
-
-
-def _verify(key: PublicKey, algorithm: Algorithm, message: bytes, signature: bytes) -> None:
-    match key:
-        case rsa.RSAPublicKey() if algorithm.hash is not None:
-            pad: padding.AsymmetricPadding = padding.PKCS1v15()
-            if algorithm.scheme is Scheme.RSA_PSS:
-                pad = padding.PSS(padding.MGF1(algorithm.hash), algorithm.hash.digest_size)
-            key.verify(signature, message, pad, algorithm.hash)
-        case ec.EllipticCurvePublicKey() if algorithm.hash is not None:
-            half = algorithm.coordinate_size
-            r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
-            key.verify(encode_dss_signature(r, s), message, ec.ECDSA(algorithm.hash))
-        case ed25519.Ed25519PublicKey():
-            key.verify(signature, message)
-        case _:
-            raise InvalidSignature

@@ -1,8 +1,8 @@
-"""Strict JSON objects: what two parsers could read in two ways is refused, and what is kept is kept to the byte.
+"""Parses JSON objects strictly: refuses text that two parsers could read differently, and keeps the rest byte for byte.
 
-Python's `json` takes the last of duplicate names, NaN, Infinity, lone surrogates and any depth; a verifier may read each of
-these otherwise (RFC 8259 §4, §6 and §8.2, RFC 8725 §2.6). The text of each member is kept beside its value, since a number
-that goes through a float or an integer of fixed width is no longer what the caller said.
+Python's `json` accepts duplicate names (the last one wins), NaN, Infinity, lone surrogates and any depth. A verifier may read each
+of them differently (RFC 8259 §4, §6 and §8.2, RFC 8725 §2.6). The parser keeps the text of each member beside its value, since a
+conversion to a float or a fixed-width integer could change a number.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from sealwright.errors import Violation
 MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
 MAX_VIOLATIONS: Final = 1000
-"""Paths can be long, so that without a limit 64 KiB of text could make tens of megabytes of violations."""
+"""Paths can be long, so without this limit 64 KiB of text could produce tens of megabytes of violations."""
 _MAX_NAME_SHOWN: Final = 64
 _INT64_DIGITS: Final = 19
 
-# The quantifiers are possessive and a string may lack its end, so that no text is read twice: with backtracking, a string of n
-# escaped quotes without an end took n² steps.
+# The quantifiers are possessive and the end of a string is optional, so that the expression never backtracks. With backtracking,
+# an unterminated string of n escaped quotes took n² steps.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _OPENING = re.compile(r"[ \t\n\r]*+\{[ \t\n\r]*+")
 _LABEL = re.compile(r'("(?:[^"\\\x00-\x1f]++|\\.)*+")[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
@@ -36,7 +36,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Member(NamedTuple):
-    """A member of the outermost object: what it means, and how it is written.
+    """A member of the outermost object: its value, and its text.
 
     Attributes:
         name: The name, unescaped.
@@ -53,17 +53,17 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LargeInteger:
-    """An integer that may fit no 64 bits, as it is written."""
+    """An integer that may not fit 64 bits, as text."""
 
     text: str
 
 
 class _IrregularError(Exception):
-    """The text holds something that is to be refused; a second reading tells what and where."""
+    """The text contains something to refuse. A second pass finds out what and where."""
 
 
 class _Bad:
-    """Stands in the tree for a value that JSON does not have."""
+    """Replaces a value in the tree that JSON does not allow."""
 
     def __init__(self, description: str) -> None:
         self.description = description
@@ -78,11 +78,11 @@ class _Repeated(dict[str, Any]):
 
 
 class StrictJsonError(ValueError):
-    """The text is no strict JSON object.
+    """The text is not a strict JSON object.
 
     Attributes:
         violations: Everything that is wrong with it.
-        members: Its members, where it is an object for all that; else empty.
+        members: Its members if it is an object nevertheless; otherwise empty.
     """
 
     def __init__(self, violations: list[Violation], members: Sequence[Member] = ()) -> None:
@@ -97,7 +97,7 @@ def _parse_int(text: str) -> int | LargeInteger:
 
 def _parse_float(text: str) -> float | _Bad:
     value = float(text)
-    return value if math.isfinite(value) else _Bad("a number too large for a double")
+    return value if math.isfinite(value) else _Bad("the number is too large for a double")
 
 
 def _parse_constant(name: str) -> _Bad:
@@ -133,7 +133,7 @@ _FAST = json.JSONDecoder(
     parse_float=_regular_float,
     parse_constant=_no_constant,
 )
-"""Gives up at the first thing that is wrong."""
+"""Stops at the first violation."""
 
 _THOROUGH = json.JSONDecoder(
     object_pairs_hook=_parse_object,
@@ -141,11 +141,11 @@ _THOROUGH = json.JSONDecoder(
     parse_float=_parse_float,
     parse_constant=_parse_constant,
 )
-"""Marks what is wrong in the tree that it returns."""
+"""Marks all violations in the tree that it returns."""
 
 
 def depth(text: str) -> int:
-    """Return how deep brackets nest outside of strings; the outermost object counts as 1."""
+    """Return how deeply brackets are nested outside strings. The outermost object counts as 1."""
     level = deepest = 0
     for match in _STRING_OR_BRACKET.finditer(text):
         match text[match.start()]:
@@ -168,15 +168,17 @@ def parse_object(text: str, field: str) -> list[Member]:
         The members in the order of the text.
 
     Raises:
-        StrictJsonError: With every violation (at most `MAX_VIOLATIONS`): a text that is no JSON object or over 64 KiB, nesting
+        StrictJsonError: With every violation (at most `MAX_VIOLATIONS`): text that is not a JSON object, text over 64 KiB, nesting
             over 32, duplicate names at any depth, NaN, Infinity, numbers too large for a double, lone surrogates.
     """
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
-        raise StrictJsonError([Violation(field, f"{size} bytes; at most {MAX_BYTES} are allowed")])
+        raise StrictJsonError([Violation(field, f"has {size} bytes; at most {MAX_BYTES} are allowed")])
     # Most texts have so few brackets that they cannot be too deep.
     if text.count("{") + text.count("[") > MAX_DEPTH and depth(text) > MAX_DEPTH:
-        raise StrictJsonError([Violation(field, f"nested deeper than {MAX_DEPTH}")])
+        raise StrictJsonError(
+            [Violation(field, f"lists and objects are nested too deeply; at most {MAX_DEPTH} levels are allowed")]
+        )
     surrogates = ("\\u" in text and _SURROGATE_ESCAPE.search(text) is not None) or _has_surrogate(text)
     try:
         regular = None if surrogates else _regular_members(text)
@@ -193,7 +195,7 @@ def parse_object(text: str, field: str) -> list[Member]:
 
 
 def _regular_members(text: str) -> list[Member] | None:
-    """Return the members if there is nothing wrong with them; only where there is does a second reading pay."""
+    """Return the members if all are regular; None: a second pass must find the violations."""
     try:
         members = list(_members(text, _FAST))
     except _IrregularError:
@@ -209,7 +211,7 @@ def _find(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
 
 
 def _members(text: str, decoder: json.JSONDecoder) -> Iterator[Member]:
-    """Walk the outermost object by hand, for the text of each member; the standard library parses each name and value."""
+    """Walk through the outermost object to get the text of each member. The standard library parses the names and values."""
     at = _find(_OPENING, text, 0).end()
     if text.startswith("}", at):
         at += 1
@@ -230,7 +232,7 @@ def _members(text: str, decoder: json.JSONDecoder) -> Iterator[Member]:
 
 
 def _shown(name: str) -> str:
-    """Make a name fit to stand in a path: it is the caller's text."""
+    """Escape and shorten a name for a path, since it is the caller's text."""
     shown = json.dumps(name)[1:-1]
     return shown if len(shown) <= _MAX_NAME_SHOWN else shown[:_MAX_NAME_SHOWN] + "…"
 
@@ -244,16 +246,17 @@ def _violations(value: Any, path: str, *, surrogates: bool) -> Iterator[Violatio
         case _Bad():
             yield Violation(path, value.description)
         case str() if surrogates and _has_surrogate(value):
-            yield Violation(path, "a lone surrogate")
+            yield Violation(path, "has a lone surrogate")
         case dict():
             if isinstance(value, _Repeated):
                 yield from (
-                    Violation(f"{path}.{_shown(name)}", "name occurs more than once") for name in sorted(value.names)
+                    Violation(f"{path}.{_shown(name)}", "the name occurs more than once")
+                    for name in sorted(value.names)
                 )
             for name, member in value.items():
                 here = f"{path}.{_shown(name)}"
                 if surrogates and _has_surrogate(name):
-                    yield Violation(here, "a lone surrogate in a name")
+                    yield Violation(here, "the name has a lone surrogate")
                 yield from _violations(member, here, surrogates=surrogates)
         case list():
             for i, item in enumerate(value):

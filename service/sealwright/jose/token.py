@@ -8,9 +8,9 @@ from sealwright.jose import base64url
 
 
 def header_segment(*, alg: str, kid: str, typ: str) -> str:
-    """Return the encoded header: `alg`, `kid` and `typ`, and never anything that a caller chose freely (RFC 8725 §3.10).
+    """Return the encoded header: `alg`, `kid` and `typ`. Nothing in it is the caller's free choice (RFC 8725 §3.10).
 
-    The same text in every process, so that tokens of one key differ in nothing that identifies a replica.
+    The text is the same in every process, so that a token does not reveal which replica made it.
 
     Args:
         alg: JWS algorithm.
@@ -27,10 +27,10 @@ def signing_input(header: str, payload: bytes) -> bytes:
 
 
 def compact(signed: bytes, signature: bytes) -> str:
-    """Return the token: the very bytes that were signed, and their signature."""
+    """Return the token: the bytes that were signed, and their signature."""
     return f"{signed.decode('ascii')}.{base64url.encode(signature)}"
 
 
 def compact_length(signed: bytes, signature_size: int) -> int:
-    """Return the length of the token before its signature is known."""
+    """Return the length that the token will have, before the signature is known."""
     return len(signed) + 1 + base64url.encoded_length(signature_size)

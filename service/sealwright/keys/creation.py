@@ -27,7 +27,7 @@ from sealwright.keys.lifecycle import QUEUE_LENGTH, Create, Key
 from sealwright.keys.ports import Intent, KeyEvents, KeyStore, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
 from sealwright.kms.guard import GuardedProvider
-from sealwright.kms.provider import KeyDescription, KeySpec, Protection
+from sealwright.provider import KeyDescription, KeySpec, Protection
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class KeyCreation:
                 if not await self._write(intent, claimed):
                     return
             made = await self._make(claimed, series, state.deployment_id, new=new)
-            await self._write(claimed, replace(claimed, uri=made.uri, public_key=made.public_key or None))
+            await self._write(claimed, replace(claimed, uri=made.uri, public_key=made.public_key))
             self._backoff.succeeded(intent.intent_id)
             self.failing.pop(intent.issuer, None)
         except SealwrightError as error:
@@ -274,14 +274,16 @@ def check_key(found: KeyDescription, algorithm: str, protection: Protection | No
         ProviderUnsupportedError: The algorithms or the public key do not fit, or the key is kept elsewhere.
     """
     try:
-        public_key = load_public_key(found.public_key) if found.public_key else None
+        public_key = None if found.public_key is None else load_public_key(found.public_key)
         fits = ALGORITHMS[algorithm].fits(public_key)
     except KeyFormatError:
         fits = False
     if not fits or algorithm not in found.algorithms:
-        raise ProviderUnsupportedError("the key in the KMS cannot sign with that algorithm")
+        raise ProviderUnsupportedError(f"the key in the KMS cannot sign with {algorithm}")
     if protection not in {None, found.protection}:
-        raise ProviderUnsupportedError("the private key is not kept where `protection` wants it")
+        raise ProviderUnsupportedError(
+            f"the protection of the key in the KMS is {found.protection}; the series asks for {protection}"
+        )
     return found
 
 

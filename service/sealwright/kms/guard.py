@@ -1,7 +1,7 @@
-"""The guard around a provider: places, deadlines, one retry layer and a circuit breaker.
+"""The guard around a provider: limited concurrency, deadlines, one retry layer and a circuit breaker.
 
-The SDKs' own retries are off, since only here is the caller's deadline known. Whatever is refused here is refused at once, so
-that a KMS that hangs takes neither the service's memory nor the time of callers who could be served elsewhere.
+The SDKs' own retries are off, since only the guard knows the caller's deadline. The guard refuses calls at once, so that a KMS that
+hangs uses up neither the service's memory nor the time of callers whom another provider could serve.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sealwright.errors import (
     ProviderUnsupportedError,
     SealwrightError,
 )
-from sealwright.jose.algorithms import Algorithm
-from sealwright.kms.provider import (
+from sealwright.provider import (
+    Algorithm,
     KeyCreator,
     KeyDeleter,
     KeyDescription,
@@ -37,9 +37,9 @@ from sealwright.kms.provider import (
     KeyFinder,
     KeyProvider,
     KeySpec,
+    ProviderSettings,
     RawSignature,
 )
-from sealwright.kms.settings import ProviderSettings
 
 log = logging.getLogger(__name__)
 
@@ -47,33 +47,33 @@ T = TypeVar("T")
 E = TypeVar("E", bound=SealwrightError)
 
 ATTEMPTS: Final = 2
-"""Calls to the backend per request at the most, so that a struggling KMS meets no storm."""
+"""Most calls to the backend per request, so that retries do not overload a struggling KMS."""
 
 FAILURES_TO_OPEN: Final = 5
-"""Calls in a row that must fail before the breaker opens."""
+"""Consecutive calls that must fail before the breaker opens."""
 
 OPEN_SECONDS: Final = 1.0
-"""How long an open breaker refuses calls before it lets one try."""
+"""How long an open breaker refuses calls before it permits one trial call."""
 
 FAIR_SECONDS: Final = 0.5
-"""A backend that was given less time than this (or its `timeout`) has not failed by using it up. Else a caller with hasty
-deadlines could open the breaker for everybody."""
+"""A timeout counts as a failure of the backend only if the backend had this much time (or its `timeout`). Otherwise a caller with
+very short deadlines could open the breaker for everybody."""
 
 _BACKOFF_SECONDS: Final = (0.02, 0.1)
 _FRAMES: Final = 5
 
 
 class ProviderFaultError(ProviderError):
-    """The provider raised what it may not raise: a fault of its own. Its text is dropped, since it may hold anything."""
+    """The provider has a bug: it raised something other than a ProviderError. The text is dropped, since it may hold anything."""
 
 
 _SILENT: Final = (ProviderUnsupportedError, MessageTooLargeError, ProviderFaultError)
-"""Errors that tell nothing of whether the backend answers, since they may come before any call to it."""
+"""Errors that do not show whether the backend answers, since a provider may raise them before any call to it."""
 _FAILED: Final = (ProviderUnavailableError, ProviderTimeoutError)
 
 
 class Breaker:
-    """Refuses calls to a backend that does not answer, but for one try a second."""
+    """Refuses calls to a backend that does not answer, except one trial call a second."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -81,7 +81,7 @@ class Breaker:
         self._next_try = 0.0
 
     def wait(self) -> float:
-        """Return the seconds until a call may be tried; 0: now. A permitted try in the open state moves the next one on."""
+        """Return the seconds until a call may be tried; 0: now. In the open state, permitting a trial call delays the next one."""
         if not self.open:
             return 0.0
         now = self._clock.elapsed()
@@ -91,10 +91,10 @@ class Breaker:
         return 0.0
 
     def record(self, *, answered: bool) -> bool:
-        """Take note of whether the backend answered, be it with an error of the key or the caller.
+        """Record whether the backend answered. An error about the key or the caller is an answer.
 
         Returns:
-            Whether that opened or closed the breaker.
+            Whether this opened or closed the breaker.
         """
         before = self.open
         if answered:
@@ -111,9 +111,9 @@ class Breaker:
 
 
 class GuardedProvider:
-    """A provider that the rest of the service may call without a thought for its backend.
+    """A provider that the rest of the service can call without handling the backend's faults.
 
-    Every error that leaves it is a `ProviderError` (or `OverloadedError`) with the provider's configured name in its metadata.
+    It raises only `ProviderError` and `OverloadedError`, with the provider's configured name in the metadata.
     """
 
     def __init__(self, name: str, inner: KeyProvider, settings: ProviderSettings, clock: Clock) -> None:
@@ -133,17 +133,13 @@ class GuardedProvider:
         """See `KeyProvider.describe`."""
         return await self._call("describe", lambda left: self._inner.describe(uri, timeout=left), timeout)
 
-    async def check(self, *, timeout: float) -> None:
-        """See `KeyProvider.check`."""
-        await self._call("check", lambda left: self._inner.check(timeout=left), timeout)
-
     @property
     def manage_timeout(self) -> float:
         """Seconds that creating a key, finding it again or scheduling its deletion may take."""
         return self._settings.manage_timeout.total_seconds()
 
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
-        """See `KeyCreator.create`. Never tried twice: a call that failed may have made a key all the same."""
+        """See `KeyCreator.create`. Never retried: a call that failed may nevertheless have created a key."""
         inner = self._capability(KeyCreator)  # type: ignore[type-abstract]
         return await self._call(
             "create", lambda left: inner.create(spec, timeout=left), timeout, attempts=1, whole=True
@@ -164,17 +160,15 @@ class GuardedProvider:
         inner = self._capability(KeyDeleter)  # type: ignore[type-abstract]
         await self._call("schedule_deletion", lambda left: inner.schedule_deletion(uri, timeout=left), timeout)
 
-    def can(self, capability: type[object]) -> bool:
-        """Tell whether the provider has a capability."""
-        return isinstance(self._inner, capability)
-
     async def aclose(self) -> None:
-        """Give back what the provider holds."""
+        """Release all that the provider holds."""
         await self._inner.aclose()
 
     def _capability(self, capability: type[T]) -> T:
         if not isinstance(self._inner, capability):
-            raise self._named(ProviderUnsupportedError("the provider cannot do that"))
+            raise self._named(
+                ProviderUnsupportedError(f"the provider cannot do this: it is not a {capability.__name__}")
+            )
         return self._inner
 
     def _named(self, error: E) -> E:
@@ -183,17 +177,17 @@ class GuardedProvider:
 
     @asynccontextmanager
     async def _place(self, end: float) -> AsyncIterator[None]:
-        """Hold one of the places for calls under way; wait for one only in a short queue, and not beyond the deadline."""
+        """Hold one of the `max_in_flight` places. The queue for them is short, and waiting in it ends at the deadline."""
         if self._places.locked():
             if self._waiting >= self._settings.max_queue:
-                raise self._named(OverloadedError("too many calls to the KMS are under way", retry_after=OPEN_SECONDS))
+                raise self._named(OverloadedError("too many calls to the KMS are in flight", retry_after=OPEN_SECONDS))
             self._waiting += 1
             try:
                 async with asyncio.timeout(max(0, end - self._clock.elapsed())):
                     await self._places.acquire()
             except TimeoutError:
                 raise self._named(
-                    OverloadedError("no call to the KMS ended in time", retry_after=OPEN_SECONDS)
+                    OverloadedError("no call to the KMS finished before the deadline", retry_after=OPEN_SECONDS)
                 ) from None
             finally:
                 self._waiting -= 1
@@ -213,14 +207,14 @@ class GuardedProvider:
         attempts: int = ATTEMPTS,
         whole: bool = False,
     ) -> T:
-        """Make a call, twice at the most where a second try can help and there is time for it.
+        """Make a call, and retry it where a retry can help and there is time for it.
 
         Args:
-            operation: For metrics.
+            operation: Name for the metrics.
             call: Makes one attempt, given the seconds that it may take.
-            timeout: Seconds for all of it, waiting included.
-            attempts: How often to try.
-            whole: One attempt may take all the time there is, for calls that are slow by nature.
+            timeout: Seconds for all attempts together, including the time in the queue.
+            attempts: Most attempts.
+            whole: Whether one attempt may take all of that time. True for calls that are slow by nature.
         """
         end = self._clock.elapsed() + timeout
         for attempt in range(1, attempts + 1):
@@ -234,7 +228,7 @@ class GuardedProvider:
                     error.retry_after = OPEN_SECONDS if asked is None else asked
                     raise
                 await asyncio.sleep(pause)
-        raise InternalError("a call without an attempt")
+        raise InternalError("a call to the KMS made no attempt")
 
     async def _attempt(self, operation: str, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
         start = time.perf_counter()
@@ -256,18 +250,20 @@ class GuardedProvider:
         longest = self._settings.timeout.total_seconds()
         if not whole:
             left = min(left, longest)
-        # Before the breaker is asked: a try that cannot be made must not use up the one that is permitted.
+        # Check this before the breaker: a call that cannot be made must not use up the trial that the breaker permits.
         if left <= 0:
-            raise self._named(ProviderTimeoutError("no time left to ask the KMS", retry_after=0))
+            raise self._named(ProviderTimeoutError("the deadline passed before the KMS could be called", retry_after=0))
         wait = self.breaker.wait()
         if wait:
-            raise self._named(ProviderUnavailableError("the KMS has not been answering", retry_after=wait))
+            raise self._named(
+                ProviderUnavailableError("calls to the KMS are paused, because the last ones failed", retry_after=wait)
+            )
         fair = left >= min(FAIR_SECONDS, longest)
         try:
             async with asyncio.timeout(left):
                 result = await call(left)
         except TimeoutError:
-            error = ProviderTimeoutError("the KMS did not answer in time", retry_after=OPEN_SECONDS)
+            error = ProviderTimeoutError("the KMS did not answer before the deadline", retry_after=OPEN_SECONDS)
             self._record_failure(error, fair=fair)
             raise self._named(error) from None
         except ProviderError as error:
@@ -277,9 +273,9 @@ class GuardedProvider:
         except (Exception, asyncio.CancelledError) as fault:
             task = asyncio.current_task()
             if isinstance(fault, asyncio.CancelledError) and (task is None or task.cancelling()):
-                raise  # Our caller has left; otherwise the provider has cancelled itself.
-            log.error("provider %s is faulty: it raised %s", self.name, _outline(fault))  # noqa: TRY400 - texts may hold key URIs
-            raise self._named(ProviderFaultError("the provider failed")) from None
+                raise  # Our caller cancelled the call. Otherwise the provider cancelled itself.
+            log.error("provider %s has a bug: it raised %s", self.name, _outline(fault))  # noqa: TRY400 - texts may hold key URIs
+            raise self._named(ProviderFaultError("the provider failed because of a bug in it")) from None
         if self.breaker.record(answered=True):
             log.info("provider %s answers again", self.name)
         return result
@@ -289,9 +285,9 @@ class GuardedProvider:
             return
         changed = self.breaker.record(answered=not isinstance(error, _FAILED))
         if changed and self.breaker.open:
-            cause = type(error.__cause__).__name__ if error.__cause__ else "no more is known"
+            cause = type(error.__cause__).__name__ if error.__cause__ else "no further details"
             log.warning(
-                "provider %s does not answer (%s; %s): calls are refused, but for one try a second",
+                "provider %s does not answer (%s; %s): calls are refused, except one trial a second",
                 self.name,
                 error.reason,
                 cause,
@@ -301,6 +297,6 @@ class GuardedProvider:
 
 
 def _outline(fault: BaseException) -> str:
-    """Return where a fault comes from: names of code only, never a value."""
+    """Return where an exception comes from. It contains only names in the code, never a value."""
     frames = traceback.extract_tb(fault.__traceback__)[-_FRAMES:]
     return " < ".join([type(fault).__name__, *(f"{f.name} ({f.filename}:{f.lineno})" for f in reversed(frames))])

@@ -20,8 +20,7 @@ from sealwright.clock import SystemClock
 from sealwright.errors import ProviderError, ProviderUnsupportedError
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.kms.guard import GuardedProvider
-from sealwright.kms.provider import KeyProvider
-from sealwright.kms.settings import ProviderSettings
+from sealwright.provider import KeyProvider, ProviderSettings
 
 from .harness import PATIENCE, CannotError, Harness, Outcome
 from .judging import accept, signing_input

@@ -16,7 +16,7 @@ from sealwright.errors import (
     ProviderUnavailableError,
 )
 from sealwright.kms.guard import ATTEMPTS
-from sealwright.kms.provider import KeyProvider
+from sealwright.provider import KeyProvider
 
 from .case import Case, require
 from .harness import PATIENCE, RETRY_AFTER, Fault, Outcome

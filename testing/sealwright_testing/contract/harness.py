@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
-from sealwright.kms.provider import KeyCreator, KeyProvider, KeySpec, Protection
+from sealwright.provider import KeyCreator, KeyProvider, KeySpec, Protection
 
 DEPLOYMENT: Final = "sealwright:deployment"
 INTENT: Final = "sealwright:intent"
@@ -59,6 +59,8 @@ class Outcome(StrEnum):
     """Leaves no thread, task, session or connection behind."""
     CONCURRENT = "50 signs at once"
     CREATE = "create with tag"
+    PROTECTION = "create with protection"
+    """A key is kept where the request says, or is not created."""
     FIND = "find by tag"
     DISABLE = "disable"
     DELETE = "schedule deletion"

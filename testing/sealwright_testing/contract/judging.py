@@ -13,17 +13,13 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from sealwright.errors import SignatureRejectedError
 from sealwright.jose import base64url
-from sealwright.jose.algorithms import Algorithm, Scheme
+from sealwright.jose.algorithms import Algorithm
 from sealwright.jose.jwk import load_public_key
 from sealwright.jose.signatures import SignatureFormatError, normalise, verify
-from sealwright.kms.provider import KeyDescription, RawSignature
+from sealwright.provider import KeyDescription, RawSignature
 
-_JOSERFC_KEYS: Final[dict[Scheme, Any]] = {
-    Scheme.RSA_PKCS1: RSAKey,
-    Scheme.RSA_PSS: RSAKey,
-    Scheme.ECDSA: ECKey,
-    Scheme.EDDSA: OKPKey,
-}
+_JOSERFC_KEYS: Final[dict[str, Any]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+"""By the JWK's `kty`."""
 
 
 def signing_input(algorithm: Algorithm, claim: str = "") -> bytes:
@@ -42,8 +38,8 @@ def accept(key: KeyDescription, algorithm: Algorithm, message: bytes, raw: RawSi
         signature = normalise(raw.value, raw.encoding, algorithm)
     except SignatureFormatError as e:
         raise SignatureRejectedError("the form is not a signature's") from e
-    if algorithm.symmetric:
-        genuine = len(signature) == algorithm.signature_size(None)
+    if key.public_key is None:
+        genuine = algorithm.symmetric and len(signature) == algorithm.signature_size(None)
     else:
         genuine = verify(load_public_key(key.public_key), algorithm, message, signature)
     if raw.key_uri != key.uri or not genuine:
@@ -61,7 +57,7 @@ def joserfc_accepts(public_key: bytes, algorithm: Algorithm, message: bytes, sig
         signature: In JOSE form.
     """
     text = base64.encodebytes(public_key).decode("ascii")
-    key = _JOSERFC_KEYS[algorithm.scheme].import_key(f"-----BEGIN PUBLIC KEY-----\n{text}-----END PUBLIC KEY-----\n")
+    key = _JOSERFC_KEYS[algorithm.kind.kty].import_key(f"-----BEGIN PUBLIC KEY-----\n{text}-----END PUBLIC KEY-----\n")
     token = message + b"." + base64url.encode(signature).encode()
     with warnings.catch_warnings():
         # That EdDSA has another name since RFC 9864 is for those who configure it.

@@ -17,7 +17,7 @@ from sealwright.errors import (
 from sealwright.jose import jwk
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.kms.guard import FAILURES_TO_OPEN
-from sealwright.kms.provider import (
+from sealwright.provider import (
     KeyCreator,
     KeyDeleter,
     KeyDescription,
@@ -78,7 +78,7 @@ class KeyContract:
             await case.warm(provider)
 
     async def test_create(self, case: Case) -> None:
-        """A new key can be described and used at once, and what cannot be made is refused."""
+        """A new key can be described and used at once."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.CREATE) as provider:
             creator = capability(provider, KeyCreator)  # type: ignore[type-abstract]
@@ -86,14 +86,26 @@ class KeyContract:
             key = await creator.create(KeySpec(algorithm=algorithm, tags=tags), timeout=PATIENCE)
             _check_description(case, key, algorithm)
             await case.signs(provider, key.uri, algorithm)
-            other = next(p for p in Protection if p is not case.harness.protection)
-            spec = KeySpec(algorithm=algorithm, protection=other, tags=_tags())
+
+    @pytest.mark.parametrize("protection", list(Protection))
+    async def test_f22_protection(self, case: Case, protection: Protection) -> None:
+        """A new key is kept where the request says. What the backend cannot give is refused before anything is created."""
+        algorithm = case.some_algorithm()
+        async with case.of(Outcome.PROTECTION) as provider:
+            creator = capability(provider, KeyCreator)  # type: ignore[type-abstract]
+            finder = capability(provider, KeyFinder)  # type: ignore[type-abstract]
+            tags = _tags()
+            spec = KeySpec(algorithm=algorithm, protection=protection, tags=tags)
             try:
-                elsewhere = await creator.create(spec, timeout=PATIENCE)
+                key = await creator.create(spec, timeout=PATIENCE)
             except ProviderUnsupportedError as error:
                 case.inspect(error)
+                require(protection is not case.harness.protection, "the harness's own protection is refused")
+                require(
+                    not await finder.find(tags, timeout=PATIENCE), "a key was created though the request was refused"
+                )
             else:
-                require(elsewhere.protection is other, "a key is not kept where it was asked to be")
+                require(key.protection is protection, "the new key is not kept where the request says")
 
     async def test_find(self, case: Case) -> None:
         """A key is found by its tags, by whoever opens the backend next, and by no other tags."""
@@ -148,9 +160,10 @@ def _check_description(case: Case, key: KeyDescription, algorithm: Algorithm) ->
     require(algorithm.name in key.algorithms, "the algorithm is not among the key's")
     require(key.protection is case.harness.protection, f"protection is {key.protection}")
     require(not any(text in repr(key) for text in (key.uri, repr(key.public_key))), "repr shows the key's URI")
-    if algorithm.symmetric:
-        require(key.public_key == b"", "a secret key has a public half")
-        require(jwk.key_id(b"", key.uri), "no kid")
+    if algorithm.symmetric or key.public_key is None:
+        require(algorithm.symmetric, "a key pair has no public half")
+        require(key.public_key is None, "a secret key has a public half")
+        require(jwk.key_id(None, key.uri), "no kid")
         return
     public = jwk.load_public_key(key.public_key)
     require(algorithm.fits(public), "the public key is not of the algorithm's kind")

@@ -8,7 +8,7 @@ from typing import Final
 
 from sealwright.errors import ProviderUnavailableError, ProviderUnsupportedError
 from sealwright.jose.algorithms import Algorithm
-from sealwright.kms.provider import KeyDeleter, KeyDisabler, KeyProvider
+from sealwright.provider import KeyDeleter, KeyDisabler, KeyProvider
 
 from .case import AT_ONCE, Case, require
 from .harness import PATIENCE, Fault, Outcome

@@ -14,7 +14,7 @@ from sealwright.errors import ProviderUnavailableError
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import load_public_key
 from sealwright.jose.signatures import normalise, verify
-from sealwright.kms.provider import KeyDescription, KeySpec, RawSignature
+from sealwright.provider import KeyDescription, KeySpec, RawSignature
 from sealwright_providers.pkcs11 import FACTORY
 from sealwright_providers.pkcs11.provider import Pkcs11Provider
 from sealwright_providers.pkcs11.settings import Pkcs11Settings
@@ -38,7 +38,7 @@ async def sign(provider: Pkcs11Provider, key: KeyDescription) -> None:
         message = f"h.{os.getpid()}.{n}".encode()
         raw = await patiently(provider, key, message)
         signature = normalise(raw.value, raw.encoding, ES256)
-        assert verify(load_public_key(key.public_key), ES256, message, signature)
+        assert verify(load_public_key(key.public_key or b""), ES256, message, signature)
 
     await asyncio.gather(*(one(n) for n in range(50)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sealwright.errors import ProviderError
 from sealwright.jose.algorithms import ALGORITHMS
-from sealwright.kms.provider import KeySpec
+from sealwright.provider import KeySpec
 from sealwright_providers.pkcs11 import FACTORY
 from sealwright_providers.pkcs11.settings import Pkcs11Settings
 from sealwright_testing.pkcs11_faults import Call, FaultyModule

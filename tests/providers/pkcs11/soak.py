@@ -24,7 +24,7 @@ from sealwright.errors import ProviderError, ProviderUnavailableError
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import load_public_key
 from sealwright.jose.signatures import normalise, verify
-from sealwright.kms.provider import KeyDescription, KeySpec
+from sealwright.provider import KeyDescription, KeySpec
 from sealwright_providers.pkcs11 import FACTORY
 from sealwright_providers.pkcs11.cryptoki import Cryptoki
 from sealwright_providers.pkcs11.provider import Pkcs11Provider
@@ -53,7 +53,7 @@ class Soak:
 
     async def sign(self, number: int, keys: dict[str, KeyDescription]) -> None:
         """Sign until it is over."""
-        publics = {name: load_public_key(key.public_key) for name, key in keys.items()}
+        publics = {name: load_public_key(key.public_key or b"") for name, key in keys.items()}
         count = 0
         while not self.over:
             count += 1

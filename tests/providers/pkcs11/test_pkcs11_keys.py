@@ -26,7 +26,7 @@ from sealwright.errors import (
     ProviderUnsupportedError,
 )
 from sealwright.jose.algorithms import ALGORITHMS
-from sealwright.kms.provider import KeyCreator, KeyDeleter, KeyDisabler, KeyFinder, KeySpec, Protection
+from sealwright.provider import KeyCreator, KeyDeleter, KeyDisabler, KeyFinder, KeySpec, Protection
 from sealwright_providers.pkcs11.objects import generate
 from sealwright_providers.pkcs11.provider import Pkcs11Provider
 from sealwright_testing.nss import NssToken
@@ -78,13 +78,21 @@ async def test_nss_generates_such_keys_too(nss: NssToken) -> None:
 async def test_what_is_generated_is_what_was_asked_for(provider: Pkcs11Provider) -> None:
     spec = KeySpec(algorithm=ALGORITHMS["RS256"], rsa_bits=3072)
     key = await provider.create(spec, timeout=60)
-    public = load_der_public_key(key.public_key)
+    public = load_der_public_key(key.public_key or b"")
     assert isinstance(public, rsa.RSAPublicKey)
     assert (public.key_size, public.public_numbers().e) == (3072, 65537)
     assert key.protection is Protection.SOFTWARE
     assert key == await provider.describe(key.uri, timeout=SECONDS)
-    with pytest.raises(ProviderUnsupportedError, match="where the configuration wants them"):
-        await provider.create(KeySpec(algorithm=ES256, protection=Protection.HSM), timeout=SECONDS)
+
+
+@pytest.mark.parametrize("protection", [Protection.HSM, Protection.EXTERNAL])
+async def test_f22_a_software_token_creates_no_key_for_another_protection(
+    provider: Pkcs11Provider, protection: Protection
+) -> None:
+    tags = {"sealwright:deployment": "f22", "sealwright:intent": protection.value}
+    with pytest.raises(ProviderUnsupportedError, match=f"asks for {protection}"):
+        await provider.create(KeySpec(algorithm=ES256, protection=protection, tags=tags), timeout=SECONDS)
+    assert not await provider.find(tags, timeout=SECONDS)
 
 
 def test_a_key_that_the_token_does_not_protect_is_destroyed_again() -> None:
@@ -101,7 +109,7 @@ def test_a_key_that_the_token_does_not_protect_is_destroyed_again() -> None:
         def generate_keypair(self, *_: Any, **__: Any) -> tuple[Key, Key]:
             return Key(), Key()
 
-    with pytest.raises(ProviderUnsupportedError, match="non-extractable"):
+    with pytest.raises(ProviderUnsupportedError, match="not extractable"):
         generate(Session(), KeySpec(algorithm=ALGORITHMS["RS256"]))  # type: ignore[arg-type]
     assert len(destroyed) == 2
 
@@ -178,7 +186,7 @@ async def test_a_key_that_was_made_elsewhere_is_used_and_never_destroyed(
     key = await provider.describe("pkcs11:token=sealwright;id=%0a%41;type=private", timeout=SECONDS)
     assert key.uri == "pkcs11:token=sealwright;id=%0A%41;type=private"
     await signed(provider, key)
-    with pytest.raises(ProviderUnsupportedError, match="made elsewhere"):
+    with pytest.raises(ProviderUnsupportedError, match="did not create"):
         await provider.schedule_deletion(key.uri, timeout=SECONDS)
     await signed(provider, key)
 

@@ -128,6 +128,6 @@ def test_the_last_try_of_a_pin_is_left_to_a_person(flag: TokenFlag) -> None:
 
     settings = Pkcs11Settings(module="/m.so", token_label="t", pin_env="PIN")
     token = Token(settings, b"1", Module())  # type: ignore[arg-type]
-    for message in ("by hand", "refused"):
+    for message in ("another tool", "refused"):
         with pytest.raises(LoginRefusedError, match=message):
             token._log_in(Session())  # type: ignore[arg-type]

@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sealwright.jose import base64url
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import KeyFormatError, load_public_key, thumbprint, to_jwk
-from sealwright_providers.pkcs11.mechanisms import curve_generation, curve_of
+from sealwright.provider import KEY_KINDS
+from sealwright_providers.pkcs11.mechanisms import CURVES as GENERATED
+from sealwright_providers.pkcs11.mechanisms import curve_of
 from sealwright_providers.pkcs11.public_keys import curve_key, rsa_key, spki
 
 CURVES = {
@@ -81,7 +83,8 @@ def test_c40_a_key_that_begins_like_a_wrapping_is_not_unwrapped() -> None:
 
 def test_curves_are_known_by_their_oid() -> None:
     for crv in (*CURVES, "Ed25519"):
-        assert curve_of(curve_generation(crv).ec_params) == crv
+        assert curve_of(GENERATED[crv].ec_params) == crv
+    assert all(name in KEY_KINDS for name in GENERATED)
     assert curve_of(bytes.fromhex("130c656477617264733235353139")) == "Ed25519"
     assert curve_of(bytes.fromhex("06052b81040021")) is None  # P-224
     with pytest.raises(KeyFormatError):

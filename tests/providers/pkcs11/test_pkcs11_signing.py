@@ -66,7 +66,7 @@ async def test_secret_keys_sign(provider: Pkcs11Provider, name: str) -> None:
     await in_token(provider, lambda session: session.create_object(template))
     uri = "pkcs11:token=sealwright;id=%01;type=secret-key"
     key = await provider.describe(uri, timeout=SECONDS)
-    assert key.public_key == b""
+    assert key.public_key is None
     # RFC 7518 §3.2: no hash that is longer than the key.
     assert key.algorithms == {hs for hs in ("HS256", "HS384", "HS512") if int(hs[2:]) // 8 <= size}
     raw = await provider.sign(uri, ALGORITHMS[name], b"h.p", timeout=SECONDS)
@@ -77,7 +77,7 @@ async def test_secret_keys_sign(provider: Pkcs11Provider, name: str) -> None:
 async def test_secret_keys_are_generated(provider: Pkcs11Provider) -> None:
     for name in ("HS256", "HS384", "HS512"):
         key = await created(provider, name)
-        assert (key.public_key, name in key.algorithms) == (b"", True)
+        assert (key.public_key, name in key.algorithms) == (None, True)
         first = await provider.sign(key.uri, ALGORITHMS[name], b"h.p", timeout=SECONDS)
         again = await provider.sign(key.uri, ALGORITHMS[name], b"h.p", timeout=SECONDS)
         other = await provider.sign(key.uri, ALGORITHMS[name], b"h.q", timeout=SECONDS)
@@ -109,7 +109,7 @@ async def test_keys_are_used_for_what_they_are(provider: Pkcs11Provider) -> None
     key = await created(provider, "ES256")
     with pytest.raises(ProviderUnsupportedError):
         await provider.sign(key.uri, RS256, b"h.p", timeout=SECONDS)
-    with pytest.raises(ProviderUnsupportedError, match="another kind of key"):
+    with pytest.raises(ProviderUnsupportedError, match="does not fit HS256"):
         await provider.sign(key.uri, ALGORITHMS["HS256"], b"h.p", timeout=SECONDS)
 
 
@@ -172,7 +172,7 @@ async def test_what_a_token_has_no_mechanism_for_is_not_offered(fragile: Pkcs11P
     faults.hide(Mechanism.RSA_PKCS_PSS, Mechanism.SHA384_RSA_PKCS_PSS, Mechanism.ECDSA, Mechanism.EDDSA)
     assert (await created(fragile, "RS256")).algorithms == {"RS256", "RS384", "RS512", "PS256", "PS512"}
     for name in ("ES256", "EdDSA", "PS384"):
-        with pytest.raises(ProviderUnsupportedError, match="does not sign with that algorithm"):
+        with pytest.raises(ProviderUnsupportedError, match="does not sign with"):
             await created(fragile, name)
 
 
@@ -250,6 +250,6 @@ async def test_a_key_of_another_kind_is_no_failure_of_the_device(provider: Pkcs1
     for name, others in (("ES256", ("ES384", "EdDSA", "RS256")), ("RS256", ("ES256", "EdDSA")), ("EdDSA", ("ES256",))):
         key = await created(provider, name)
         for other in others:
-            with pytest.raises(ProviderUnsupportedError, match="another kind"):
+            with pytest.raises(ProviderUnsupportedError, match="does not use"):
                 await provider.sign(key.uri, ALGORITHMS[other], b"h.p", timeout=SECONDS)
     assert provider._process.token._failures == 0

@@ -12,7 +12,7 @@ from sealwright.access.patterns import Pattern
 from sealwright.config import parse
 from sealwright.issuer_settings import JwksSettings
 from sealwright.jose.algorithms import ALGORITHMS
-from sealwright.kms.provider import Protection
+from sealwright.provider import Protection
 from sealwright.server.addresses import Address
 
 from .samples import at, problems, problems_after, problems_with, sample

@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey, Scheme
+from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
 from sealwright.jose.jwk import Jwk, jwk_set
 from sealwright.jose.signatures import SignatureEncoding, normalise
 
@@ -44,16 +44,15 @@ def edwards(which: int = 0) -> ed25519.Ed25519PrivateKey:
 
 
 def key_for(algorithm: Algorithm, which: int = 0) -> PrivateKey:
-    match algorithm.scheme:
-        case Scheme.RSA_PKCS1 | Scheme.RSA_PSS:
+    match algorithm.kind.kty:
+        case "RSA":
             return rsa_key(2048, which)
-        case Scheme.ECDSA:
-            assert algorithm.crv is not None
-            return elliptic(algorithm.crv, 7 + which)
-        case Scheme.EDDSA:
+        case "EC":
+            return elliptic(algorithm.kind.name, 7 + which)
+        case "OKP":
             return edwards(which)
-        case Scheme.HMAC:
-            raise AssertionError("a secret key is in a KMS alone")
+        case _:
+            raise AssertionError("only a KMS has a secret key")
 
 
 def sign(key: PrivateKey, algorithm: Algorithm, message: bytes) -> bytes:
@@ -64,7 +63,7 @@ def sign(key: PrivateKey, algorithm: Algorithm, message: bytes) -> bytes:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return normalise(key.sign(message, ec.ECDSA(algorithm.hash)), SignatureEncoding.DER, algorithm)
     pad: padding.AsymmetricPadding = padding.PKCS1v15()
-    if algorithm.scheme is Scheme.RSA_PSS:
+    if algorithm.name.startswith("PS"):
         pad = padding.PSS(padding.MGF1(algorithm.hash), algorithm.hash.digest_size)
     return normalise(key.sign(message, pad, algorithm.hash), SignatureEncoding.OPAQUE, algorithm)
 

@@ -101,7 +101,7 @@ def test_c65_an_exp_that_is_too_far_is_refused(exp: int) -> None:
 @pytest.mark.parametrize("exp", [1700000000000, (IAT + 60) * 1000])
 def test_c65_an_exp_of_13_digits_is_taken_for_milliseconds(exp: int) -> None:
     error = refused(LifetimeTooLongError, "claims_json.exp", text=f'{{"exp":{exp}}}')
-    assert "milliseconds?" in error.message
+    assert "milliseconds" in error.message
 
 
 @pytest.mark.parametrize("lifetime", [1, 600, 3600])
@@ -161,7 +161,7 @@ def test_c71_duplicate_names_are_refused(text: str, path: str) -> None:
 )
 def test_c77_the_caller_cannot_set_the_issuer(text: str) -> None:
     error = refused(ClaimNotAllowedError, "claims_json.iss", "claims_json.exp", text=text)
-    assert error.message == "claims_json.iss: set by the service"
+    assert error.message == "claims_json.iss: only the service sets this claim"
 
 
 @pytest.mark.parametrize("name", ["iss", "iat", "jti"])
@@ -289,7 +289,7 @@ def test_every_problem_is_reported_and_the_message_fits_the_reason() -> None:
     later = refused(
         RequestInvalidError, "claims_json.iss", "claims_json.sub", text='{"iss":"https://i","sub":["secret-value"]}'
     )
-    assert later.message == "claims_json.sub: must be a string that is not empty"
+    assert later.message == "claims_json.sub: must be a string, and not empty"
     assert "secret-value" not in str(later.violations)
 
 

@@ -226,3 +226,30 @@ def test_c140_the_thumbprint_is_the_one_that_another_library_computes() -> None:
 
 def _set(jwks: list[dict[str, str]]) -> Any:
     return {"keys": jwks}
+
+
+@pytest.mark.parametrize(
+    ("exponent", "readable"), [(65537, True), (2**31 - 1, True), (2**31 + 1, False), (2**32 + 1, False)]
+)
+def test_f19_an_rsa_exponent_that_go_cannot_read_is_refused(exponent: int, *, readable: bool) -> None:
+    key = rsa.RSAPublicNumbers(exponent, rsa_key(2048).public_key().public_numbers().n).public_key()
+    if readable:
+        assert load_public_key(spki(key)) == key
+        assert to_jwk(key, ALGORITHMS["RS256"]).alg == "RS256"
+        return
+    for refused in (
+        lambda: load_public_key(spki(key)),
+        lambda: to_jwk(key, ALGORITHMS["PS512"]),
+        lambda: thumbprint(key),
+    ):
+        with pytest.raises(KeyFormatError, match="31 bits"):
+            refused()
+
+
+@pytest.mark.parametrize("rsa_bits", [2048, 4096])
+def test_the_estimated_size_of_a_jwk_is_near_its_real_one(rsa_bits: int) -> None:
+    for algorithm in SIGNING.values():
+        key = rsa_key(rsa_bits) if algorithm.takes_rsa_bits else key_for(algorithm)
+        size = len(json.dumps(published(to_jwk(key.public_key(), algorithm))[0], separators=(",", ":")))
+        assert size <= algorithm.jwk_size(rsa_bits) <= size + 40
+    assert ALGORITHMS["HS256"].jwk_size(rsa_bits) == 0

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import Create, Key, Limits, Retire, SeriesPolicy, SetReady, Step
+from sealwright.keys.lifecycle import Create, Key, KeyStep, Limits, Retire, SeriesPolicy, SetReady, Step
 
 from .history import SOUND, Actor, Delay, Flaws, History, Life, Read, Rotation, Row, new_key, seconds, span
 
@@ -196,7 +196,7 @@ class World:
                 keys = tuple(self._apply(k, task, row, now) if k.kid == task.kid else k for k in row.keys)
                 return replace(row, keys=keys)
 
-    def _apply(self, key: Key, step: Step, row: Row, now: datetime) -> Key:
+    def _apply(self, key: Key, step: KeyStep, row: Row, now: datetime) -> Key:
         after = lifecycle.apply_step(key, step, now)
         if self.flaws.keep_publish_time and isinstance(step, SetReady):
             return replace(after, publish_time=key.publish_time)

@@ -13,13 +13,12 @@ from sealwright.errors import ProviderError
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.jose.signatures import SignatureEncoding
 from sealwright.kms.guard import GuardedProvider
-from sealwright.kms.provider import KeyDescription, KeySpec, Protection, RawSignature
-from sealwright.kms.settings import ProviderSettings
+from sealwright.provider import KeyDescription, KeySpec, Protection, ProviderSettings, RawSignature
 
 ES256 = ALGORITHMS["ES256"]
 URI = "fake:///k"
 SIGNATURE = RawSignature(value=b"s", encoding=SignatureEncoding.DER, key_uri=URI)
-KEY = KeyDescription(uri=URI, public_key=b"", algorithms=frozenset({"ES256"}), protection=Protection.HSM)
+KEY = KeyDescription(uri=URI, public_key=None, algorithms=frozenset({"ES256"}), protection=Protection.HSM)
 
 Step = Callable[[float], Awaitable[None]] | Exception | None
 

@@ -10,13 +10,13 @@ import pytest
 from sealwright.errors import ConfigurationError
 from sealwright.kms import registry
 from sealwright.kms.registry import BUILT_IN, GROUP, load_factory
-from sealwright.kms.settings import ProviderSettings
+from sealwright.provider import ProviderSettings
 from sealwright_providers.aws import FACTORY
 
-GOOD = SimpleNamespace(kind="vault", scheme="vault", settings=ProviderSettings, open=None)
-NAMELESS = SimpleNamespace(kind="vault", scheme="vault", settings=ProviderSettings)
-OTHER = SimpleNamespace(kind="other", scheme="vault", settings=ProviderSettings, open=None)
-EVIL = SimpleNamespace(kind="aws", scheme="awskms", settings=ProviderSettings, open=None)
+GOOD = SimpleNamespace(kind="vault", settings=ProviderSettings, open=None)
+NAMELESS = SimpleNamespace(kind="vault", settings=ProviderSettings)
+OTHER = SimpleNamespace(kind="other", settings=ProviderSettings, open=None)
+EVIL = SimpleNamespace(kind="aws", settings=ProviderSettings, open=None)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *entries: EntryPoint) -> None:
@@ -74,7 +74,7 @@ def test_a_kind_that_nobody_or_more_than_one_offers_is_refused(monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("NAMELESS", "no open"), ("OTHER", "calls itself 'other'"), ("MISSING", "cannot be imported")],
+    [("NAMELESS", "lacks open"), ("OTHER", "calls itself 'other'"), ("MISSING", "cannot be imported")],
 )
 def test_a_plug_in_that_is_no_good_is_a_problem_of_the_configuration(
     monkeypatch: pytest.MonkeyPatch, value: str, said: str

@@ -6,16 +6,14 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiohttp import web
 
+from .backend import AwsBackend
 from .faults import Fault
 from .sigv4 import Credential
 from .specs import KeyState
-
-if TYPE_CHECKING:
-    from .emulator import AwsEmulator
 
 PREFIX: Final = "/_emulator"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -40,8 +38,8 @@ class Control:
     A request that makes no sense gets 400 and `{"message": ...}`; nothing has then changed.
     """  # noqa: E501 - a table
 
-    def __init__(self, emulator: AwsEmulator) -> None:
-        self._emulator = emulator
+    def __init__(self, backend: AwsBackend) -> None:
+        self._backend = backend
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -59,37 +57,37 @@ class Control:
         ]
 
     async def _get_faults(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response(self._emulator.book.to_json())
+        return web.json_response(self._backend.book.to_json())
 
     async def _add_faults(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         # All are read before any is armed, so that a typing error in the last does not leave half of them.
         faults = [Fault.from_json(item) for item in (body if isinstance(body, list) else [body])]
         for fault in faults:
-            self._emulator.arm(fault)
+            self._backend.arm(fault)
         return await self._get_faults(request)
 
     async def _clear_faults(self, request: web.Request) -> web.StreamResponse:
-        self._emulator.clear_faults()
+        self._backend.clear_faults()
         return await self._get_faults(request)
 
     async def _get_calls(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(self._emulator.log.counts(request.query.get("key_id")))
+        return web.json_response(self._backend.log.counts(request.query.get("key_id")))
 
     async def _reset_calls(self, _request: web.Request) -> web.StreamResponse:
-        self._emulator.reset_calls()
+        self._backend.reset_calls()
         return web.json_response({})
 
     async def _get_requests(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response([record.to_json() for record in self._emulator.log.records()])
+        return web.json_response([record.to_json() for record in self._backend.log.records()])
 
     async def _get_keys(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response({key_id: asdict(key) for key_id, key in self._emulator.keys.items()})
+        return web.json_response({key_id: asdict(key) for key_id, key in self._backend.keys.items()})
 
     async def _set_state(self, request: web.Request) -> web.StreamResponse:
         key_id = request.match_info["key_id"]
-        self._emulator.set_key_state(key_id, KeyState(_field(await request.json(), "state", str)))
-        return web.json_response(asdict(self._emulator.keys[key_id]))
+        self._backend.set_key_state(key_id, KeyState(_field(await request.json(), "state", str)))
+        return web.json_response(asdict(self._backend.keys[key_id]))
 
     async def _add_credentials(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -100,12 +98,12 @@ class Control:
             session_token=_field(body, "session_token", str, type(None)),
             expire_time=None if seconds is None else time.time() + seconds,
         )
-        self._emulator.add_credential(credential)
+        self._backend.add_credential(credential)
         return web.json_response({})
 
     async def _move_clock(self, request: web.Request) -> web.StreamResponse:
-        self._emulator.advance_clock(_field(await request.json(), "advance_seconds", int, float))
-        return web.json_response({"time": self._emulator.store.clock.now()})
+        self._backend.advance_clock(_field(await request.json(), "advance_seconds", int, float))
+        return web.json_response({"time": self._backend.store.clock.now()})
 
 
 def _field(body: object, name: str, *kinds: type) -> Any:

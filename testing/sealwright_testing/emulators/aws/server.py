@@ -8,22 +8,19 @@ import json
 import math
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from aiohttp import web
 
 from . import sigv4
+from .backend import AwsBackend
 from .calls import GONE, OK, PENDING, CallRecord, describe
 from .errors import AwsError
 from .faults import Fault, FaultKind, Plan
 from .operations import OPERATIONS
 from .operations.call import Answer, Call
 from .params import Params
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from .emulator import AwsEmulator
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 _TARGET_PREFIX: Final = "TrentService."
@@ -32,8 +29,8 @@ _TARGET_PREFIX: Final = "TrentService."
 class KmsHandler:
     """Answers `POST /`, which is all there is to AWS KMS."""
 
-    def __init__(self, emulator: AwsEmulator) -> None:
-        self._emulator = emulator
+    def __init__(self, backend: AwsBackend) -> None:
+        self._backend = backend
         self._released = asyncio.Event()
         self._working: set[asyncio.Future[Answer]] = set()
 
@@ -53,9 +50,9 @@ class KmsHandler:
         if operation is None:
             return _error(AwsError("UnknownOperationException"))
         record = describe(operation, body, time.time())
-        key = None if record.reference is None else self._emulator.store.find(record.reference)
+        key = None if record.reference is None else self._backend.store.find(record.reference)
         record.key_id = None if key is None else key.key_id
-        self._emulator.log.add(record)
+        self._backend.log.add(record)
         try:
             self._authenticate(request, body)
             return await self._answer(request, body, record)
@@ -76,13 +73,13 @@ class KmsHandler:
         )
         sigv4.verify(
             signed,
-            credentials=self._emulator.credentials,
-            region=self._emulator.store.region,
+            credentials=self._backend.credentials,
+            region=self._backend.store.region,
             now=time.time(),
         )
 
     async def _answer(self, request: web.Request, body: bytes, record: CallRecord) -> web.StreamResponse:
-        plan = self._emulator.book.take(record.operation, record.key_id, record.reference)
+        plan = self._backend.book.take(record.operation, record.key_id, record.reference)
         failure = plan.failure
         malformed = failure is not None and failure.kind is FaultKind.MALFORMED_JSON
         await asyncio.sleep(plan.delay)
@@ -119,8 +116,8 @@ class KmsHandler:
         call = Call(
             operation=operation,
             params=Params.parse(body),
-            store=self._emulator.store,
-            strangers=self._emulator.strangers,
+            store=self._backend.store,
+            strangers=self._backend.strangers,
             tampering=plan.tampering,
             hide=plan.hide,
         )

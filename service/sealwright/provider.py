@@ -1,0 +1,263 @@
+"""All that a provider imports from Sealwright: protocols, data types, settings, algorithms and errors.
+
+A provider gives access to the keys of one KMS or HSM. It knows nothing of policy, JWT or HTTP. Every provider has the methods of
+`KeyProvider`. It shows what else it can do by having the methods of a capability, a small protocol of its own. A provider raises
+only `ProviderError` subclasses. It never retries, since the guard around it does that and knows the deadline. It never logs, or
+puts into an error, a key URI, an account, the text of an SDK or what it is asked to sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol, TypeVar, runtime_checkable
+
+from pydantic import Field
+
+from sealwright.errors import (
+    ConfigurationError,
+    MessageTooLargeError,
+    ProviderAccessDeniedError,
+    ProviderError,
+    ProviderKeyDisabledError,
+    ProviderKeyMissingError,
+    ProviderNotInstalledError,
+    ProviderThrottledError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    ProviderUnsupportedError,
+    SignatureRejectedError,
+)
+from sealwright.jose.algorithms import ALGORITHMS, KEY_KINDS, Algorithm, PublicKey
+from sealwright.jose.jwk import KeyFormatError, load_public_key
+from sealwright.jose.key_kinds import KeyKind
+from sealwright.jose.signatures import SignatureEncoding
+from sealwright.settings import Duration, FilePath, PositiveDuration, Settings
+
+__all__ = [
+    "ALGORITHMS",
+    "KEY_KINDS",
+    "Algorithm",
+    "ConfigurationError",
+    "Duration",
+    "FilePath",
+    "KeyCreator",
+    "KeyDeleter",
+    "KeyDescription",
+    "KeyDisabler",
+    "KeyFinder",
+    "KeyFormatError",
+    "KeyKind",
+    "KeyProvider",
+    "KeySpec",
+    "MessageTooLargeError",
+    "PositiveDuration",
+    "Protection",
+    "ProviderAccessDeniedError",
+    "ProviderError",
+    "ProviderFactory",
+    "ProviderKeyDisabledError",
+    "ProviderKeyMissingError",
+    "ProviderNotInstalledError",
+    "ProviderSettings",
+    "ProviderThrottledError",
+    "ProviderTimeoutError",
+    "ProviderUnavailableError",
+    "ProviderUnsupportedError",
+    "PublicKey",
+    "RawSignature",
+    "SignatureEncoding",
+    "SignatureRejectedError",
+    "load_public_key",
+]
+
+
+class ProviderSettings(Settings):
+    """What the guard around a provider needs. Each kind adds its own fields in a subclass.
+
+    Attributes:
+        kind: Which kind of provider it is.
+        timeout: Longest time of one call to the backend. A call also ends at its caller's deadline.
+        manage_timeout: Longest time of creating a key, finding it again, or scheduling its deletion.
+        max_in_flight: Concurrent calls, per worker.
+        max_queue: Calls that may wait for one of those places, per worker. Further calls are refused at once.
+    """
+
+    kind: str
+    timeout: PositiveDuration = timedelta(seconds=3)
+    manage_timeout: PositiveDuration = timedelta(seconds=30)
+    max_in_flight: int = Field(default=64, ge=1, le=10_000)
+    max_queue: int = Field(default=256, ge=0, le=100_000)
+
+
+class Protection(StrEnum):
+    """Where the private key is kept."""
+
+    SOFTWARE = "software"
+    HSM = "hsm"
+    EXTERNAL = "external"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyDescription:
+    """A key as its KMS describes it.
+
+    Attributes:
+        uri: Pinned key URI: one immutable key or key version.
+        public_key: SubjectPublicKeyInfo, DER; None for a secret (HMAC) key.
+        algorithms: Names of the JWS algorithms that the KMS lets the key sign with.
+        protection: Where the private key is kept.
+    """
+
+    uri: str = field(repr=False)
+    public_key: bytes | None = field(repr=False)
+    algorithms: frozenset[str]
+    protection: Protection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawSignature:
+    """A signature as the backend returned it.
+
+    Attributes:
+        value: The backend's own bytes.
+        encoding: Their encoding.
+        key_uri: The pinned URI of the key that the backend says it used.
+        request_id: The backend's ID of the call, to find it in the KMS's own log; None where the backend gives none.
+    """
+
+    value: bytes = field(repr=False)
+    encoding: SignatureEncoding
+    key_uri: str = field(repr=False)
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySpec:
+    """The key to create.
+
+    Attributes:
+        algorithm: The JWS algorithm that it will sign with.
+        rsa_bits: Size of the modulus, for RSA.
+        protection: Where the private key must be kept; None: the provider's default.
+        tags: Tags by which the key can be found again: the intent and the deployment, and names for people.
+    """
+
+    algorithm: Algorithm
+    rsa_bits: int = 2048
+    protection: Protection | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class KeyProvider(Protocol):
+    """Access to the keys of one KMS or HSM. Every `timeout` is in seconds, from the start of the call."""
+
+    async def describe(self, uri: str, *, timeout: float) -> KeyDescription:
+        """Read a key's public half and state.
+
+        Args:
+            uri: Key URI. An alias or a URI without a version is resolved to the key that it means now.
+            timeout: Seconds that the call may take.
+
+        Raises:
+            ProviderKeyDisabledError: The key cannot sign now: it is disabled, pending deletion or not ready yet.
+            ProviderUnsupportedError: The URI is outside what the provider is configured for. Raised before any network call.
+            ProviderError: The backend refused or failed.
+        """
+        ...
+
+    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
+        """Sign a JWS signing input. Where `algorithm.prehashed`, send only the digest to the backend.
+
+        Args:
+            uri: Pinned key URI.
+            algorithm: The JWS algorithm to sign with.
+            message: The whole signing input, since EdDSA needs it.
+            timeout: Seconds that the call may take.
+
+        Raises:
+            ProviderError: The backend refused or failed.
+        """
+        ...
+
+    async def check(self, *, timeout: float) -> None:
+        """Check that the backend answers, cheaply and without signing.
+
+        Raises:
+            ProviderError: It does not.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release all that the provider holds. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class KeyCreator(Protocol):
+    """A provider that can create keys."""
+
+    async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
+        """Create a key, with its tags in the same call, and return it as soon as it can be described.
+
+        Raises:
+            ProviderUnsupportedError: The backend has no such keys, or cannot keep them where `spec.protection` wants. Nothing
+                was created.
+            ProviderError: The backend refused or failed. The key may exist nevertheless, and can be found by its tags.
+        """
+        ...
+
+
+@runtime_checkable
+class KeyFinder(Protocol):
+    """A provider that can find keys by tag."""
+
+    async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
+        """Return the pinned URIs of the keys that have all these tags and are not pending deletion."""
+        ...
+
+
+@runtime_checkable
+class KeyDisabler(Protocol):
+    """A provider that can stop a key from signing."""
+
+    async def disable(self, uri: str, *, timeout: float) -> None:
+        """Make the KMS refuse to sign with the key, until an operator enables it again."""
+        ...
+
+
+@runtime_checkable
+class KeyDeleter(Protocol):
+    """A provider that can schedule a key's deletion."""
+
+    async def schedule_deletion(self, uri: str, *, timeout: float) -> None:
+        """Schedule the deletion of the key, after the KMS's own waiting period. Succeeds if it is already scheduled."""
+        ...
+
+
+S = TypeVar("S", bound=ProviderSettings)
+
+
+class ProviderFactory(Protocol[S]):
+    """What an entry point in the group `sealwright.providers` names."""
+
+    @property
+    def kind(self) -> str:
+        """The `kind` in the configuration."""
+        ...
+
+    @property
+    def settings(self) -> type[S]:
+        """The model of its table in the configuration. It must be importable without the SDK."""
+        ...
+
+    async def open(self, settings: S) -> KeyProvider:
+        """Connect. Imports the SDK. Runs in the worker, after any fork.
+
+        Raises:
+            ProviderNotInstalledError: The SDK is missing; the message names the extra to install.
+            ConfigurationError: The settings cannot be used.
+        """
+        ...
