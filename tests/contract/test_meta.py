@@ -137,7 +137,7 @@ async def test_words_that_must_not_be_spoken_are_found_in_errors_and_logs(run: R
 async def test_no_declaration_excuses_a_foreign_exception(run: Run) -> None:
     harness = Around(Raw)
     harness.impossible = {**harness.impossible, Outcome.FOREIGN_URI: "a lie"}
-    with pytest.raises(ProviderFaultyError, match="no ProviderError"):
+    with pytest.raises(ProviderFaultyError, match="not a ProviderError"):
         await run(harness, CONTRACT.test_foreign_uri)
 
 
@@ -271,5 +271,5 @@ async def test_signatures_that_the_core_would_let_pass_are_found(run: Run) -> No
     # The fault does nothing, so that the signature is as good as any.
     harness.arm = lambda fault: ExampleHarness().arm(fault)  # type: ignore[method-assign]
     for test in (CONTRACT.test_corrupted_signature, CONTRACT.test_truncated_signature, CONTRACT.test_other_key):
-        with pytest.raises(ContractBrokenError, match="passes for a signature"):
+        with pytest.raises(ContractBrokenError, match="a wrong signature is accepted"):
             await run(harness, lambda case, test=test: test(case, ES256))  # type: ignore[misc]

@@ -170,7 +170,10 @@ def test_depth_counts_what_a_walk_counts(value: Any, more: int, *, lists: bool) 
     else:
         with pytest.raises(StrictJsonError) as caught:
             parse_object(text, "c")
-        assert caught.value.violations[0].description == "lists and objects are nested too deeply; at most 32 levels are allowed"
+        assert (
+            caught.value.violations[0].description
+            == "lists and objects are nested too deeply; at most 32 levels are allowed"
+        )
 
 
 @given(st.text() | SOUP | SOUP.map(lambda s: '{"a":' + s + "}"))
