@@ -116,7 +116,7 @@ class Fault:
         """Read a fault from a JSON object with the names of the attributes.
 
         Raises:
-            ValueError: it is no object, has an unknown name, or a value that is no good.
+            ValueError: it is not an object, has an unknown name, or an invalid value.
         """
         if not isinstance(value, dict):
             raise ValueError("a fault is a JSON object")  # noqa: TRY004 - the caller sees one kind of bad input
