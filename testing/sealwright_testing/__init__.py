@@ -1,4 +1,4 @@
-"""What it takes to test against a KMS or an HSM without one: emulators with real keys, and faults on demand.
+"""Everything to test without a KMS or an HSM: emulators with real keys, faults on demand, and the contract for providers.
 
-This package creates private keys. It is for tests; nothing in the service imports it.
+This package creates private keys. It is only for tests, and the service does not import it.
 """

@@ -1,4 +1,4 @@
-"""The command `sealwright-emulator`: one subcommand for each KMS."""
+"""The command `sealwright-emulator`, with a subcommand for each KMS."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def main() -> None:
 @_port
 @click.option("--region", default="eu-west-1", show_default=True, help="Region of the keys.")
 @click.option("--account", default="111122223333", show_default=True, help="Account of the keys, twelve digits.")
-@click.option("--access-key", default="test", show_default=True, help="Access key id that may sign requests.")
+@click.option("--access-key", default="test", show_default=True, help="ID of the access key that may sign requests.")
 @click.option("--secret-key", default="test", show_default=True, help="Its secret.")
 def aws(*, host: str, port: int, region: str, account: str, access_key: str, secret_key: str) -> None:
     """Emulate AWS KMS of one account in one Region, in plain HTTP.
 
     Faults, counts and keys are under /_emulator/ on the same port.
     """
-    # Each subcommand imports its own emulator, so that none needs what only another does.
+    # Each subcommand imports only its own emulator, so that it does not need the dependencies of the others.
     from .emulators.aws import AwsEmulator  # noqa: PLC0415
 
     emulator = AwsEmulator(

@@ -1,4 +1,4 @@
-"""The token of NSS softokn (what Firefox keeps keys in), in a directory of its own: a second implementation of PKCS#11."""
+"""A token of NSS softokn, in which Firefox keeps keys, in its own directory: a second implementation of PKCS#11."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIN: Final = "nss-password"
 
 
 def nss_module() -> str | None:
-    """Return the path of softokn; None: it, or certutil, is not installed."""
+    """Return the path of softokn; None: softokn or certutil is not installed."""
     if shutil.which("certutil") is None:
         return None
     return next((path for path in MODULES if Path(path).exists()), None)
@@ -36,7 +36,7 @@ class NssToken:
 
     Attributes:
         module: The module's path.
-        directory: Holds the database.
+        directory: The directory with the database.
     """
 
     module: str
@@ -58,7 +58,7 @@ class NssToken:
 
 @contextmanager
 def nss_token(module: str) -> Iterator[NssToken]:
-    """Make a key database that is locked with a password."""
+    """Create a key database that is locked with a password."""
     with tempfile.TemporaryDirectory(prefix="sealwright-nss-") as directory:
         token = NssToken(module, Path(directory))
         (token.directory / "pin").write_text(PIN + "\n", encoding="ascii")

@@ -1,6 +1,6 @@
 /*
- * A PKCS#11 module that hands every call on to another one (SEALWRIGHT_FAULTS_MODULE), counts some of them, and delays or fails them
- * on demand: what a software token never does by itself. Tests build it with `cc -shared -fPIC`. See pkcs11_faults.py.
+ * A PKCS#11 module that passes every call on to another one (SEALWRIGHT_FAULTS_MODULE), counts some of them, and delays or fails them
+ * on demand, which a software token never does by itself. Tests build it with `cc -shared -fPIC`. See pkcs11_faults.py.
  */
 #include <dlfcn.h>
 #include <stdatomic.h>
@@ -9,22 +9,22 @@
 #include <unistd.h>
 
 typedef unsigned long ulong;
-/* The longest has eight arguments; a function that has less does not look at the others. */
+/* The longest function has eight arguments. A function with fewer ignores the others. */
 typedef ulong (*call)(ulong, ulong, ulong, ulong, ulong, ulong, ulong, ulong);
 
-/* CK_FUNCTION_LIST (v2.40 3.6): places are the same in every version. */
+/* CK_FUNCTION_LIST (v2.40 3.6): indexes are the same in every version. */
 typedef struct { unsigned char version[2]; void *functions[68]; } list;
 enum { INITIALIZE = 0, FINALIZE = 1, MECHANISMS = 7, OPEN_SESSION = 12, CLOSE_ALL = 14, LOGIN = 18, FIND_INIT = 26,
        SIGN_INIT = 42, SIGN = 43, GENERATE_PAIR = 59, PLACES = 68 };
 
-/* What tests set and read, through fault_cell. */
+/* Values that tests set and read through fault_cell. */
 enum { CALLS = 0, FAILURES = 100, VALUE = 200, DELAY_MS = 300, HIDDEN = 400, INSIDE = 500, INTRUSIONS = 501, CELLS = 510 };
 static atomic_long cells[CELLS];
 static list ours, *theirs;
 
 atomic_long *fault_cell(int index) { return &cells[index]; }
 
-/* Wait, fail or call, as tests say; and take note of who is pulled away from under whom. */
+/* Wait, fail or call, as tests request, and count resets during which other calls are inside. */
 static ulong pass(int place, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h) {
     int drastic = place == FINALIZE || place == CLOSE_ALL;
     cells[CALLS + place]++;
@@ -67,7 +67,7 @@ static ulong mechanisms(ulong slot, ulong *found, ulong *count) {
     if (value || !found) return value;
     ulong kept = 0;
     for (ulong i = 0; i < *count; i++) if (!hidden(found[i])) found[kept++] = found[i];
-    /* What is left over is said to be a vendor's. */
+    /* Replace the remaining entries with vendor-defined mechanisms. */
     for (; kept < *count; kept++) found[kept] = 0x80000000UL + kept;
     return value;
 }

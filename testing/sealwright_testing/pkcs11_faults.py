@@ -1,4 +1,4 @@
-"""A PKCS#11 module that fails on demand: it hands every call on to another module, and counts, delays or refuses some of them."""
+"""A PKCS#11 module that fails on demand: it passes calls on to another module, and counts, delays or refuses some of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FOREVER: Final = 1 << 30
 
 
 class Call(IntEnum):
-    """Functions that can be watched and made to fail: their places in CK_FUNCTION_LIST."""
+    """Functions that can be counted, delayed and made to fail, by their indexes in CK_FUNCTION_LIST."""
 
     INITIALIZE = 0
     FINALIZE = 1
@@ -42,7 +42,7 @@ def compiler() -> str | None:
 
 
 class FaultyModule:
-    """The module, built. One in a process: what it does is set for all who use it.
+    """The compiled module. Its faults apply to the whole process.
 
     Attributes:
         path: Path of the module.
@@ -52,8 +52,8 @@ class FaultyModule:
         """Build the module.
 
         Args:
-            directory: Where to.
-            module: Path of the module that does the work.
+            directory: Where to write it.
+            module: Path of the module that receives the calls.
         """
         self.path = str(directory / "faults.so")
         os.environ[VARIABLE] = module
@@ -62,25 +62,25 @@ class FaultyModule:
         self._library.fault_cell.restype = ctypes.POINTER(ctypes.c_long)
 
     def count(self, call: Call) -> int:
-        """Return how often a function was called. python-pkcs11 calls C_Sign twice a signature, to learn its length first."""
+        """Return how often a function was called. python-pkcs11 calls C_Sign twice per signature, first to learn its length."""
         return self._get(int(call))
 
     def fail(self, call: Call, value: int, times: int = _FOREVER) -> None:
-        """Have a function return a CK_RV, without doing anything, a number of times."""
+        """Make a function return a CK_RV without doing anything, a number of times."""
         self._set(_VALUE + call, value)
         self._set(_FAILURES + call, times)
 
     def delay(self, call: Call, milliseconds: int) -> None:
-        """Have a function wait before it does anything; 0 lets go at once of those who wait."""
+        """Make a function wait before it does anything; 0 ends all waits at once."""
         self._set(_DELAY + call, milliseconds)
 
     def hide(self, *mechanisms: int) -> None:
-        """Have these mechanisms neither listed nor taken."""
+        """Make the module neither list nor accept these mechanisms."""
         for place in range(100):
             self._set(_HIDDEN + place, mechanisms[place] + 1 if place < len(mechanisms) else 0)
 
     def mend(self) -> None:
-        """Let every function work again."""
+        """Remove all faults."""
         for call in Call:
             self.fail(call, 0, 0)
             self.delay(call, 0)
@@ -88,7 +88,7 @@ class FaultyModule:
 
     @property
     def intrusions(self) -> int:
-        """How often C_Finalize or C_CloseAllSessions was called while others were inside the module."""
+        """How often C_Finalize or C_CloseAllSessions was called while other calls were inside the module."""
         return self._get(_INTRUSIONS)
 
     def _get(self, cell: int) -> int:

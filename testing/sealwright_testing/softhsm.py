@@ -1,6 +1,6 @@
-"""Tokens of SoftHSM2, in a directory of their own and without root.
+"""Tokens of SoftHSM2, in their own directory and without root.
 
-SoftHSM reads SOFTHSM2_CONF when the module is initialised, once a process: two tokens at once need two processes.
+SoftHSM reads SOFTHSM2_CONF when the module is initialised, so two directories at once need two processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SECONDS: Final = 30
 
 
 def softhsm_module() -> str | None:
-    """Return the path of SoftHSM's module; None: it is not installed."""
+    """Return the path of SoftHSM's module; None: SoftHSM is not installed."""
     if shutil.which("softhsm2-util") is None:
         return None
     return next((path for path in MODULES if Path(path).exists()), None)
@@ -38,8 +38,8 @@ class SoftHsm:
 
     Attributes:
         module: The module's path.
-        directory: Holds the configuration (`softhsm2.conf`) and the tokens (`tokens`).
-        label: Label of its first token.
+        directory: The directory with the configuration (`softhsm2.conf`) and the tokens (`tokens`).
+        label: Label of the first token.
         pin: User PIN of every token.
     """
 
@@ -50,17 +50,17 @@ class SoftHsm:
 
     @property
     def conf(self) -> Path:
-        """What SOFTHSM2_CONF must name."""
+        """The value for SOFTHSM2_CONF."""
         return self.directory / "softhsm2.conf"
 
     @property
     def tokens(self) -> Path:
-        """Where SoftHSM keeps its tokens, one directory each."""
+        """The directory of SoftHSM's tokens, with a subdirectory for each."""
         return self.directory / "tokens"
 
     @property
     def pin_file(self) -> Path:
-        """A file that holds the PIN."""
+        """The file with the PIN."""
         return self.directory / "pin"
 
     def settings(self, **more: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class SoftHsm:
         }
 
     def set_up(self) -> None:
-        """Write the files, and make the first token."""
+        """Write the files, and create the first token."""
         self.tokens.mkdir(parents=True)
         self.conf.write_text(
             f"directories.tokendir = {self.tokens}\nobjectstore.backend = file\nlog.level = ERROR\n", encoding="ascii"
@@ -83,18 +83,18 @@ class SoftHsm:
         self.init_token(self.label)
 
     def init_token(self, label: str) -> None:
-        """Make a token. A module that is initialised already does not see it."""
+        """Create a token. A module that is already initialised does not see it."""
         command = ["--init-token", "--free", "--label", label, "--pin", self.pin, "--so-pin", "5678"]
         run_tool(["softhsm2-util", *command], {"SOFTHSM2_CONF": str(self.conf)})
 
 
 def run_tool(command: list[str], environment: dict[str, str]) -> str:
-    """Run a command-line tool and return what it prints.
+    """Run a command-line tool and return its output.
 
     Raises:
-        RuntimeError: It fails; with what it says.
+        RuntimeError: The tool failed. The text contains its output.
     """
-    done = subprocess.run(  # noqa: S603 - tools of the system, with arguments of ours
+    done = subprocess.run(  # noqa: S603 - system tools, with our own arguments
         command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=_SECONDS, check=False
     )
     if done.returncode:
@@ -104,7 +104,7 @@ def run_tool(command: list[str], environment: dict[str, str]) -> str:
 
 @contextmanager
 def soft_hsm(module: str) -> Iterator[SoftHsm]:
-    """Make a token, and set SOFTHSM2_CONF in this process for as long as it is there."""
+    """Create a token, and set SOFTHSM2_CONF in this process while it exists."""
     before = os.environ.get("SOFTHSM2_CONF")
     with tempfile.TemporaryDirectory(prefix="sealwright-softhsm-") as directory:
         hsm = SoftHsm(module, Path(directory))

@@ -1,4 +1,4 @@
-"""AWS KMS, as the emulator has it."""
+"""A harness for the `aws` provider on the emulator of AWS KMS."""
 
 from __future__ import annotations
 
@@ -97,5 +97,5 @@ _sign = signing.sign
 
 def _corrupted(*args: Any) -> bytes:
     signature = _sign(*args)
-    # The last bit: of s, where it is DER.
+    # Flip the last bit. In DER it belongs to s.
     return signature[:-1] + bytes([signature[-1] ^ 1])

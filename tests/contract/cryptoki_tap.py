@@ -1,4 +1,4 @@
-"""A hand inside the function list of a PKCS#11 module: counts sessions, spoils signatures, and confuses keys.
+"""Replaces functions of a PKCS#11 module: counts sessions, corrupts signatures, and swaps keys.
 
 The module must keep its list where it can be written to, as `pkcs11_faults.c` does.
 """
@@ -15,7 +15,7 @@ FINALIZE, OPEN_SESSION, CLOSE_SESSION, CLOSE_ALL_SESSIONS = 1, 12, 13, 14
 GET_ATTRIBUTE_VALUE, FIND_OBJECTS_INIT, FIND_OBJECTS, FIND_OBJECTS_FINAL, SIGN_INIT, SIGN = 24, 26, 27, 28, 42, 43
 CKA_CLASS, CKA_KEY_TYPE, CKA_SIGN, CKA_VALUE_LEN, CKA_EC_PARAMS = 0x0, 0x100, 0x108, 0x161, 0x180
 KIND = {CKA_CLASS: 8, CKA_KEY_TYPE: 8, CKA_SIGN: 1, CKA_VALUE_LEN: 8, CKA_EC_PARAMS: 64}
-"""With sizes: softokn takes numbers at exactly theirs."""
+"""With sizes, since softokn accepts numbers only in their exact size."""
 ARGUMENTS = (ctypes.c_void_p,) * 5
 Function = ctypes.CFUNCTYPE(ctypes.c_ulong, *ARGUMENTS)
 Calling = Callable[..., int]
@@ -26,7 +26,7 @@ class Attribute(ctypes.Structure):
 
 
 class CryptokiTap:
-    """Stands in front of some functions of a module. One for each copy of the module in a process."""
+    """Replaces some functions of a module. Use one for each copy of the module in a process."""
 
     def __init__(self, path: str) -> None:
         pointer = ctypes.POINTER(_FunctionList)()
@@ -57,7 +57,7 @@ class CryptokiTap:
             return function(theirs, *(argument or 0 for argument in arguments))
 
         callback = Function(ours)
-        self._kept.append(callback)  # The module has only its address.
+        self._kept.append(callback)  # Keep it, since the module has only its address.
         self._list.functions[place] = ctypes.cast(callback, ctypes.c_void_p).value
 
     def _opened(self, theirs: Calling, *arguments: int) -> int:
@@ -98,7 +98,7 @@ class CryptokiTap:
         return next(h for h in found[: number.value] if h != key and self._kind(session, h) == kind)
 
     def _kind(self, session: int, key: int) -> list[bytes]:
-        """Return what makes a kind of key. Not as a template: softokn does not search by all of it."""
+        """Return the attributes that define a kind of key. They are not a template: softokn cannot search by all of them."""
         values = []
         for attribute, size in KIND.items():
             room = ctypes.create_string_buffer(size)

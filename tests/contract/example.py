@@ -1,4 +1,4 @@
-"""A whole provider and its harness, as small as they can be: P-256 keys in the memory of a backend. See docs/providers.md."""
+"""A complete, small provider and its harness: P-256 keys in the memory of a backend. See docs/providers.md."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from sealwright_testing.contract import RETRY_AFTER, CannotError, Fault, Harness
 SCHEME = "example:"
 MANAGEMENT = (Outcome.CREATE, Outcome.PROTECTION, Outcome.FIND, Outcome.DISABLE, Outcome.DELETE)
 IMPOSSIBLE: dict[str | tuple[Outcome, str], str] = {
-    **{name: "the example has keys on P-256 alone" for name in ALGORITHMS if name != "ES256"},
+    **{name: "the example has only keys on P-256" for name in ALGORITHMS if name != "ES256"},
     **dict.fromkeys(MANAGEMENT, "keys are managed by their owner"),
 }
 
 
 class BackendError(Exception):
-    """What the backend says, with all that must go no further."""
+    """An error of the backend. Its text must not be disclosed."""
 
 
 @dataclass
@@ -85,7 +85,7 @@ class ExampleProvider:
         async with self.errors(timeout):
             key = await self.backend.ask(name)
         if key is None:
-            raise ProviderKeyMissingError("the example has no such key")
+            raise ProviderKeyMissingError("the key does not exist in the example")
         der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return KeyDescription(
             uri=SCHEME + name, public_key=der, algorithms=frozenset({"ES256"}), protection=Protection.SOFTWARE
@@ -94,7 +94,7 @@ class ExampleProvider:
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         name = self.name_of(uri)
         if algorithm.name != "ES256":
-            raise ProviderUnsupportedError("the example signs with ES256 alone")
+            raise ProviderUnsupportedError("the example signs only with ES256")
         async with self.errors(timeout):
             used, value = await self.backend.sign(name, algorithm.digest(message))
         return RawSignature(value=value, encoding=SignatureEncoding.DER, key_uri=SCHEME + used)
@@ -109,7 +109,7 @@ class ExampleProvider:
     def name_of(self, uri: str) -> str:
         name = uri.removeprefix(SCHEME)
         if not uri.startswith(SCHEME) or not name.startswith("key-"):
-            raise ProviderUnsupportedError("the key URI is none of the example's")
+            raise ProviderUnsupportedError("the key URI must start with example:key-")
         return name
 
     @contextlib.asynccontextmanager
@@ -117,25 +117,25 @@ class ExampleProvider:
         if self.closed:
             raise ProviderUnavailableError("the provider is closed")
         if timeout <= 0:
-            raise ProviderTimeoutError("no time left to ask the example")
+            raise ProviderTimeoutError("the deadline passed before the example could be called")
         try:
             async with asyncio.timeout(timeout):
                 yield
         except TimeoutError:
-            raise ProviderTimeoutError("the example did not answer in time") from None
+            raise ProviderTimeoutError("the example did not answer before the deadline") from None
         except BackendError as e:
-            # By what is known of it: its text names the tenant.
+            # Map it to our errors and texts, since its own text names the tenant.
             text = str(e).partition(" for ")[0]
             if text in set(KeyState):
-                raise ProviderKeyDisabledError("the example's key may not sign") from None
+                raise ProviderKeyDisabledError("the key in the example may not sign") from None
             if text == Fault.DENIED:
-                raise ProviderAccessDeniedError("the example refuses the service's own identity") from None
+                raise ProviderAccessDeniedError("the example denies access to the service's own identity") from None
             if text.startswith("throttled"):
                 seconds = RETRY_AFTER if text == Fault.THROTTLED_WITH_RETRY_AFTER else None
-                raise ProviderThrottledError("the example asks for fewer requests", retry_after=seconds) from None
+                raise ProviderThrottledError("the example limits the rate of requests", retry_after=seconds) from None
             if text == "missing":
-                raise ProviderKeyMissingError("the example has no such key") from None
-            raise ProviderUnavailableError("the example does not work now") from None
+                raise ProviderKeyMissingError("the key does not exist in the example") from None
+            raise ProviderUnavailableError("the example reports a failure") from None
 
 
 class ExampleHarness(Harness):
@@ -155,7 +155,7 @@ class ExampleHarness(Harness):
 
     async def make_key(self, provider: KeyProvider, algorithm: Algorithm) -> str:  # noqa: ARG002 - it has no part in it
         if algorithm.name != "ES256":
-            raise CannotError("no such keys")
+            raise CannotError("the example has only keys on P-256")
         name = f"key-{next(self.numbers)}"
         self.backend.keys[name] = ec.generate_private_key(ec.SECP256R1())
         return SCHEME + name

@@ -1,4 +1,4 @@
-"""A token behind a module that fails on demand."""
+"""A harness for the `pkcs11` provider on a token, behind a module that fails on demand."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sealwright_testing.pkcs11_faults import Call, FaultyModule
 
 DEVICE_ERROR, ACTION_PROHIBITED = 0x30, 0x1B
 COUNTED = (Call.OPEN_SESSION, Call.FIND_OBJECTS_INIT, Call.SIGN_INIT, Call.GENERATE_KEY_PAIR)
-"""Not C_Initialize and C_Login, which come whenever the provider thinks that they help."""
+"""Without C_Initialize and C_Login, which the provider calls for its recovery."""
 HANGING = (Call.OPEN_SESSION, Call.FIND_OBJECTS_INIT, Call.SIGN_INIT, Call.SIGN, Call.GENERATE_KEY_PAIR)
 FOREVER = 600_000
 
 IMPOSSIBLE: dict[str | tuple[Outcome, str], str] = {
-    Outcome.OTHER_VERSION: "keys have no versions, and C_Sign does not say which key signed",
-    Outcome.PENDING_DELETION: "PKCS#11 has no waiting period: a key that is destroyed is missing",
+    Outcome.OTHER_VERSION: "keys have no versions, and C_Sign does not return which key signed",
+    Outcome.PENDING_DELETION: "PKCS#11 has no waiting period: a destroyed key is missing",
     Outcome.NOT_YET_ENABLED: "a key can sign from the moment of its generation",
-    Outcome.THROTTLED: "PKCS#11 has no answer that says so; AWS CloudHSM answers CKR_DEVICE_ERROR",
-    Outcome.THROTTLED_WITH_RETRY_AFTER: "PKCS#11 has no answer that says so, and none that names a time",
+    Outcome.THROTTLED: "PKCS#11 has no error for it; AWS CloudHSM returns CKR_DEVICE_ERROR",
+    Outcome.THROTTLED_WITH_RETRY_AFTER: "PKCS#11 has no error for it, and none with a time",
 }
 
 
@@ -76,7 +76,7 @@ class Pkcs11Harness(Harness):
 
     async def key(self, provider: KeyProvider, algorithm: Algorithm) -> str:
         if algorithm.name not in self._keys:
-            # A twin, for the module to confuse it with.
+            # Create a second key, for the module to swap it with.
             await self.make_key(provider, algorithm)
         return await super().key(provider, algorithm)
 

@@ -18,7 +18,7 @@ class OnEmulator(ProviderContract):
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def environment(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-        """The credentials of the emulator, and nothing else that the SDK might find on this machine."""
+        """Sets the credentials of the emulator, and hides others that the SDK could find on this machine."""
         nowhere: Path = tmp_path_factory.mktemp("aws")
         with pytest.MonkeyPatch.context() as patch:
             for name in ("SESSION_TOKEN", "PROFILE", "DEFAULT_PROFILE", "ENDPOINT_URL", "ENDPOINT_URL_KMS"):
@@ -28,7 +28,7 @@ class OnEmulator(ProviderContract):
             patch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
             patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
             patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-            # The SDK reads megabytes of JSON for each session; once will do for all these tests.
+            # The SDK reads megabytes of JSON for each session. Do it once for all these tests.
             loader = botocore.loaders.create_loader()
             patch.setattr("botocore.session.create_loader", lambda _path: loader)
             yield

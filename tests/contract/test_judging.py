@@ -1,4 +1,4 @@
-"""The contract's judge is the service's own: what one lets pass, the other does too."""
+"""The contract accepts exactly the signatures that the service accepts."""
 
 from __future__ import annotations
 

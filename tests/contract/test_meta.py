@@ -1,4 +1,4 @@
-"""The contract itself: what breaks it is found, and what is declared wrongly too."""
+"""Tests of the contract itself: it finds what breaks it, and wrong declarations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Around(ExampleHarness):
 
 @pytest.fixture
 def run(caplog: pytest.LogCaptureFixture) -> Callable[[ExampleHarness, Test], Awaitable[dict[str, Any]]]:
-    """Run a test of the contract, and return what it has recorded."""
+    """Run a test of the contract, and return what it records."""
 
     async def run(harness: ExampleHarness, test: Test) -> dict[str, Any]:
         recorded: dict[str, Any] = {}
@@ -52,7 +52,7 @@ def sign(case: Case) -> Awaitable[None]:
     return CONTRACT.test_sign(case, ES256)
 
 
-async def test_what_was_declared_and_works_is_a_failure(run: Run) -> None:
+async def test_a_wrong_declaration_of_an_algorithm_is_a_failure(run: Run) -> None:
     harness = Around()
     harness.impossible = {**harness.impossible, (Outcome.SIGN, "ES256"): "a lie"}
     with pytest.raises(ProviderFaultyError, match="declared impossible"):
@@ -60,7 +60,7 @@ async def test_what_was_declared_and_works_is_a_failure(run: Run) -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNKNOWN_KEY, Outcome.DENIED, Outcome.CHECK, Outcome.CANCEL, Outcome.CLOSE])
-async def test_so_it_is_with_every_kind_of_outcome(run: Run, outcome: Outcome) -> None:
+async def test_a_wrong_declaration_of_any_outcome_is_a_failure(run: Run, outcome: Outcome) -> None:
     harness = Around()
     harness.impossible = {**harness.impossible, outcome: "a lie"}
     tests: dict[Outcome, Test] = {
@@ -78,7 +78,7 @@ async def test_what_was_declared_and_does_not_work_is_as_declared(run: Run) -> N
     recorded = await run(ExampleHarness(), lambda case: CONTRACT.test_sign(case, ALGORITHMS["RS256"]))
     assert recorded == {
         "contract.case": ("example", "sign", "RS256"),
-        "contract.declared": "the example has keys on P-256 alone",
+        "contract.declared": "the example has only keys on P-256",
     }
     assert (await run(ExampleHarness(), CONTRACT.test_create))["contract.declared"] == "keys are managed by their owner"
 
@@ -127,7 +127,7 @@ class Talkative(ExampleProvider):
         return await super().sign(uri, algorithm, message, timeout=timeout)
 
 
-async def test_words_that_must_not_be_spoken_are_found_in_errors_and_logs(run: Run) -> None:
+async def test_disclosures_in_errors_and_logs_are_found(run: Run) -> None:
     with pytest.raises(ProviderFaultyError, match="discloses"):
         await run(Around(Leaky), CONTRACT.test_unknown_key)
     with pytest.raises(ProviderFaultyError, match="the log"):
@@ -137,12 +137,12 @@ async def test_words_that_must_not_be_spoken_are_found_in_errors_and_logs(run: R
 async def test_no_declaration_excuses_a_foreign_exception(run: Run) -> None:
     harness = Around(Raw)
     harness.impossible = {**harness.impossible, Outcome.FOREIGN_URI: "a lie"}
-    with pytest.raises(ProviderFaultyError, match="no ProviderError"):
+    with pytest.raises(ProviderFaultyError, match="not a ProviderError"):
         await run(harness, CONTRACT.test_foreign_uri)
 
 
 class Trusting(ExampleProvider):
-    """Says of every signature that it is by the key that was asked for."""
+    """Returns every signature with the URI of the requested key."""
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         raw = await super().sign(uri, algorithm, message, timeout=timeout)
@@ -150,7 +150,7 @@ class Trusting(ExampleProvider):
 
 
 class Insistent(ExampleProvider):
-    """Tries again by itself."""
+    """Retries by itself."""
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         try:
@@ -160,7 +160,7 @@ class Insistent(ExampleProvider):
 
 
 class Blurred(ExampleProvider):
-    """Has one error for everything."""
+    """Raises the same error for everything."""
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         try:
@@ -184,7 +184,7 @@ class Littering(ExampleProvider):
 
 
 class Curious(ExampleProvider):
-    """Asks the backend before it looks at the URI."""
+    """Calls the backend before it checks the URI."""
 
     def name_of(self, uri: str) -> str:
         self.backend.calls += 1
@@ -192,14 +192,14 @@ class Curious(ExampleProvider):
 
 
 class Patient(ExampleProvider):
-    """Has a time-out of its own mind."""
+    """Ignores the timeout."""
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         return await super().sign(uri, algorithm, message, timeout=timeout + 2)
 
 
 class Open(ExampleProvider):
-    """Goes on when it is closed."""
+    """Works after it is closed."""
 
     async def aclose(self) -> None:
         pass
@@ -231,7 +231,7 @@ async def test_providers_that_break_the_contract_do_not_pass(
 
 
 class Careless(ExampleProvider):
-    """Creates keys in software, wherever they are asked to be kept."""
+    """Creates keys in software, whatever the requested protection is."""
 
     made: Sequence[str] = ()
 
@@ -245,7 +245,7 @@ class Careless(ExampleProvider):
 
 
 class Late(Careless):
-    """Looks at the protection once the key exists."""
+    """Checks the protection only after it has created the key."""
 
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         key = await super().create(spec, timeout=timeout)
@@ -266,10 +266,10 @@ async def test_f22_a_key_that_is_kept_elsewhere_breaks_the_contract(
             await run(harness, lambda case, p=protection: CONTRACT.test_f22_protection(case, p))  # type: ignore[misc]
 
 
-async def test_signatures_that_the_core_would_let_pass_are_found(run: Run) -> None:
+async def test_a_wrong_signature_that_is_accepted_is_found(run: Run) -> None:
     harness = Around()
-    # The fault does nothing, so that the signature is as good as any.
+    # The fault has no effect, so the signature is right.
     harness.arm = lambda fault: ExampleHarness().arm(fault)  # type: ignore[method-assign]
     for test in (CONTRACT.test_corrupted_signature, CONTRACT.test_truncated_signature, CONTRACT.test_other_key):
-        with pytest.raises(ContractBrokenError, match="passes for a signature"):
+        with pytest.raises(ContractBrokenError, match="a wrong signature is accepted"):
             await run(harness, lambda case, test=test: test(case, ES256))  # type: ignore[misc]

@@ -25,11 +25,11 @@ def behind(
     name: str,
     impossible: Mapping[str | tuple[Outcome, str], str],
 ) -> Iterator[Pkcs11Harness]:
-    """Put a module that fails on demand before a token's own."""
+    """Build a module that fails on demand, in front of a token's own module."""
     before = os.environ.get(VARIABLE)
     faulty = FaultyModule(directory.mktemp("faults"), module)
     try:
-        # It reads the variable once, when the harness asks it for its functions.
+        # It reads the variable once, when the harness gets its functions.
         yield Pkcs11Harness(name, token, faulty, impossible)
     finally:
         if before is None:
@@ -38,7 +38,7 @@ def behind(
             os.environ[VARIABLE] = before
 
 
-# python-pkcs11 0.10 ends a search that could not begin once more when it is collected, and stumbles over itself.
+# python-pkcs11 0.10 ends a search that could not begin a second time when it is collected, and fails at it.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. 'pkcs11._pkcs11.OperationContext.__del__':pytest.PytestUnraisableExceptionWarning"
 )

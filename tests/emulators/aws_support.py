@@ -1,4 +1,4 @@
-"""What the tests of the AWS KMS emulator share: the real client, and a signer that can sign wrongly."""
+"""Shared by the tests of the AWS KMS emulator: the real client, and a signer that can make wrong signatures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SESSION = boto3.session.Session()
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How the service said no."""
+    """An error of the service."""
 
     code: str
     message: str
@@ -34,7 +34,7 @@ class Refusal:
 
 
 class Kms:
-    """The real boto3 client, its retries and its own checks off, each call in a thread."""
+    """The real boto3 client without its retries and its own checks. Each call runs in a thread."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -45,7 +45,7 @@ class Kms:
         return answer
 
     async def refusal(self, operation: str, **parameters: Any) -> Refusal:
-        """Return how an operation was refused; it must be."""
+        """Return the error of an operation, which must fail."""
         try:
             await self(operation, **parameters)
         except ClientError as error:
@@ -56,11 +56,11 @@ class Kms:
         raise AssertionError(f"{operation} was not refused")
 
     async def code(self, operation: str, **parameters: Any) -> str:
-        """Return the code of the refusal."""
+        """Return the code of the error."""
         return (await self.refusal(operation, **parameters)).code
 
     async def key(self, spec: str = "ECC_NIST_P256", usage: str = "SIGN_VERIFY", **parameters: Any) -> str:
-        """Make a key and return its ARN."""
+        """Create a key and return its ARN."""
         answer = await self("create_key", KeySpec=spec, KeyUsage=usage, **parameters)
         arn: str = answer["KeyMetadata"]["Arn"]
         return arn
@@ -73,7 +73,7 @@ class Kms:
 
 @asynccontextmanager
 async def connect(emulator: AwsEmulator, **options: Any) -> AsyncIterator[Kms]:
-    """Connect the real client to an emulator; `options` replace those that suit it."""
+    """Connect the real client to an emulator. `options` replace the defaults."""
     settings: dict[str, Any] = {
         "endpoint_url": emulator.endpoint,
         "region_name": emulator.region,
@@ -92,7 +92,7 @@ async def connect(emulator: AwsEmulator, **options: Any) -> AsyncIterator[Kms]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """Signature Version 4 by hand, so that each part of it can be wrong."""
+    """Makes Signature Version 4 step by step, so that a test can change each part."""
 
     access_key: str = "test"
     secret_key: str = "test"
@@ -136,13 +136,13 @@ class Signer:
 
 
 async def post(endpoint: str, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
-    """Send a request as it is; return the status and the JSON of the answer."""
+    """Send a request unchanged, and return the status and the JSON of the answer."""
     async with aiohttp.ClientSession() as session, session.post(endpoint, headers=headers, data=body) as answer:
         return answer.status, json.loads(await answer.read() or b"{}")
 
 
 async def control(emulator: AwsEmulator, method: str, path: str, body: object = None) -> Any:
-    """Send a request to the emulator's own paths; return the JSON of the answer, which must be a success."""
+    """Send a request to the emulator's own paths, and return the JSON of the answer. It must succeed."""
     url = f"{emulator.endpoint}/_emulator/{path}"
     async with aiohttp.ClientSession() as session, session.request(method, url, json=body) as answer:
         assert answer.status == 200, await answer.text()

@@ -75,7 +75,7 @@ def test_the_emulator_runs_in_a_thread() -> None:
         kms = client(emulator.endpoint, region_name="eu-west-3")
         kms.create_key()
         emulator.add_fault("drop_connection", operation="ListKeys", times=1)
-        assert len(kms.list_keys()["Keys"]) == 1  # boto3 tries again by itself
+        assert len(kms.list_keys()["Keys"]) == 1  # boto3 retries by itself
         emulator.clear_faults()
         assert (emulator.calls["ListKeys"], len(emulator.keys)) == (2, 1)
         kms.close()

@@ -193,7 +193,7 @@ async def test_malformed_json_is_half_an_answer(emulator: AwsEmulator) -> None:
 async def test_botocore_gives_an_answer_without_a_signature_for_malformed_json(kms: Kms, emulator: AwsEmulator) -> None:
     arn = await kms.key()
     emulator.add_fault("malformed_json", operation="Sign", times=1)
-    # It does not raise: whoever uses it has to look.
+    # boto3 does not raise here, so its user must check.
     assert "Signature" not in await kms("sign", KeyId=arn, **SIGN)
     assert "Signature" in await kms("sign", KeyId=arn, **SIGN)
 

@@ -314,5 +314,5 @@ async def test_slow_key_generation_does_not_keep_others_waiting(emulator: AwsEmu
     while not all(task.done() for task in slow):
         await kms("sign", KeyId=arn, Message=MESSAGE, SigningAlgorithm="ECDSA_SHA_256")
     await asyncio.gather(*slow)
-    # Were the loop blocked, one or two would have got through, between the keys.
+    # If the loop were blocked, only one or two would have been answered, between the keys.
     assert emulator.calls["Sign"] > 5

@@ -1,4 +1,4 @@
-"""What the tests of the `aws` provider share."""
+"""Shared by the tests of the `aws` provider."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def guarded(provider: AwsProvider, **more: Any) -> GuardedProvider:
 
 
 def signing_input(algorithm: Algorithm, size: int = 0) -> bytes:
-    """Return a JWS signing input, of a given size where one is named."""
+    """Return a JWS signing input, of a given size if any."""
     head = HEADER[algorithm.name] + "."
     payload = '{"sub":"a"}'
     encoded = base64url.encode(payload.encode())
     if size:
-        # Any text of base64url characters will do: what is signed is bytes.
+        # Any base64url characters will do, since bytes are signed.
         encoded = "e" * (size - len(head))
     return (head + encoded).encode()
 
@@ -77,7 +77,7 @@ async def make(provider: AwsProvider, name: str = "ES256", **tags: str) -> KeyDe
 
 
 async def ask(provider: AwsProvider, operation: str, **fields: Any) -> dict[str, Any]:
-    """Make a call of the API that the provider itself does not make."""
+    """Call an operation of the API that the provider does not use."""
     return (await provider._transport.call(operation, fields, timeout=SECONDS)).fields
 
 
@@ -92,7 +92,7 @@ async def until(condition: Callable[[], bool], seconds: float = 3) -> None:
 
 
 async def took(awaitable: Any) -> tuple[BaseException | None, float]:
-    """Return the error of something awaited, and how long it took."""
+    """Return the error of an awaitable, and how long it took."""
     start = time.monotonic()
     try:
         await awaitable

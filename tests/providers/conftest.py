@@ -13,7 +13,7 @@ from sealwright_testing.emulators.aws import AwsEmulator
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The credentials of the emulator, and nothing else that the SDK might find on this machine."""
+    """Sets the credentials of the emulator, and hides others that the SDK could find on this machine."""
     for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -36,14 +36,14 @@ async def emulator() -> AsyncIterator[AwsEmulator]:
 
 @pytest_asyncio.fixture
 async def provider(emulator: AwsEmulator, transport: str) -> AsyncIterator[AwsProvider]:
-    """A provider on the emulator, by each of its two ways to AWS KMS."""
-    # Threads of boto3 that hang end with the timeout.
+    """A provider on the emulator, with each of its two transports."""
+    # Threads of boto3 that hang end at the timeout.
     async with opened(emulator.endpoint, transport=transport, timeout=SHORT) as provider:
         yield provider
 
 
 @pytest_asyncio.fixture
 async def http(emulator: AwsEmulator) -> AsyncIterator[AwsProvider]:
-    """A provider on the emulator, by the way that is taken unless configured otherwise."""
+    """A provider on the emulator, with the default transport."""
     async with opened(emulator.endpoint) as provider:
         yield provider

@@ -27,7 +27,7 @@ from sealwright_testing.emulators.aws import AwsEmulator, Credential
 
 
 class Chain:
-    """A credential chain whose answers a test chooses; counts how often it is asked."""
+    """A credential chain with the results that a test chooses. Counts how often it is called."""
 
     def __init__(self, find: Callable[[], Any]) -> None:
         self.find = find
@@ -44,7 +44,7 @@ class Chain:
 
 
 class Sts:
-    """Gives out numbered credentials for a time, as AssumeRole does."""
+    """Issues numbered credentials that expire, as AssumeRole does."""
 
     def __init__(self, life: float) -> None:
         self.life = life
@@ -84,7 +84,7 @@ def keys_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 async def test_c113_temporary_credentials_are_renewed_without_a_failed_request(
     emulator: AwsEmulator, transport: str, keys_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A program that gives out credentials for two seconds, as `credential_process` in the SDK's own file.
+    # A program that issues credentials for two seconds, configured as `credential_process` in the SDK's file.
     count, config = keys_file.with_name("count"), keys_file.with_name("config")
     count.write_text("0")
     program = keys_file.with_name("give.py")
@@ -111,7 +111,7 @@ async def test_c113_temporary_credentials_are_renewed_without_a_failed_request(
                 if time.monotonic() - since > 2:
                     emulator.expire_credential(f"temporary{number}")
             await asyncio.sleep(0.05)
-        # Only the credentials of the last two seconds are good for anything by now.
+        # Only the credentials of the last two seconds are valid now.
         emulator.expire_credential("temporary1")
         await provider.sign(key.uri, ES256, b"a.b", timeout=SECONDS)
     assert {r.outcome for r in emulator.requests} == {"ok"}
@@ -160,7 +160,7 @@ async def test_expired_credentials_without_others_are_unavailable_and_make_no_st
     assert emulator.calls["Sign"] <= 8
 
 
-@pytest.mark.usefixtures("keys_file")  # which is not there
+@pytest.mark.usefixtures("keys_file")  # the file does not exist
 async def test_without_credentials_access_is_denied_and_no_call_made(emulator: AwsEmulator, transport: str) -> None:
     uri = "awskms:///arn:aws:kms:eu-west-1:111122223333:key/a"
     async with opened(emulator.endpoint, transport=transport) as provider:
@@ -201,21 +201,21 @@ async def test_a_chain_that_breaks_is_unavailable_and_its_text_is_dropped(caplog
 
 
 async def test_credentials_near_their_end_are_renewed_beside_the_calls_that_use_them() -> None:
-    sts = Sts(life=60)  # botocore advises to renew what ends within fifteen minutes.
+    sts = Sts(life=60)  # botocore recommends to renew credentials that expire within fifteen minutes.
     source = CredentialSource(Chain(sts.credentials).session())
     first = await source.current()
     sts.wait.clear()
     start = time.monotonic()
     source._next_renewal = 0
     assert [await source.current() for _ in range(20)] == [first] * 20
-    # Nobody waits for the chain, which answers nothing now; and the loop does not either.
+    # Neither the callers nor the event loop wait for the chain, which hangs now.
     assert time.monotonic() - start < 3
     given = sts.given
     sts.wait.set()
     await until(lambda: sts.given > given)
     await until(lambda: source._job is None)
     assert await source.current() != first
-    # The next renewal is not due at once, though botocore would advise it.
+    # The next renewal does not start at once, though botocore recommends it.
     given = sts.given
     assert source._job is None
     assert sts.given == given
@@ -248,7 +248,7 @@ async def test_refused_credentials_are_replaced_once_for_all_who_had_them() -> N
     source = CredentialSource(chain.session())
     refused = await source.current()
     others = await asyncio.gather(*(source.other_than(refused) for _ in range(20)))
-    # A late one, whose answer took its time.
+    # A late caller, whose answer was slow.
     others.append(await source.other_than(refused))
     assert set(others) == {Credentials("k2", "s")}
     assert await source.current() == Credentials("k2", "s")

@@ -55,7 +55,7 @@ CODES: list[tuple[str, int, type[ProviderError]]] = [
 
 
 def assert_discreet(error: BaseException | None, caplog: pytest.LogCaptureFixture) -> None:
-    """Check that nothing of AWS's own words, or of our account and keys, is in an error, its causes or the log."""
+    """Check that neither texts of AWS nor our account and keys are in an error, its causes or the log."""
     assert isinstance(error, ProviderError)
     texts = [str(error), error.message, repr(error), *error.metadata.values(), caplog.text]
     for text in texts:
@@ -174,7 +174,7 @@ async def test_a_cancelled_call_closes_its_connection_and_leaves_nothing_behind(
         call.cancel()
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(r, asyncio.CancelledError) for r in results)
-    # The emulator sees every client leave, and ends its handlers.
+    # The emulator notices that every client disconnects, and ends its handlers.
     await until(lambda: [r.outcome for r in emulator.requests if r.operation == "Sign"] == ["gone"] * 20)
     emulator.clear_faults()
     await until(lambda: not asyncio.all_tasks() - tasks)
@@ -184,7 +184,7 @@ async def test_a_cancelled_call_closes_its_connection_and_leaves_nothing_behind(
 
 @asynccontextmanager
 async def answering(status: int, body: bytes, headers: dict[str, str] | None = None) -> AsyncIterator[str]:
-    """Serve one answer to everything."""
+    """Serve the same answer to every request."""
 
     async def handle(_request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers=headers)

@@ -191,12 +191,12 @@ async def test_a_search_that_fails_leaves_no_call_behind(http: AwsProvider, emul
     before = asyncio.all_tasks()
     with pytest.raises(ProviderThrottledError):
         await http.find({"a": "b"}, timeout=SECONDS)
-    await asyncio.sleep(0.05)  # What was on its way already arrives.
+    await asyncio.sleep(0.05)  # Wait for calls that were already on their way.
     asked = emulator.calls["ListResourceTags"]
     assert asked < 20
     await asyncio.sleep(0.15)
     assert emulator.calls["ListResourceTags"] == asked
-    # The emulator's own handlers of the calls that were left may still be among the tasks.
+    # The emulator's handlers of cancelled calls may still be among the tasks.
     assert not [t for t in asyncio.all_tasks() - before if "tagged" in str(t.get_coro())]
 
 

@@ -1,4 +1,4 @@
-"""The provider against moto, which others wrote. What moto does wrong is shown by canaries: they fail once it is mended."""
+"""The provider against moto, which others wrote. Canaries show what moto does wrong, and fail once moto is fixed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MESSAGE = b"header.payload"
 
 @pytest.fixture(scope="module")
 def moto_server() -> Iterator[str]:
-    """A real moto_server on a port of its own."""
+    """A real moto_server on its own port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
@@ -83,7 +83,7 @@ async def test_rs_and_es_keys_are_created_described_and_sign_on_moto_in_process(
 
 
 async def test_c47_canary_moto_hashes_a_digest_again(moto_server: str) -> None:
-    """AWS signs the digest that it is given. moto signs the hash of the digest.
+    """AWS signs the digest that it receives. moto signs the hash of the digest.
 
     On the day that this fails, moto is mended (getmoto/moto#10202): let the tests above use `message="digest"` too.
     """
@@ -99,7 +99,7 @@ async def test_c47_canary_moto_hashes_a_digest_again(moto_server: str) -> None:
 
 
 async def test_c31_canary_moto_salts_pss_with_the_maximum(moto_server: str) -> None:
-    """AWS salts with as many bytes as the hash has (RFC 7518 §3.5).
+    """AWS uses a salt as long as the hash (RFC 7518 §3.5).
 
     On the day that this fails, moto is mended: let the tests above sign with PS* too.
     """
@@ -119,7 +119,7 @@ async def test_c31_canary_moto_salts_pss_with_the_maximum(moto_server: str) -> N
 
 
 async def test_c48_canary_moto_signs_with_a_disabled_key(moto_server: str) -> None:
-    """On the day that this fails, moto is mended: let it be a test of disabled keys."""
+    """When this fails, moto is fixed. Then turn it into a test of disabled keys."""
     async with opened(moto_server, message="raw") as provider:
         made = await make(provider)
         client = boto3.client("kms", endpoint_url=moto_server, region_name="eu-west-1")

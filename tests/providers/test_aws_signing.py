@@ -40,7 +40,7 @@ async def test_c46_every_algorithm_signs_a_digest_of_its_own_hash_and_another_li
         algorithm = ALGORITHMS[name]
         message = signing_input(algorithm)
         assert_signed(key, algorithm, message, await provider.sign(key.uri, algorithm, message, timeout=SECONDS))
-    # Only digests leave the process, each of the length that its algorithm says.
+    # Only digests leave the process, each of the length of its algorithm.
     sent = [(r.operation, r.message_type, r.message_length) for r in emulator.requests]
     assert sent == [("Sign", "DIGEST", digest_size(name)) for name in HEADER]
 
@@ -175,7 +175,7 @@ async def test_c112_fifty_first_requests_at_once_all_sign(emulator: AwsEmulator,
         )
         for n, (message, raw) in enumerate(zip(messages, raws, strict=True)):
             assert_signed(keys[n % 5], ES256, message, raw)
-        # The pool of boto3's threads is bounded, and asyncio's own holds a thread or two for finding credentials.
+        # The pool for boto3 is bounded, and asyncio's own has a thread or two for finding credentials.
         assert threading.active_count() <= threads + 16 + 4
     assert emulator.calls["Sign"] == 50
 

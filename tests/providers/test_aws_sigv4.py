@@ -53,7 +53,7 @@ def test_headers_are_byte_for_byte_those_of_botocore(  # noqa: PLR0917 - one for
     times: list[datetime],
 ) -> None:
     credentials = Credentials(access_key, secret_key, token)
-    # One signer for several days and back, since it keeps the derived key.
+    # Use one signer for several days, forwards and back, since it keeps the derived key.
     signer = Signer(region, host)
     for now in times:
         assert signer.headers(credentials, target, body, now) == theirs(credentials, region, host, target, body, now)

@@ -106,7 +106,7 @@ class AwsProvider:
         if spec.algorithm.name not in KMS_ALGORITHMS:
             raise ProviderUnsupportedError(f"AWS KMS does not create keys for {spec.algorithm.name}")
         if spec.protection not in {None, Protection.HSM}:
-            raise ProviderUnsupportedError(f"AWS KMS creates keys only in HSMs; the series asks for {spec.protection}")
+            raise ProviderUnsupportedError(f"AWS KMS creates keys only in HSMs; the request asks for {spec.protection}")
         fields = {
             "KeySpec": key_spec(spec.algorithm, spec.rsa_bits),
             "KeyUsage": _MAC_USAGE if spec.algorithm.symmetric else _SIGN_USAGE,

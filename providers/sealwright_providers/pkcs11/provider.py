@@ -138,7 +138,7 @@ class Pkcs11Provider:
                 raise ProviderUnsupportedError(f"the token does not sign with {spec.algorithm.name}")
             if spec.protection not in {None, _protection(token)}:
                 raise ProviderUnsupportedError(
-                    f"the protection of keys in the token is {_protection(token)}; the series asks for {spec.protection}"
+                    f"the protection of keys in the token is {_protection(token)}; the request asks for {spec.protection}"
                 )
             try:
                 name = objects.generate(session, spec)

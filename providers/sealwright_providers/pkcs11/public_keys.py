@@ -50,17 +50,10 @@ def curve_key(crv: str, ec_point: bytes) -> PublicKey:
         key = kind.from_point(point)
     except ValueError as e:
         raise KeyFormatError("not a public key on its curve") from e
-    if len(point) != kind.public_size or ec_point not in {point, _octet_string(point), _bit_string(point), spki(key)}:
+    forms = {point, _der(_OCTET_STRING, point), _der(_BIT_STRING, b"\0" + point), spki(key)}
+    if len(point) != kind.public_size or ec_point not in forms:
         raise KeyFormatError("neither a bare point nor one in an OCTET STRING, a BIT STRING or a SubjectPublicKeyInfo")
     return key
-
-
-def _octet_string(value: bytes) -> bytes:
-    return _der(_OCTET_STRING, value)
-
-
-def _bit_string(value: bytes) -> bytes:
-    return _der(_BIT_STRING, b"\0" + value)
 
 
 def _der(tag: int, value: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""One contract for all providers, as pytest tests: what the service relies on, tried on a provider and its backend.
+"""One contract for all providers, as pytest tests: they check on a provider and its backend what the service relies on.
 
 A provider's test module names a harness and inherits the tests:
 
@@ -13,9 +13,9 @@ class TestMine(ProviderContract):
     pass
 ```
 
-What the backend cannot do is declared by the harness, tried all the same, and fails where it works after all: nothing is
-skipped. `python -m sealwright_testing.contract tests/…` runs the tests and prints provider x algorithm x outcome. Needs
-pytest, pytest-asyncio and joserfc; see docs/providers.md.
+The harness declares what the backend cannot do. The tests try it nevertheless, and fail if it works. No test is skipped.
+`python -m sealwright_testing.contract tests/…` runs the tests and prints provider x algorithm x outcome. It needs pytest,
+pytest-asyncio and joserfc; see docs/providers.md.
 """
 
 from .harness import RETRY_AFTER, CannotError, Fault, Harness, KeyState, Outcome

@@ -1,6 +1,6 @@
-"""The command `python -m sealwright_testing.contract`: pytest on the test files that are named, and the matrix after it.
+"""The command `python -m sealwright_testing.contract`: runs pytest on the given test files, then prints the matrix.
 
-Its exit status is pytest's, and so is every option. A test that is skipped fails the run: what a provider cannot do is declared.
+Its exit status and options are those of pytest. A skipped test fails the run: a harness declares what its provider cannot do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .matrix import Matrix
 
 
 def main() -> int:
-    """Run pytest with the matrix."""
+    """Run pytest with the matrix plug-in."""
     matrix = Matrix()
     status = int(pytest.main(["-q", *sys.argv[1:]], plugins=[matrix]))
     return status or int(bool(matrix.lost))

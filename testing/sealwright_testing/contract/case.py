@@ -1,4 +1,4 @@
-"""One case of the contract: what it tries, what it finds, and whether that was declared."""
+"""One case of the contract: it opens providers, checks what they do, and compares with what the harness declares."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ T = TypeVar("T")
 
 CASE_PROPERTY: Final = "contract.case"
 DECLARED_PROPERTY: Final = "contract.declared"
-"""User properties of a pytest report, by which the matrix knows of a case."""
+"""User properties of a pytest report, from which the matrix learns of a case."""
 
 AT_ONCE: Final = 50
-"""Calls at once where many are wanted."""
+"""Concurrent calls in tests that need many."""
 
 _SETTLING_SECONDS: Final = 5.0
 _WORDS: Final = ("arn:", "http://", "https://", "Traceback")
@@ -40,42 +40,42 @@ _FILES: Final = Path("/proc/self/fd")
 
 
 class ContractBrokenError(AssertionError):
-    """The provider does not do what the contract says. Excused where the harness declares the outcome impossible."""
+    """The provider breaks the contract. Accepted if the harness declares the outcome impossible."""
 
 
 class ProviderFaultyError(AssertionError):
-    """The provider does what no declaration excuses: it raises what is no ProviderError, or discloses something."""
+    """The provider does what no declaration excuses: it raises something other than a ProviderError, or discloses something."""
 
 
 _EXCUSABLE: Final = (CannotError, ProviderUnsupportedError, ContractBrokenError)
 
 
 def require(condition: object, what: str) -> None:
-    """Go on only if the condition holds.
+    """Check a condition.
 
     Raises:
-        ContractBrokenError: It does not.
+        ContractBrokenError: It is false.
     """
     if not condition:
         raise ContractBrokenError(what)
 
 
 def capability(provider: KeyProvider, kind: type[T]) -> T:
-    """Return the provider as one that has the capability.
+    """Return the provider, typed by a capability that it has.
 
     Raises:
-        CannotError: It has not.
+        CannotError: It does not have the capability.
     """
     if not isinstance(provider, kind):
-        raise CannotError(f"the provider is no {kind.__name__}")
+        raise CannotError(f"the provider is not a {kind.__name__}")
     return provider
 
 
 class Case:
-    """What the tests of the contract have in common.
+    """Helpers that the tests of the contract share.
 
     Attributes:
-        harness: The provider's surroundings.
+        harness: Gives access to the provider and its backend.
     """
 
     def __init__(self, harness: Harness, record: Callable[[str, object], None], log: pytest.LogCaptureFixture) -> None:
@@ -87,10 +87,10 @@ class Case:
 
     @asynccontextmanager
     async def of(self, outcome: Outcome, algorithm: Algorithm | None = None) -> AsyncIterator[KeyProvider]:
-        """Open a provider, and judge what is tried with it.
+        """Open a provider, and judge what the test does with it.
 
-        What was declared impossible is tried all the same. If it fails as what is impossible does, that is as declared; if
-        it works, the declaration is wrong, and so the test fails.
+        The test also tries what was declared impossible. If it fails in an expected way, it is recorded as declared. If it works,
+        the declaration is wrong and the test fails.
         """
         reason = self.harness.reason(outcome, algorithm)
         self._record(CASE_PROPERTY, (self.harness.name, str(outcome), algorithm.name if algorithm else ""))
@@ -105,12 +105,12 @@ class Case:
             self._record(DECLARED_PROPERTY, reason)
         else:
             if reason is not None:
-                raise ProviderFaultyError(f"declared impossible ({reason}), and works: {outcome}")
+                raise ProviderFaultyError(f"declared impossible ({reason}), but it works: {outcome}")
         self._inspect_log()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[KeyProvider]:
-        """Open one more provider on the same backend, as after a restart or in another worker."""
+        """Open another provider on the same backend, as after a restart or in another worker."""
         provider = await self.harness.open()
         try:
             yield provider
@@ -118,37 +118,37 @@ class Case:
             await provider.aclose()
 
     def some_algorithm(self) -> Algorithm:
-        """Return an algorithm that the provider has, for what is the same with all of them."""
+        """Return an algorithm that the provider has, for tests that need only one."""
         ours = (a for a in ("ES256", *ALGORITHMS) if a not in self.harness.impossible)
         return ALGORITHMS[next(ours, "ES256")]
 
     async def key(self, provider: KeyProvider, algorithm: Algorithm) -> str:
-        """Return the URI of a key that tests share."""
+        """Return the URI of a key that the tests share."""
         return self._noted(await self.harness.key(provider, algorithm))
 
     async def new_key(self, provider: KeyProvider, algorithm: Algorithm) -> str:
-        """Return the URI of a key that is this test's own."""
+        """Return the URI of a new key, used only by this test."""
         return self._noted(await self.harness.make_key(provider, algorithm))
 
     async def signs(self, provider: KeyProvider, uri: str, algorithm: Algorithm, claim: str = "") -> bytes:
-        """Sign and let the core judge; return the signature in JOSE form."""
+        """Sign, verify as the core does, and return the signature in JOSE form."""
         message = signing_input(algorithm, claim)
         key = await provider.describe(uri, timeout=PATIENCE)
         return accept(key, algorithm, message, await provider.sign(uri, algorithm, message, timeout=PATIENCE))
 
     async def warm(self, provider: KeyProvider) -> str:
-        """Have the provider open all that it opens, so that what follows costs the same each time; return a key's URI."""
+        """Make the provider open all its connections, so that later calls cost the same each time. Return a key's URI."""
         algorithm = self.some_algorithm()
         uri = await self.key(provider, algorithm)
         await asyncio.gather(*(self.signs(provider, uri, algorithm, str(number)) for number in range(AT_ONCE)))
         return uri
 
     async def refused(self, call: Awaitable[Any], *kinds: type[ProviderError]) -> ProviderError:
-        """Await a call that must be refused, in one of these ways and without a word too much.
+        """Await a call that must be refused with one of these errors, and inspect the error.
 
         Raises:
-            ContractBrokenError: It is not refused, or in another way.
-            ProviderFaultyError: It raises what a provider may not raise, or discloses something.
+            ContractBrokenError: The call is not refused, or with another error.
+            ProviderFaultyError: It raises something other than a ProviderError, or the error discloses something.
         """
         try:
             await call
@@ -159,36 +159,36 @@ class Case:
             wanted = " or ".join(kind.__name__ for kind in kinds)
             raise ContractBrokenError(f"refused with {type(error).__name__}, not with {wanted}") from error
         except Exception as error:
-            raise ProviderFaultyError(f"{type(error).__name__} is no ProviderError") from error
+            raise ProviderFaultyError(f"{type(error).__name__} is not a ProviderError") from error
         raise ContractBrokenError(f"not refused with {' or '.join(kind.__name__ for kind in kinds)}")
 
     def inspect(self, error: ProviderError) -> None:
-        """See that an error discloses nothing.
+        """Check that an error discloses nothing.
 
         Raises:
-            ProviderFaultyError: It does.
+            ProviderFaultyError: It discloses something.
         """
         texts = [str(error), repr(error), error.message, *error.metadata, *error.metadata.values()]
         self._require_silence(" ".join([*texts, repr(error.violations)]), f"a {type(error).__name__}")
 
     def guarded(self, provider: KeyProvider) -> GuardedProvider:
-        """Return the provider as the service has it: with deadlines, one retry and a breaker."""
+        """Return the provider as the service uses it: with deadlines, one retry and a breaker."""
         settings = ProviderSettings(kind="contract", timeout=timedelta(seconds=PATIENCE))
         return GuardedProvider("contract", provider, settings, SystemClock())
 
     def held(self) -> Mapping[str, int]:
-        """Count what is held now: threads, tasks, sockets, and what the harness knows of."""
-        # A loop's own executor keeps its threads for as long as the loop lives; none of them is the provider's.
+        """Count the threads, tasks, sockets, and what the harness counts."""
+        # The executor of an event loop keeps its threads as long as the loop exists. They do not belong to the provider.
         threads = [t for t in threading.enumerate() if not t.name.startswith("asyncio_")]
         counts = Counter({"threads": len(threads), "tasks": len(asyncio.all_tasks()), "sockets": _sockets()})
         counts.update(self.harness.held())
         return counts
 
     async def settled(self, before: Mapping[str, int]) -> None:
-        """Wait until no more is held than before.
+        """Wait until the counts of `held` are no higher than before.
 
         Raises:
-            ContractBrokenError: It goes on being held.
+            ContractBrokenError: They stay higher.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + _SETTLING_SECONDS
@@ -215,7 +215,7 @@ class Case:
 def _sockets() -> int:
     count = 0
     with suppress(FileNotFoundError):  # Not Linux: the harness may count connections itself.
-        for name in os.listdir(_FILES):  # noqa: PTH208 - of numbers, many times a second
+        for name in os.listdir(_FILES):  # noqa: PTH208 - faster, and it runs many times a second
             with suppress(OSError):
                 count += (_FILES / name).readlink().name.startswith("socket:")
     return count

@@ -24,16 +24,16 @@ from .judging import signing_input
 
 _SHORT: Final = 0.25
 _LATEST: Final = 1.5
-"""Seconds by which a call of `_SHORT` has long ended, on a busy machine too."""
+"""Seconds after which a call of `_SHORT` has ended, even on a busy machine."""
 
 
 class FaultContract:
-    """Each failure of the backend has its own error, and is over when it is over."""
+    """Checks that each failure of the backend has its own error, and leaves no trace when it is over."""
 
     async def test_denied(self, case: Case) -> None:
-        """The backend refuses the service itself: no retry mends that."""
+        """The backend denies access to the service itself. A retry cannot help, so there is none."""
         error = await _failing(case, Outcome.DENIED, Fault.DENIED, ProviderAccessDeniedError, attempts=1)
-        require(error is None or error.retry_after is None, "a refusal that says when to come again")
+        require(error is None or error.retry_after is None, "an access-denied error has retry_after")
 
     @pytest.mark.parametrize(
         ("outcome", "fault", "seconds"),
@@ -45,16 +45,16 @@ class FaultContract:
         ],
     )
     async def test_throttled(self, case: Case, outcome: Outcome, fault: Fault, seconds: float | None) -> None:
-        """The backend asks for fewer requests, and gets no storm of them; when to come again is passed on."""
+        """The backend limits the rate. The provider does not retry, and passes on when to retry."""
         error = await _failing(case, outcome, fault, ProviderThrottledError, seconds=seconds)
-        require(error is None or error.retry_after is not None, "the guard names no time to come again")
+        require(error is None or error.retry_after is not None, "the error from the guard has no retry_after")
 
     async def test_unavailable(self, case: Case) -> None:
-        """The backend fails on its side."""
+        """The backend reports a failure on its own side."""
         await _failing(case, Outcome.UNAVAILABLE, Fault.UNAVAILABLE, ProviderUnavailableError)
 
     async def test_slow(self, case: Case) -> None:
-        """A call ends with its deadline, and the next one finds the provider as it was."""
+        """A call ends at its deadline, and the provider works as before afterwards."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.SLOW) as provider:
             uri = await case.key(provider, algorithm)
@@ -71,11 +71,11 @@ class FaultContract:
                     start = loop.time()
                     await case.refused(call(), ProviderTimeoutError)
                     took = loop.time() - start
-                    require(took < _LATEST, f"it took {took:.2f} s, of {_SHORT}")
+                    require(took < _LATEST, f"the call took {took:.2f} s; its timeout was {_SHORT} s")
             await case.signs(provider, uri, algorithm)
 
     async def test_no_time(self, case: Case) -> None:
-        """A call without any time left is not begun: it would cost the backend what nobody waits for."""
+        """A call without time left does not reach the backend, since nobody waits for the answer."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.NO_TIME) as provider:
             uri = await case.key(provider, algorithm)
@@ -85,17 +85,17 @@ class FaultContract:
                 call = provider.sign(uri, algorithm, signing_input(algorithm), timeout=seconds)
                 await case.refused(call, ProviderTimeoutError)
                 await case.refused(provider.describe(uri, timeout=seconds), ProviderTimeoutError)
-            require(case.harness.calls() == before, "the backend is asked all the same")
+            require(case.harness.calls() == before, "a call without time left reaches the backend")
 
     async def test_check(self, case: Case) -> None:
-        """It tells whether the backend answers, of a provider that has just been opened too."""
+        """`check` tells whether the backend answers, also right after a provider is opened."""
         async with case.of(Outcome.CHECK) as provider:
             await provider.check(timeout=PATIENCE)
             for fault, kind, seconds in (
                 (Fault.UNAVAILABLE, ProviderUnavailableError, PATIENCE),
                 (Fault.SLOW, ProviderTimeoutError, _SHORT),
             ):
-                # The fault is over before a provider is closed: closing may wait for calls that hang.
+                # Remove the fault before the provider is closed, since closing may wait for calls that hang.
                 async with case.opened() as fresh:
                     with case.harness.arm(fault):
                         await case.refused(fresh.check(timeout=seconds), kind)
@@ -111,10 +111,10 @@ async def _failing(
     seconds: float | None = None,
     attempts: int = ATTEMPTS,
 ) -> ProviderError | None:
-    """Have a fault while keys are described and used, and see that it is over afterwards.
+    """Inject a fault while keys are described and used, and check that they work again afterwards.
 
     Returns:
-        What the guard makes of it; None where it was declared impossible.
+        The error from the guard; None if the outcome was declared impossible.
     """
     algorithm = case.some_algorithm()
     seen: ProviderError | None = None
@@ -125,7 +125,9 @@ async def _failing(
         usual = case.harness.calls() - before
         with case.harness.arm(fault):
             once, seen = await _met(case, provider, uri, kind, seconds=seconds, attempts=attempts)
-        require(once <= usual, f"a call that fails asks {once} times, not {usual}: retries are the guard's")
+        require(
+            once <= usual, f"a call that fails reaches the backend {once} times, not {usual}: only the guard may retry"
+        )
         await case.signs(provider, uri, algorithm)
     return seen
 
@@ -133,7 +135,7 @@ async def _failing(
 async def _met(
     case: Case, provider: KeyProvider, uri: str, kind: type[ProviderError], *, seconds: float | None, attempts: int
 ) -> tuple[int, ProviderError]:
-    """Return how many calls one request makes, and what the guard makes of their failure."""
+    """Return how many calls one request makes, and the error from the guard."""
     algorithm = case.some_algorithm()
     message = signing_input(algorithm)
     await case.refused(provider.describe(uri, timeout=PATIENCE), kind)
@@ -142,8 +144,8 @@ async def _met(
     error = await case.refused(provider.sign(uri, algorithm, message, timeout=PATIENCE), kind)
     require(error.retry_after == seconds, f"retry_after is {error.retry_after}, not {seconds}")
     once = case.harness.calls() - start
-    # Less time than the backend asks for, so that the guard does not wait.
+    # Allow less time than the backend asks for, so that the guard does not wait.
     seen = await case.refused(case.guarded(provider).sign(uri, algorithm, message, timeout=RETRY_AFTER / 2), kind)
     tries = case.harness.calls() - start - once
-    require(tries <= attempts * once, f"the backend is asked {tries} times for one request, not {attempts * once}")
+    require(tries <= attempts * once, f"one request reaches the backend {tries} times, not {attempts * once}")
     return once, seen

@@ -1,4 +1,4 @@
-"""What the contract needs of a provider's surroundings, and the words that it speaks of them in."""
+"""The interface between the contract and a provider's backend, and the names of outcomes, faults and states."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from sealwright.provider import KeyCreator, KeyProvider, KeySpec, Protection
 
 DEPLOYMENT: Final = "sealwright:deployment"
 INTENT: Final = "sealwright:intent"
-"""The two tags that the service itself sets, and finds keys by."""
+"""The two tags by which the service finds its keys."""
 
 RETRY_AFTER: Final = 7.0
-"""Seconds that the backend asks for under `Fault.THROTTLED_WITH_RETRY_AFTER`: whole, since HTTP has no fractions there."""
+"""Seconds that the backend asks for under `Fault.THROTTLED_WITH_RETRY_AFTER`. A whole number, since HTTP allows no fraction."""
 
 PATIENCE: Final = 20.0
-"""Seconds for calls that are not what a test is about."""
+"""Timeout in seconds for calls whose duration does not matter to the test."""
 
 
 class CannotError(Exception):
-    """The harness, or the backend behind it, cannot bring that about. Fails the test unless it was declared impossible."""
+    """The harness or its backend cannot do this. Fails the test unless the outcome was declared impossible."""
 
 
 class Outcome(StrEnum):
-    """What the contract looks at: the rows of the matrix."""
+    """What the contract checks: the rows of the matrix."""
 
     DESCRIBE = "describe"
     """Public key, pinned URI, protection; the same kid after a restart."""
     SIGN = "sign"
     """The core and joserfc accept the signature."""
     LONG_MESSAGE = "long message"
-    """Around 4096 bytes and above: signed, or refused as too large where no digest can be sent."""
+    """Messages of about 4096 bytes and more are signed, or refused as too large if no digest can be sent."""
     WRONG_ALGORITHM = "wrong algorithm"
-    """No signature by an algorithm that is not the key's."""
+    """A key does not sign with an algorithm that is not its own."""
     CORRUPTED_SIGNATURE = "corrupted signature"
     TRUNCATED_SIGNATURE = "truncated signature"
     OTHER_KEY = "other key's signature"
@@ -53,10 +53,10 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"
     SLOW = "slow beyond the deadline"
     NO_TIME = "no time left"
-    """A call that cannot end in time is not begun."""
+    """A call without time left does not reach the backend."""
     CHECK = "check"
     CANCEL = "cancellation"
-    """Leaves no thread, task, session or connection behind."""
+    """A cancelled call leaves no thread, task, session or connection behind."""
     CONCURRENT = "50 signs at once"
     CREATE = "create with tag"
     PROTECTION = "create with protection"
@@ -66,7 +66,7 @@ class Outcome(StrEnum):
     DELETE = "schedule deletion"
     CLOSE = "close twice"
     FOREIGN_URI = "foreign URI"
-    """Refused before any call to the backend."""
+    """A URI outside the configuration is refused before any call to the backend."""
 
 
 BY_ALGORITHM: Final = (
@@ -79,34 +79,34 @@ BY_ALGORITHM: Final = (
     Outcome.OTHER_KEY,
     Outcome.OTHER_VERSION,
 )
-"""Outcomes that are looked at for each algorithm; the others once a provider."""
+"""Outcomes that are checked for each algorithm. The others are checked once per provider."""
 
 
 class Fault(StrEnum):
-    """What the harness makes the backend do, on demand."""
+    """Faults that the harness injects into the backend."""
 
     CORRUPTED_SIGNATURE = "corrupted signature"
-    """One bit of the signature is not as it was. Its form is right: lengths, and DER where it is DER."""
+    """One bit of the signature is flipped. The form stays right: the length, and DER if it is DER."""
     TRUNCATED_SIGNATURE = "truncated signature"
     """The last byte is missing."""
     OTHER_KEY = "other key"
-    """A signature by another key of the same kind, passed off as the key's own."""
+    """A signature by another key of the same kind. The answer names the requested key."""
     OTHER_VERSION = "other version"
-    """Another key or key version answers, and says so."""
+    """Another key or key version signs, and the answer names it."""
     DENIED = "denied"
-    """The backend refuses the service's identity."""
+    """The backend denies access to the service's identity."""
     THROTTLED = "throttled"
-    """Too many requests, without a word on when to come again."""
+    """Too many requests. The answer does not say when to retry."""
     THROTTLED_WITH_RETRY_AFTER = "throttled with retry-after"
-    """Too many requests; come again in `RETRY_AFTER` seconds."""
+    """Too many requests. The answer says to retry in `RETRY_AFTER` seconds."""
     UNAVAILABLE = "unavailable"
-    """The backend fails on its side."""
+    """The backend reports a failure on its own side."""
     SLOW = "slow"
-    """No call ends before the fault is over. Then those that hang must end, one way or the other."""
+    """No call ends before the fault is removed. Then all calls that hang must end, with success or not."""
 
 
 class KeyState(StrEnum):
-    """Into what the harness puts a key, by means of the backend's own."""
+    """States into which the harness puts a key, with the backend's own means."""
 
     DISABLED = "disabled"
     PENDING_DELETION = "pending deletion"
@@ -118,16 +118,16 @@ Impossible = Mapping[str | tuple[Outcome, str], str]
 
 
 class Harness(ABC):
-    """A provider's surroundings: its backend, real or emulated, and a hand on its switches.
+    """Gives the contract access to a provider and its backend, real or emulated.
 
-    It may live for a class, a module or a session of tests, each of which runs on an event loop of its own and opens its own
-    providers; the backend and its keys stay.
+    A harness can exist for a class, a module or a session of tests. Each test runs on its own event loop and opens its own
+    providers. The backend and its keys stay.
 
     Attributes:
-        name: Of the provider, in the matrix.
-        protection: What `describe` must say of keys that are made here.
-        impossible: What cannot be done, each with the reason: an `Outcome`, the name of an algorithm, or both as a tuple.
-        words: What no error and no log may hold: account, endpoint, token, PIN, words of the SDK.
+        name: The provider's name in the matrix.
+        protection: The protection of keys that are created here.
+        impossible: What the provider cannot do, with reasons. Keys are an `Outcome`, the name of an algorithm, or both as a tuple.
+        words: Texts that no error and no log may contain: account, endpoint, token, PIN, texts of the SDK.
         foreign: Key URIs outside what the provider is configured for.
     """
 
@@ -142,62 +142,62 @@ class Harness(ABC):
 
     @abstractmethod
     async def open(self) -> KeyProvider:
-        """Open one more provider, as the service does at start."""
+        """Open another provider, as the service does at start."""
 
     @abstractmethod
     def unknown(self, algorithm: Algorithm) -> str:
-        """Return a key URI that the provider is configured for, and that no key has."""
+        """Return a key URI inside the provider's configuration, for which no key exists."""
 
     @abstractmethod
     async def put(self, provider: KeyProvider, uri: str, state: KeyState) -> None:
         """Put a key into a state.
 
         Raises:
-            CannotError: There is no such state.
+            CannotError: The backend does not have this state.
         """
 
     @abstractmethod
     def arm(self, fault: Fault) -> AbstractContextManager[None]:
-        """Have the fault for as long as the context lasts, on whatever the provider asks of the backend.
+        """Return a context in which all calls to the backend have the fault.
 
         Raises:
-            CannotError: It cannot be brought about.
+            CannotError: The fault cannot be injected.
         """
 
     @abstractmethod
     def calls(self) -> int:
-        """Return how many calls have reached the backend so far."""
+        """Return the number of calls that have reached the backend so far."""
 
     def held(self) -> Mapping[str, int]:
-        """Return what the backend holds for the provider now, such as sessions. Threads, tasks and sockets are counted anyway."""
+        """Return counts of what the backend holds for the provider, such as sessions; not of threads, tasks and sockets."""
         return {}
 
     async def make_key(self, provider: KeyProvider, algorithm: Algorithm) -> str:
-        """Make a key that signs with the algorithm, and return its pinned URI. To be overridden where providers create none.
+        """Create a key that signs with the algorithm, and return its pinned URI. Override it if the provider creates no keys.
 
         Raises:
-            CannotError: It cannot be made.
+            CannotError: The key cannot be created.
         """
         if not isinstance(provider, KeyCreator):
-            raise CannotError("the provider creates no keys, and its harness neither")
+            raise CannotError("the provider is not a KeyCreator, and the harness does not override make_key")
         tags = {DEPLOYMENT: "contract", INTENT: str(uuid.uuid4())}
         return (await provider.create(KeySpec(algorithm=algorithm, tags=tags), timeout=PATIENCE)).uri
 
     async def key(self, provider: KeyProvider, algorithm: Algorithm) -> str:
-        """Return the pinned URI of a key for the algorithm, which tests share and leave as it is."""
+        """Return the pinned URI of a key for the algorithm, which tests share and do not change."""
         if algorithm.name not in self._keys:
             self._keys[algorithm.name] = await self.make_key(provider, algorithm)
         return self._keys[algorithm.name]
 
     def reason(self, outcome: Outcome, algorithm: Algorithm | None) -> str | None:
-        """Return why an outcome is impossible; None: it is not."""
+        """Return why an outcome is impossible; None: it is possible."""
         if algorithm is None:
             return self.impossible.get(outcome)
         named = self.impossible.get((outcome, algorithm.name))
         return named or self.impossible.get(algorithm.name) or self.impossible.get(outcome)
 
     def misdeclared(self) -> list[object]:
-        """Return the declarations that declare nothing: unknown names, no reason, an outcome that has no algorithms with one."""
+        """Return the invalid declarations: unknown names, no reason, or an algorithm for an outcome that has none."""
         return [
             what
             for what, reason in self.impossible.items()

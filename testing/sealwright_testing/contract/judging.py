@@ -1,4 +1,4 @@
-"""Who says that a signature is one: the core, as it does for every token, and a library that we have not written."""
+"""Verifies signatures: as the core does for every token, and with an independent library."""
 
 from __future__ import annotations
 
@@ -23,44 +23,44 @@ _JOSERFC_KEYS: Final[dict[str, Any]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKe
 
 
 def signing_input(algorithm: Algorithm, claim: str = "") -> bytes:
-    """Return a JWS signing input; another one for another claim."""
+    """Return a JWS signing input that depends on the claim."""
     parts = ({"alg": algorithm.name}, {"sub": claim})
     return ".".join(base64url.encode(json.dumps(part).encode()) for part in parts).encode()
 
 
 def accept(key: KeyDescription, algorithm: Algorithm, message: bytes, raw: RawSignature) -> bytes:
-    """Return a signature in JOSE form, as `sealwright.signing` does before a token may leave.
+    """Return a signature in JOSE form after the checks that `sealwright.signing` makes before it releases a token.
 
     Raises:
-        SignatureRejectedError: It was not made by that very key.
+        SignatureRejectedError: This key did not make the signature.
     """
     try:
         signature = normalise(raw.value, raw.encoding, algorithm)
     except SignatureFormatError as e:
-        raise SignatureRejectedError("the form is not a signature's") from e
+        raise SignatureRejectedError("not in the form of a signature") from e
     if key.public_key is None:
         genuine = algorithm.symmetric and len(signature) == algorithm.signature_size(None)
     else:
         genuine = verify(load_public_key(key.public_key), algorithm, message, signature)
     if raw.key_uri != key.uri or not genuine:
-        raise SignatureRejectedError("not a signature by that key")
+        raise SignatureRejectedError("not a signature by this key")
     return signature
 
 
 def joserfc_accepts(public_key: bytes, algorithm: Algorithm, message: bytes, signature: bytes) -> bool:
-    """Tell whether joserfc takes the token.
+    """Tell whether joserfc accepts the token.
 
     Args:
         public_key: SubjectPublicKeyInfo, DER.
-        algorithm: The only algorithm that it may take.
+        algorithm: The only algorithm that it may accept.
         message: The signing input.
-        signature: In JOSE form.
+        signature: The signature in JOSE form.
     """
     text = base64.encodebytes(public_key).decode("ascii")
     key = _JOSERFC_KEYS[algorithm.kind.kty].import_key(f"-----BEGIN PUBLIC KEY-----\n{text}-----END PUBLIC KEY-----\n")
     token = message + b"." + base64url.encode(signature).encode()
     with warnings.catch_warnings():
-        # That EdDSA has another name since RFC 9864 is for those who configure it.
+        # joserfc warns that RFC 9864 deprecates the name EdDSA.
         warnings.simplefilter("ignore", SecurityWarning)
         try:
             jws.deserialize_compact(token, key, algorithms=[algorithm.name])

@@ -1,4 +1,4 @@
-"""The contract on keys: what is said of them, what state they are in, and their management."""
+"""The contract on keys: their description, their states and their management."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ _ALL: Final = [pytest.param(a, id=a.name) for a in ALGORITHMS.values()]
 
 
 class KeyContract:
-    """Keys as they are described, found missing or unusable, made and done away with."""
+    """Checks how keys are described, created, found, disabled and deleted, and how missing or unusable keys are reported."""
 
     @pytest.mark.parametrize("algorithm", _ALL)
     async def test_describe(self, case: Case, algorithm: Algorithm) -> None:
-        """The public key, the pinned URI and the protection; all of it the same after a restart."""
+        """The public key, the pinned URI and the protection are right, and the same after a restart."""
         async with case.of(Outcome.DESCRIBE, algorithm) as provider:
             uri = await case.key(provider, algorithm)
             key = await provider.describe(uri, timeout=PATIENCE)
             _check_description(case, key, algorithm)
-            require(key.uri == uri, "the URI of a new key is not pinned: it is described under another")
+            require(key.uri == uri, "the URI of a new key is not pinned: describe returns another one")
             await provider.aclose()
             async with case.opened() as restarted:
                 again = await restarted.describe(uri, timeout=PATIENCE)
             kids = {jwk.key_id(k.public_key, k.uri) for k in (key, again)}
-            require(len(kids) == 1, "another kid after a restart")
-            require(again == key, "another description after a restart")
+            require(len(kids) == 1, "the kid changed after a restart")
+            require(again == key, "the description changed after a restart")
 
     async def test_unknown_key(self, case: Case) -> None:
-        """A key that does not exist is missing, which neither a retry nor a breaker mends."""
+        """A key that does not exist is reported as missing. This neither causes a retry nor opens the breaker."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.UNKNOWN_KEY) as provider:
             await _unusable(case, provider, case.harness.unknown(algorithm), algorithm, ProviderKeyMissingError)
@@ -68,7 +68,7 @@ class KeyContract:
         ],
     )
     async def test_state(self, case: Case, outcome: Outcome, state: KeyState) -> None:
-        """A key that may not sign is said to be disabled, also where it has signed a moment before; others sign on."""
+        """A key that may not sign is reported as disabled, also if it signed a moment before. Other keys still sign."""
         algorithm = case.some_algorithm()
         async with case.of(outcome) as provider:
             uri = await case.new_key(provider, algorithm)
@@ -108,7 +108,7 @@ class KeyContract:
                 require(key.protection is protection, "the new key is not kept where the request says")
 
     async def test_find(self, case: Case) -> None:
-        """A key is found by its tags, by whoever opens the backend next, and by no other tags."""
+        """A key is found by its tags, also by another provider on the backend, and not by other tags."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.FIND) as provider:
             creator = capability(provider, KeyCreator)  # type: ignore[type-abstract]
@@ -120,14 +120,19 @@ class KeyContract:
             async with case.opened() as another:
                 finder = capability(another, KeyFinder)  # type: ignore[type-abstract]
                 found = await finder.find(tags, timeout=PATIENCE)
-                require(len(found) == 1 and set(found) < made, "not the one key with these tags is found")
+                require(
+                    len(found) == 1 and set(found) < made, "find does not return exactly the one key with these tags"
+                )
                 deployment = {DEPLOYMENT: tags[DEPLOYMENT]}
-                require(sorted(await finder.find(deployment, timeout=PATIENCE)) == sorted(made), "not both are found")
-                require(not await finder.find(_tags(), timeout=PATIENCE), "something is found by tags that no key has")
+                require(
+                    sorted(await finder.find(deployment, timeout=PATIENCE)) == sorted(made),
+                    "find does not return both keys of the deployment",
+                )
+                require(not await finder.find(_tags(), timeout=PATIENCE), "find returns keys for tags that no key has")
                 await case.signs(another, found[0], algorithm)
 
     async def test_disable(self, case: Case) -> None:
-        """A key that the provider disables does not sign any more, for any replica."""
+        """A key that the provider disables no longer signs, for any replica."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.DISABLE) as provider, case.opened() as replica:
             uri = await case.new_key(provider, algorithm)
@@ -137,7 +142,7 @@ class KeyContract:
                 await _unusable(case, one, uri, algorithm, ProviderKeyDisabledError)
 
     async def test_delete(self, case: Case) -> None:
-        """A key whose deletion is scheduled neither signs nor is found; to schedule it twice is no error."""
+        """A key whose deletion is scheduled neither signs nor is found. Scheduling it twice succeeds."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.DELETE) as provider:
             creator = capability(provider, KeyCreator)  # type: ignore[type-abstract]
@@ -149,7 +154,7 @@ class KeyContract:
                 await deleter.schedule_deletion(uri, timeout=PATIENCE)
             await _unusable(case, provider, uri, algorithm, ProviderKeyDisabledError, ProviderKeyMissingError)
             finder = capability(provider, KeyFinder)  # type: ignore[type-abstract]
-            require(not await finder.find(tags, timeout=PATIENCE), "a key that is to be deleted is found")
+            require(not await finder.find(tags, timeout=PATIENCE), "find returns a key whose deletion is scheduled")
 
 
 def _tags() -> dict[str, str]:
@@ -157,29 +162,34 @@ def _tags() -> dict[str, str]:
 
 
 def _check_description(case: Case, key: KeyDescription, algorithm: Algorithm) -> None:
-    require(algorithm.name in key.algorithms, "the algorithm is not among the key's")
-    require(key.protection is case.harness.protection, f"protection is {key.protection}")
-    require(not any(text in repr(key) for text in (key.uri, repr(key.public_key))), "repr shows the key's URI")
+    require(algorithm.name in key.algorithms, "the algorithm is missing in the key's algorithms")
+    require(key.protection is case.harness.protection, f"protection is {key.protection}, not {case.harness.protection}")
+    require(
+        not any(text in repr(key) for text in (key.uri, repr(key.public_key))), "repr shows the key's URI or public key"
+    )
     if algorithm.symmetric or key.public_key is None:
-        require(algorithm.symmetric, "a key pair has no public half")
-        require(key.public_key is None, "a secret key has a public half")
-        require(jwk.key_id(None, key.uri), "no kid")
+        require(algorithm.symmetric, "a key pair has no public key")
+        require(key.public_key is None, "a secret key has a public key")
+        require(jwk.key_id(None, key.uri), "the secret key has no kid")
         return
     public = jwk.load_public_key(key.public_key)
-    require(algorithm.fits(public), "the public key is not of the algorithm's kind")
+    require(algorithm.fits(public), "the public key does not fit the algorithm")
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    require(der == key.public_key, "the public key is not the one DER encoding of itself")
-    require(all(ALGORITHMS[name].fits(public) for name in key.algorithms), "algorithms that do not fit the key")
+    require(der == key.public_key, "the public key is not in DER")
+    require(
+        all(ALGORITHMS[name].fits(public) for name in key.algorithms),
+        "the key's algorithms include some that do not fit it",
+    )
 
 
 async def _unusable(
     case: Case, provider: KeyProvider, uri: str, algorithm: Algorithm, *errors: type[ProviderError]
 ) -> None:
-    """See that nothing can be done with a key, and that this says nothing of the backend."""
+    """Check that a key cannot be used, and that the breaker does not count this against the backend."""
     message = signing_input(algorithm)
     guarded = case.guarded(provider)
     await case.refused(provider.describe(uri, timeout=PATIENCE), *errors)
     await case.refused(provider.sign(uri, algorithm, message, timeout=PATIENCE), *errors)
     for _ in range(FAILURES_TO_OPEN):
         await case.refused(guarded.sign(uri, algorithm, message, timeout=PATIENCE), *errors)
-    require(not guarded.breaker.open, "the breaker opens for one key")
+    require(not guarded.breaker.open, "the breaker opens because of one key")

@@ -1,4 +1,4 @@
-"""The contract on what a provider holds, and on what it must not even ask for."""
+"""The contract on threads, sessions and connections, and on URIs that must not reach the backend."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .judging import accept, signing_input
 _CANCELLED: Final = 20
 _PROMPT: Final = 1.0
 _NO_KEYS: Final = ("", ":", "nothing", "https://localhost/key", "file:///etc/hostname", "x" * 5000)
-"""What is a key URI of no provider."""
+"""Texts that are not key URIs of any provider."""
 _TELLING: Final = 10
-"""Characters from which on a text is no longer found in another by chance."""
+"""Shortest text, in characters, that does not occur in another by chance."""
 
 
 class LifetimeContract:
-    """Threads, sessions and connections come and go with who needs them."""
+    """Checks that a provider releases its threads, sessions and connections."""
 
     async def test_concurrent(self, case: Case) -> None:
-        """Fifty signatures at once are fifty right signatures, and what made them is given back."""
+        """Fifty concurrent signatures are all right, and their threads and connections are released."""
         algorithm = case.some_algorithm()
         before = case.held()
         async with case.of(Outcome.CONCURRENT) as provider:
@@ -36,12 +36,12 @@ class LifetimeContract:
                 *(provider.sign(key.uri, algorithm, message, timeout=PATIENCE) for message in messages)
             )
             signatures = {accept(key, algorithm, m, r) for m, r in zip(messages, raw, strict=True)}
-            require(len(signatures) == AT_ONCE, "two messages have one signature")
+            require(len(signatures) == AT_ONCE, "two messages have the same signature")
             await provider.aclose()
             await case.settled(before)
 
     async def test_cancel(self, case: Case) -> None:
-        """Callers that leave are let go at once, and leave nothing behind; the provider goes on."""
+        """Cancelled calls end at once and leave nothing behind. The provider continues to work."""
         algorithm = case.some_algorithm()
         empty = case.held()
         async with case.of(Outcome.CANCEL) as provider:
@@ -54,20 +54,20 @@ class LifetimeContract:
                     for _ in range(_CANCELLED)
                 ]
                 await asyncio.wait(calls, timeout=0.1)
-                require(not any(call.done() for call in calls), "a call ends that should be slow")
+                require(not any(call.done() for call in calls), "a call ended despite the fault that makes it slow")
                 start = loop.time()
                 for call in calls:
                     call.cancel()
                 await asyncio.wait(calls)
-                require(loop.time() - start < _PROMPT, "cancellation has to wait")
-                require(all(call.cancelled() for call in calls), "a call that was cancelled ends in another way")
+                require(loop.time() - start < _PROMPT, f"cancellation took longer than {_PROMPT} s")
+                require(all(call.cancelled() for call in calls), "a cancelled call did not end with CancelledError")
             await case.settled(full)
             await case.signs(provider, uri, algorithm)
             await provider.aclose()
             await case.settled(empty)
 
     async def test_close(self, case: Case) -> None:
-        """A provider can be closed twice, and unused; then it is unavailable."""
+        """A provider can be closed twice, and without being used. Then it is unavailable."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.CLOSE) as provider:
             uri = await case.key(provider, algorithm)
@@ -79,14 +79,14 @@ class LifetimeContract:
             await case.refused(provider.sign(uri, algorithm, message, timeout=PATIENCE), ProviderUnavailableError)
             await case.refused(provider.describe(uri, timeout=PATIENCE), ProviderUnavailableError)
             await case.refused(provider.check(timeout=PATIENCE), ProviderUnavailableError)
-            require(case.harness.calls() == before, "a closed provider asks the backend")
+            require(case.harness.calls() == before, "a call to a closed provider reaches the backend")
             empty = case.held()
             async with case.opened():
                 pass
             await case.settled(empty)
 
     async def test_foreign_uri(self, case: Case) -> None:
-        """A URI outside what the provider is configured for never leaves the process."""
+        """A URI outside what the provider is configured for does not reach the backend."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.FOREIGN_URI) as provider:
             require(case.harness.foreign, "the harness names no foreign URIs")
@@ -94,12 +94,12 @@ class LifetimeContract:
             for uri in (*_NO_KEYS, *case.harness.foreign):
                 for call in _calls(provider, uri, algorithm):
                     error = await case.refused(call(), ProviderUnsupportedError)
-                    require(len(uri) < _TELLING or uri not in str(error), "the error repeats the URI")
-            require(case.harness.calls() == before, "the backend is asked for a key that is none of ours")
+                    require(len(uri) < _TELLING or uri not in str(error), "the error contains the URI")
+            require(case.harness.calls() == before, "a URI outside the configuration reaches the backend")
 
 
 def _calls(provider: KeyProvider, uri: str, algorithm: Algorithm) -> list[Callable[[], Awaitable[object]]]:
-    """Return all that can be done with a key."""
+    """Return all calls that take a key URI."""
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: provider.describe(uri, timeout=PATIENCE),
         lambda: provider.sign(uri, algorithm, signing_input(algorithm), timeout=PATIENCE),

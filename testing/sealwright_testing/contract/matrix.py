@@ -19,7 +19,7 @@ _CELL: Final = 5
 
 
 class Result(IntEnum):
-    """What became of a case; of several under one name the worst counts."""
+    """The result of a case. If several have the same name, the worst counts."""
 
     OK = 0
     DECLARED = 1
@@ -27,12 +27,12 @@ class Result(IntEnum):
 
     @property
     def cell(self) -> str:
-        """Its text in the matrix."""
+        """The text in the matrix."""
         return ("ok", "decl.", "FAIL")[self]
 
 
 class Matrix:
-    """A plugin of pytest that prints what the cases of the contract have found."""
+    """A pytest plug-in that prints the results of the contract."""
 
     def __init__(self) -> None:
         self.results: dict[tuple[str, str, str], Result] = {}
@@ -40,7 +40,7 @@ class Matrix:
         self.lost: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take note of a report: of the test itself, or of a fixture that kept it from running or failed after it."""
+        """Record a report: of the test itself, or of a fixture that failed before or after it."""
         if report.when != "call" and report.passed:
             return
         properties: dict[str, Any] = dict(report.user_properties)
@@ -67,7 +67,7 @@ class Matrix:
                 terminalreporter.line(line)
 
     def lines(self) -> Iterator[str]:
-        """Return the matrix as text: a table for each provider by algorithm, one for all of them, and the declarations."""
+        """Return the matrix as text: a table per provider by algorithm, one for all providers, and the declarations."""
         providers = list(dict.fromkeys(provider for provider, _, _ in self.results))
         names = list(ALGORITHMS)
         for provider in providers:
@@ -83,7 +83,7 @@ class Matrix:
             yield _row(f"  {outcome}", providers, (self._cell(provider, outcome, "") for provider in providers))
         if self.reasons:
             yield ""
-            yield "declared impossible (decl.), tried, and indeed impossible:"
+            yield "declared impossible (decl.), tried, and failed as declared:"
         for (provider, reason), cases in self.reasons.items():
             yield f"  {provider}: {reason}: {_shortly(cases)}"
         counts = {result: sum(found is result for found in self.results.values()) for result in Result}

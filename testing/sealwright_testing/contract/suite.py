@@ -16,15 +16,15 @@ from .signatures import SignatureContract
 
 @pytest.mark.asyncio
 class ProviderContract(SignatureContract, KeyContract, FaultContract, LifetimeContract):
-    """What every provider must do. For a subclass whose name begins with `Test`, in a class or module with a fixture `harness`."""
+    """What every provider must do. Inherit from it in a class whose name begins with `Test`, and define a fixture `harness`."""
 
     @pytest.fixture
     def case(
         self, harness: Harness, record_property: Callable[[str, object], None], caplog: pytest.LogCaptureFixture
     ) -> Case:
-        """Return what the tests have in common."""
+        """Return the helpers of a test."""
         return Case(harness, record_property, caplog)
 
     async def test_declarations(self, harness: Harness) -> None:
-        """Declarations are of outcomes and algorithms that there are, and say why."""
-        require(not harness.misdeclared(), f"not declarations: {harness.misdeclared()}")
+        """Declarations name existing outcomes and algorithms, and give a reason."""
+        require(not harness.misdeclared(), f"invalid declarations: {harness.misdeclared()}")

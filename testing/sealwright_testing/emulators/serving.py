@@ -1,4 +1,4 @@
-"""Running an emulator as a command, for tests in any language."""
+"""Runs an emulator as a command, for tests in any language."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Emulator(Protocol):
-    """What the command needs of an emulator."""
+    """The interface of an emulator that the command needs."""
 
     @property
     def endpoint(self) -> str:
@@ -21,7 +21,11 @@ class Emulator(Protocol):
         ...
 
     async def start(self) -> None:
-        """Listen; raise OSError where that cannot be."""
+        """Listen.
+
+        Raises:
+            OSError: The address cannot be used.
+        """
         ...
 
     async def stop(self) -> None:
@@ -32,11 +36,11 @@ class Emulator(Protocol):
 def serve(emulator: Emulator, extra: Mapping[str, str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Prints one JSON line on standard output once connections are accepted: the emulator's `endpoint`, and what `extra`
-    adds (such as the path of a CA certificate).
+    Prints one JSON line on standard output once the emulator accepts connections. It contains the `endpoint`, and the members of
+    `extra` (such as the path of a CA certificate).
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: The address cannot be used.
     """
     asyncio.run(_serve(emulator, extra or {}))
 
@@ -44,7 +48,7 @@ def serve(emulator: Emulator, extra: Mapping[str, str] | None = None) -> None:
 async def _serve(emulator: Emulator, extra: Mapping[str, str]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # Before the line is printed: whoever reads it may stop us at once.
+    # Do this before printing the line, since its reader may send a signal at once.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     await emulator.start()

@@ -36,7 +36,7 @@ def nss() -> Iterator[NssToken]:
 
 @pytest.fixture(scope="session")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> FaultyModule:
-    """SoftHSM behind a module that fails on demand; built once."""
+    """SoftHSM behind a module that fails on demand, built once."""
     module = softhsm_module()
     if module is None or compiler() is None:
         tool_missing("softhsm2 or a C compiler")
@@ -46,7 +46,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> FaultyModule:
 
 @pytest.fixture
 def faults(faulty: FaultyModule, hsm: SoftHsm) -> Iterator[FaultyModule]:
-    """The same, working, on a new token; whatever a test has done to it is mended."""
+    """The same on a new token, without faults. All faults are removed after the test."""
     assert hsm.conf.exists()
     faulty.mend()
     yield faulty

@@ -1,4 +1,4 @@
-"""C126, in a process of its own: sign, fork, and sign in the child and in the parent. Argument: a provider's table, as JSON."""
+"""C126, in its own process: signs, forks, and signs in the child and in the parent. Argument: a provider's table, as JSON."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def sign(provider: Pkcs11Provider, key: KeyDescription) -> None:
 
 
 async def patiently(provider: Pkcs11Provider, key: KeyDescription, message: bytes) -> RawSignature:
-    """Sign. Of several processes that initialise SoftHSM and log in at once, one may meet errors for a moment."""
+    """Sign, with retries. When several processes initialise SoftHSM and log in at once, one may get errors for a moment."""
     end = time.monotonic() + 5
     while True:
         try:
@@ -61,7 +61,7 @@ async def sign_and_close(provider: Pkcs11Provider, key: KeyDescription) -> None:
 
 
 def main() -> None:
-    """Fork three children, which sign at once."""
+    """Fork three children that sign concurrently."""
     warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on: a process with threads forks
     provider, key = asyncio.run(opened())
     children = []

@@ -1,4 +1,4 @@
-"""In a process of its own: leave a call behind that hangs, and end. Arguments: a directory, the real module, a provider's table."""
+"""In its own process: starts a call that hangs, and ends. Arguments: a directory, the real module, a provider's table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sealwright_testing.pkcs11_faults import Call, FaultyModule
 
 
 async def main() -> None:
-    """Print the reason of the error, and how long it took in seconds."""
+    """Print the reason of the error, and the seconds that it took."""
     faults = FaultyModule(Path(sys.argv[1]), sys.argv[2])
     provider = await FACTORY.open(Pkcs11Settings(**{**json.loads(sys.argv[3]), "module": faults.path}))
     key = await provider.create(KeySpec(algorithm=ALGORITHMS["ES256"]), timeout=10)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What the tests of the `pkcs11` provider share."""
+"""Shared by the tests of the `pkcs11` provider."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def created(provider: Pkcs11Provider, name: str = "ES256", **tags: str) ->
 
 
 async def signed(provider: Pkcs11Provider, key: KeyDescription, name: str = "ES256", text: str = "a") -> None:
-    """Sign, and have the signature verified by others."""
+    """Sign, and verify the signature with other libraries."""
     message = signing_input(name, text)
     raw = await provider.sign(key.uri, ALGORITHMS[name], message, timeout=SECONDS)
     assert raw.key_uri == key.uri
@@ -91,7 +91,7 @@ def hmac_of(secret: bytes, name: str, message: bytes) -> bytes:
 
 
 async def in_token(provider: Pkcs11Provider, work: Callable[[pkcs11.Session], Any]) -> Any:
-    """Do something with python-pkcs11 itself, in a session of the provider."""
+    """Run a function with python-pkcs11 in a session of the provider."""
     return await provider._managed(lambda session, _token: work(session), SECONDS)
 
 
@@ -100,7 +100,7 @@ def module_of(provider: Pkcs11Provider) -> Cryptoki:
 
 
 def raw_call(provider: Pkcs11Provider, function: int, *arguments: int) -> int:
-    """Call a function of the module as another part of this process would, but while nobody is inside: anything else may crash."""
+    """Call a function of the module as other code in this process would, but while no call is inside, since that could crash."""
     module = module_of(provider)
     pointers = [None if function == FINALIZE else ctypes.c_ulong(argument) for argument in arguments or (0,)]
     with module.gate.alone(time.monotonic() + SECONDS):
@@ -119,7 +119,7 @@ async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 
 def in_process(script: str, *arguments: str, seconds: float = 60) -> str:
-    """Run a script in a process of its own, and return what it prints."""
+    """Run a script in its own process, and return its output."""
     done = subprocess.run(  # noqa: S603 - scripts beside this one
         [sys.executable, "-X", "faulthandler", "-W", "error", script, *arguments],
         capture_output=True,

@@ -37,7 +37,7 @@ RW_SERIAL = 0x6
 
 
 class Soak:
-    """What happens, and counts of it."""
+    """The events and their counts."""
 
     def __init__(self, provider: Pkcs11Provider, seconds: float) -> None:
         self.provider = provider
@@ -52,7 +52,7 @@ class Soak:
         return time.monotonic() >= self.end
 
     async def sign(self, number: int, keys: dict[str, KeyDescription]) -> None:
-        """Sign until it is over."""
+        """Sign until the end."""
         publics = {name: load_public_key(key.public_key or b"") for name, key in keys.items()}
         count = 0
         while not self.over:
@@ -71,7 +71,7 @@ class Soak:
                 self.wrong += 1
 
     async def manage(self) -> None:
-        """Make, find and destroy keys until it is over."""
+        """Create, find and destroy keys until the end."""
         tags = {"sealwright:deployment": "soak", "sealwright:intent": "surplus"}
         while not self.over:
             try:
@@ -83,7 +83,7 @@ class Soak:
             await asyncio.sleep(0.05)
 
     def disturb(self, module: Cryptoki, slot_of: dict[str, int]) -> None:
-        """Do harm until it is over. Runs in a thread."""
+        """Disturb the module until the end. Runs in a thread."""
         while not self.over:
             time.sleep(random.uniform(0.005, 0.06))  # noqa: S311 - no secret
             what = random.choice(("sessions", "login", "module"))  # noqa: S311
@@ -102,7 +102,7 @@ class Soak:
 
 
 async def come_back(provider: Pkcs11Provider, key: KeyDescription) -> None:
-    """See that a key is there again, at once or after the longest pause between two initialisations."""
+    """Check that a key is found again, at once or after the longest pause between two initialisations."""
     end = time.monotonic() + 3
     while True:
         try:

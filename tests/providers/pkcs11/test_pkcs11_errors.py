@@ -103,7 +103,7 @@ def test_nobody_waits_for_a_call_that_hangs() -> None:
         pass
     assert time.monotonic() - start < 1.2
     with gate.call(time.monotonic() + 1):
-        pass  # Others go in and out all the same.
+        pass  # Other calls enter and leave meanwhile.
     thread.join()
 
 

@@ -70,7 +70,7 @@ async def test_generated_keys_are_sensitive_non_extractable_local_and_sign_only(
 
 
 async def test_nss_generates_such_keys_too(nss: NssToken) -> None:
-    # Of keys that are in its database softokn says nothing of where they were made.
+    # For keys in its database softokn does not report where they were generated.
     async with opened(nss.settings()) as provider:
         await generated(provider, "ES256", {**SIGN_ONLY, Attribute.LOCAL: False})
 

@@ -1,4 +1,4 @@
-"""C124: one login a process, and a wrong PIN is never tried twice."""
+"""C124: one login per process, and a wrong PIN is never tried twice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_c124_a_wrong_pin_is_tried_once_in_a_hundred_requests(faults: Faul
         with pytest.raises(ProviderAccessDeniedError):
             await provider.check(timeout=SECONDS)
         assert faults.count(Call.LOGIN) - before == 1
-        # The right PIN in the file changes nothing before the configuration is loaded again.
+        # The right PIN in the file has no effect until the configuration is reloaded.
         hsm.pin_file.write_text(hsm.pin, encoding="ascii")
         await request()
     async with opened(hsm.settings(module=faults.path)) as provider:
@@ -97,7 +97,7 @@ async def test_one_login_a_process(faults: FaultyModule, hsm: SoftHsm) -> None:
         assert faults.count(Call.LOGIN) - before == 1
         sessions = faults.count(Call.OPEN_SESSION)
         await asyncio.gather(*(signed(p, key, text=str(n)) for n in range(100) for p in (one, two)))
-        # At most those that had not been needed yet.
+        # At most the sessions that were not needed before.
         assert sessions <= faults.count(Call.OPEN_SESSION) <= opened_before + 16
 
 

@@ -1,4 +1,4 @@
-"""What needs a process of its own: forks, calls that hang at its end, and the soak."""
+"""Tests that need their own process: forks, calls that hang at its end, and the soak test."""
 
 from __future__ import annotations
 

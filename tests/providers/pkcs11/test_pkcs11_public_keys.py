@@ -1,4 +1,4 @@
-"""C117 and C40: public keys as modules answer them."""
+"""C117 and C40: public keys in the forms that modules return."""
 
 from __future__ import annotations
 

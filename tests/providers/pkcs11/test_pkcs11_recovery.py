@@ -1,4 +1,4 @@
-"""C123, C127: what comes back by itself, and what it takes."""
+"""C123, C127: recovery from lost sessions, logins, tokens and modules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def quick_resets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def settled() -> None:
-    """Wait for as long as a module is left alone after it was initialised."""
+    """Wait for the longest pause after an initialisation of the module."""
     await asyncio.sleep(0.12)
 
 
@@ -88,7 +88,7 @@ async def test_c123_nss_comes_back_too(nss: NssToken, what: str) -> None:
 
 
 async def test_c123_no_key_is_called_missing_while_we_are_logged_out(provider: Pkcs11Provider) -> None:
-    """Logged out, a token says of a private key that there is none."""
+    """When logged out, a token reports that a private key does not exist."""
     first, second = await created(provider), await created(provider)
     await signed(provider, first)
     await hurt(provider, "login")
@@ -162,7 +162,7 @@ async def test_recovery_is_made_once_for_all(fragile: Pkcs11Provider, faults: Fa
     await hurt(fragile, "module")
     await asyncio.gather(*(signed(fragile, key) for _ in range(50)))
     assert faults.count(Call.LOGIN) - logins == 1
-    # One by the test, one before it is initialised again.
+    # One by the test, one before the module is initialised again.
     assert faults.count(Call.FINALIZE) - finals <= 2
 
 
@@ -178,7 +178,7 @@ async def test_a_device_that_fails_is_left_alone_at_first_and_then_reset(
     for calls in (1, 2, 3):
         with pytest.raises(ProviderUnavailableError):
             await signed(fragile, key)
-        # CKR_DEVICE_ERROR may mean "too many": no call is made twice for it.
+        # CKR_DEVICE_ERROR may mean "too many requests", so no call is repeated.
         assert faults.count(Call.SIGN_INIT) - before == calls
         assert faults.count(Call.FINALIZE) == finals
     for _ in range(10):
@@ -206,7 +206,7 @@ async def test_c127_a_dead_hsm_is_asked_once_a_second(
         await asyncio.sleep(0.01)
     assert faults.count(Call.SIGN_INIT) - before <= 3
     faults.mend()
-    await asyncio.sleep(1.05)  # Of the breaker.
+    await asyncio.sleep(1.05)  # The breaker's pause.
     await guard.sign(key.uri, ES256, b"h.p", timeout=1)
 
 
@@ -223,7 +223,7 @@ async def test_an_hsm_that_hangs_fails_fast_and_stops_nobody_else(
     )
     assert time.monotonic() - start < 4
     assert {type(o) for o in outcomes} <= {ProviderTimeoutError, ProviderUnavailableError, OverloadedError}
-    # Past the guard, too: there is no thread left, and that is said at once.
+    # Also without the guard: no thread is left, which is reported at once.
     start = time.monotonic()
     for _ in range(100):
         with pytest.raises(ProviderUnavailableError, match="hangs"):
@@ -242,7 +242,7 @@ async def test_one_call_that_hangs_takes_one_session(fragile: Pkcs11Provider, fa
     faults.delay(Call.SIGN, 60_000)
     with pytest.raises(ProviderTimeoutError):
         await fragile.sign(key.uri, ES256, b"h.p", timeout=0.1)
-    # Those who wait within the same function go on; the one above does not know of it yet.
+    # Calls that wait in the same function continue. The one above does not notice yet.
     faults.delay(Call.SIGN, 0)
     await signed(fragile, key)
 
@@ -280,7 +280,7 @@ async def test_closing_does_not_wait_for_a_call_that_hangs(faults: FaultyModule,
             await provider.check(timeout=1)
         faults.delay(Call.SIGN, 0)
         await until(lambda: not provider._process.lanes._running)
-        # Nobody has given the module back: whoever opens it next finds it as it is.
+        # The module was not released, so the next provider that opens it finds it unchanged.
         provider._process.module.release(time.monotonic() + 1)
     assert faults.intrusions == 0
 
@@ -340,7 +340,7 @@ async def test_a_token_that_is_made_later_is_found(hsm: SoftHsm) -> None:
 
 
 async def back(provider: Pkcs11Provider, uri: str) -> None:
-    """Wait until a key signs again; every error on the way is one that asks for patience."""
+    """Wait until a key signs again. Until then, every error must be one that a retry can fix."""
     end = time.monotonic() + 4
     while True:
         try:

@@ -50,7 +50,7 @@ def test_the_smallest_table_is_enough() -> None:
         ({"pin": "1234"}, "Extra inputs"),
     ],
 )
-def test_what_is_wrong_is_said(change: dict[str, Any], problem: str) -> None:
+def test_a_wrong_setting_is_reported(change: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         Pkcs11Settings(**{**GOOD, **change})
 

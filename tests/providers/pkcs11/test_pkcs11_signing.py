@@ -67,7 +67,7 @@ async def test_secret_keys_sign(provider: Pkcs11Provider, name: str) -> None:
     uri = "pkcs11:token=sealwright;id=%01;type=secret-key"
     key = await provider.describe(uri, timeout=SECONDS)
     assert key.public_key is None
-    # RFC 7518 §3.2: no hash that is longer than the key.
+    # RFC 7518 §3.2: the hash must not be longer than the key.
     assert key.algorithms == {hs for hs in ("HS256", "HS384", "HS512") if int(hs[2:]) // 8 <= size}
     raw = await provider.sign(uri, ALGORITHMS[name], b"h.p", timeout=SECONDS)
     assert raw.encoding is SignatureEncoding.OPAQUE

@@ -1,4 +1,4 @@
-"""Keys for the tests: elliptic ones from small scalars, so that anyone can rebuild them; RSA keys are made once a run."""
+"""Keys for the tests. Elliptic keys come from small scalars, so that they can be rebuilt. RSA keys are generated once per run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CURVES: dict[str, type[ec.EllipticCurve]] = {
 
 
 SIGNING = {name: a for name, a in ALGORITHMS.items() if not a.symmetric}
-"""The algorithms whose keys have a public half."""
+"""The algorithms whose keys have a public key."""
 
 
 def elliptic(curve: str, scalar: int) -> ec.EllipticCurvePrivateKey:
@@ -34,7 +34,7 @@ def elliptic(curve: str, scalar: int) -> ec.EllipticCurvePrivateKey:
 
 @cache
 def rsa_key(bits: int, which: int = 0) -> rsa.RSAPrivateKey:
-    """Return one of several keys of that size, told apart by `which`."""
+    """Return one of several keys of a size; `which` selects it."""
     assert which >= 0
     return rsa.generate_private_key(65537, bits)
 
@@ -56,7 +56,7 @@ def key_for(algorithm: Algorithm, which: int = 0) -> PrivateKey:
 
 
 def sign(key: PrivateKey, algorithm: Algorithm, message: bytes) -> bytes:
-    """Sign as a KMS does, and bring the answer into JOSE form."""
+    """Sign as a KMS does, and convert the answer to JOSE form."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return normalise(key.sign(message), SignatureEncoding.OPAQUE, algorithm)
     assert algorithm.hash is not None

@@ -33,7 +33,7 @@ def jwk_of(curve: str, scalar: int) -> Jwk:
 
 
 def one_of_each(*, common: bool) -> list[Jwk]:
-    """One key for each algorithm, no two of them the same."""
+    """Return a different key for each algorithm."""
     chosen = [a for a in SIGNING.values() if a.common or not common]
     return [to_jwk(key_for(a, which).public_key(), a) for which, a in enumerate(chosen)]
 
@@ -209,7 +209,7 @@ def test_a_point_off_the_curve_is_refused() -> None:
 
 @pytest.mark.parametrize("common", [True, False], ids=["default", "all but the name Ed25519"])
 def test_c140_three_libraries_read_as_many_keys_as_are_published(*, common: bool) -> None:
-    """PyJWT 2.15 drops a JWK whose `alg` is `Ed25519` without an error, which is why `EdDSA` is the other choice."""
+    """PyJWT 2.15 drops a JWK whose `alg` is `Ed25519` without an error, so `EdDSA` is offered too."""
     jwks = [j for j in one_of_each(common=common) if j.alg != "Ed25519"]
     document = jwk_set(jwks).decode()
     kids = {j.kid for j in jwks}

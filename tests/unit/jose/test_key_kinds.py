@@ -1,4 +1,4 @@
-"""Kinds of keys that the table does not have: what they need, and that the rest of the package needs nothing for them."""
+"""Kinds of keys: those in the table, and new ones, for which no other module needs a change."""
 
 from __future__ import annotations
 

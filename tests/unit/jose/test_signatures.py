@@ -56,7 +56,7 @@ def test_c01_c03_every_signature_has_one_size_and_verifies_elsewhere(
 def test_c01_c03_a_real_signature_with_leading_zeros_verifies_elsewhere(
     name: str, scalar: int, message: bytes, half: str, zeros: int
 ) -> None:
-    """Signatures after RFC 6979 are the same in every run, so it is known which messages have such a signature."""
+    """Signatures according to RFC 6979 are the same in every run, so the messages that have such a signature are known."""
     algorithm = ALGORITHMS[name]
     private, scheme = _deterministic(algorithm, scalar)
     size = algorithm.kind.coordinate_size

@@ -194,7 +194,7 @@ def test_a_hostile_text_is_refused_soon_and_in_little_memory(text: str) -> None:
     taken = time.process_time() - started
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert taken < 2  # quadratic readings of these took ten seconds and more, without the tracing
+    assert taken < 2  # a quadratic parser took ten seconds and more, without the tracing
     assert peak < 24 << 20
     assert len(caught.value.violations) <= MAX_VIOLATIONS
 

@@ -28,7 +28,7 @@ SOUP = st.text(st.sampled_from('{}[]",:\\ \n\t0123456789.eE+-truefalsnNIiyud800\
 
 
 class Refused(Exception):  # noqa: N818 - a reader's verdict, not an error of this suite
-    """What the reference reader raises."""
+    """The error of the reference parser."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _never(_name: str) -> None:
 
 
 def reference(text: str) -> dict[str, Any]:
-    """Read a strict JSON object by other means: the standard library whole, and a walk over what it returns."""
+    """Parse a strict JSON object in another way: with the standard library, and a walk over its result."""
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_never)
         json.dumps(value, ensure_ascii=False).encode()
@@ -66,7 +66,7 @@ def _levels(value: Any) -> int:
 
 
 def plain(value: Any) -> Any:
-    """Turn large integers, which are kept as text, into numbers."""
+    """Convert large integers, which are kept as text, to numbers."""
     match value:
         case LargeInteger():
             return int(value.text)
@@ -125,7 +125,7 @@ def test_the_language_is_that_of_another_strict_reader(text: str) -> None:
 
 @given(OBJECTS, st.data())
 def test_one_flaw_at_any_depth_is_refused_with_its_path(value: dict[str, Any], data: st.DataObject) -> None:
-    """A mark is put somewhere into the tree, and in the text the mark becomes what is to be refused."""
+    """Put a marker somewhere into the tree, and replace it in the text with something that must be refused."""
     text, path = json.dumps("MARK"), "c"
     for _ in range(data.draw(st.integers(1, MAX_DEPTH - 2))):
         if data.draw(st.booleans()):

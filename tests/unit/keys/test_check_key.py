@@ -1,4 +1,4 @@
-"""What the core compares of a key that a provider describes with what was asked for."""
+"""The comparison of a key that a provider describes with the request."""
 
 from __future__ import annotations
 

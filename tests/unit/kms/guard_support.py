@@ -1,4 +1,4 @@
-"""A provider and a clock that tests hold in their hands."""
+"""A provider and a clock that tests control."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Step = Callable[[float], Awaitable[None]] | Exception | None
 
 
 class FakeClock:
-    """A stopwatch that only tests move."""
+    """A clock that only tests move."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -37,7 +37,7 @@ class FakeClock:
 
 
 class FakeProvider:
-    """Does what its script says, call by call: raises an error, awaits a function of the timeout, or (None) answers."""
+    """Follows a script, call by call: raises an error, awaits a function of the timeout, or (None) answers."""
 
     def __init__(self, *script: Step, forever: Step = None) -> None:
         self.script = list(script)
@@ -56,7 +56,7 @@ class FakeProvider:
         self.most = max(self.most, self.under_way)
         try:
             if isinstance(step, ProviderError):
-                # A new one for each call: whoever gets it may write into it.
+                # Raise a new one for each call, since its receiver may change it.
                 raise type(step)(step.message, metadata=step.metadata, retry_after=step.retry_after)
             if isinstance(step, Exception):
                 raise step
@@ -81,7 +81,7 @@ class FakeProvider:
 
 
 class FullProvider(FakeProvider):
-    """One that can do everything."""
+    """A provider with all capabilities."""
 
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:  # noqa: ARG002
         await self._do("create", timeout)
@@ -121,7 +121,7 @@ async def sign(guarded: GuardedProvider, seconds: float = 5) -> RawSignature:
 
 
 async def settle() -> None:
-    """Let every task that can go on do so."""
+    """Let every task run that can."""
     for _ in range(10):
         await asyncio.sleep(0)
 

@@ -21,7 +21,7 @@ DOWN = ProviderUnavailableError("m")
 
 
 async def fail(guarded: GuardedProvider, times: int = 1) -> ProviderError:
-    """Have a request fail so many times, and return the last error."""
+    """Make a request fail so many times, and return the last error."""
     for _ in range(times - 1):
         with pytest.raises(ProviderError):
             await sign(guarded)

@@ -139,7 +139,7 @@ async def test_the_provider_is_told_how_long_it_has() -> None:
     guarded = guard(inner, clock, timeout=milliseconds(2000))
     await sign(guarded, 1)
     await sign(guarded, 60)
-    # Creating and finding are slow by nature, and may take all that their caller gives them.
+    # Creating and finding are slow, and may take all the time of their caller.
     await guarded.create(SPEC, timeout=60)
     await guarded.find({}, timeout=60)
     assert inner.timeouts == [1, 2, 60, 60]
@@ -199,7 +199,7 @@ async def test_c131_what_a_faulty_provider_raises_goes_no_further_than_its_name(
     assert error.__suppress_context__
     for text in (str(error), repr(error), caplog.text):
         assert not any(secret in text for secret in ("arn:", "111122223333", "1234", "secret"))
-    # Enough to find the fault: its type, and where in the code it was raised.
+    # Enough to find the bug: the type of the exception, and where it was raised.
     (record,) = [r for r in caplog.records if r.name == "sealwright.kms.guard"]
     assert type(fault).__name__ in record.getMessage()
     assert "guard_support.py" in record.getMessage()
@@ -216,7 +216,7 @@ async def test_a_provider_that_cancels_itself_does_not_look_like_a_caller_who_le
     assert raised.value.reason == "INTERNAL_ERROR"
 
 
-async def test_what_a_provider_cannot_do_is_said_without_a_call() -> None:
+async def test_a_missing_capability_is_refused_without_a_call() -> None:
     inner = FakeProvider()
     guarded = guard(inner)
     for call in (

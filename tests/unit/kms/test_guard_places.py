@@ -70,7 +70,7 @@ async def test_who_waits_in_vain_is_refused_at_the_deadline() -> None:
 
 @pytest.mark.parametrize("victim", [0, 1, 2, 3, 4, 5])
 async def test_a_place_is_given_back_whoever_leaves(victim: int) -> None:
-    """0 and 1 are under way, 2 and 3 wait, 4 and 5 were given a place in the very moment in which they leave."""
+    """0 and 1 are in flight, 2 and 3 wait, 4 and 5 get a place in the moment in which they are cancelled."""
     gate = Gate()
     inner = FakeProvider(forever=gate)
     guarded = guard(inner, max_in_flight=2, max_queue=10)
@@ -99,7 +99,7 @@ async def test_places_are_given_back_by_calls_that_time_out_and_by_those_that_le
 
 
 async def places_are_whole(guarded: GuardedProvider, inner: FakeProvider, gate: Gate) -> None:
-    """Check that as many calls as before can be under way, and wait."""
+    """Check that as many calls as before can be in flight, and wait."""
     gate.open.clear()
     before = inner.calls["sign"]
     calls = [asyncio.create_task(sign(guarded)) for _ in range(3)]

@@ -40,7 +40,7 @@ def problem(kind: str, *plugins: str) -> str:
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    # pytest imports test modules in a way of its own; entry points import by name.
+    # pytest imports test modules in its own way, but entry points import by name.
     module: Any = SimpleNamespace(GOOD=GOOD, NAMELESS=NAMELESS, OTHER=OTHER, EVIL=EVIL)
     monkeypatch.setitem(sys.modules, __name__, module)
 

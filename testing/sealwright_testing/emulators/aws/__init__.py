@@ -1,8 +1,8 @@
 """An emulator of AWS KMS: its JSON 1.1 protocol, real keys, and the rules that AWS enforces.
 
-It checks what moto and its like let pass: signatures of requests, 4096 bytes for RAW messages, the length of digests,
-the salt of PSS, key states, usages and specs, tags, aliases and pages. What AWS does where neither its documentation
-nor anybody's report says so is marked in the docstrings as not checked against AWS.
+It checks what moto and similar emulators do not: signatures of requests, 4096 bytes for RAW messages, the length of digests,
+the salt of PSS, key states, usages and specs, tags, aliases and pages. Where neither the documentation of AWS nor a report
+says what AWS does, the docstrings say that it was not checked against AWS.
 """
 
 from .calls import CallRecord

@@ -21,8 +21,8 @@ class AwsBackend:
     """AWS KMS of one account in one Region. All methods may be called from any thread.
 
     Args:
-        region: the Region whose keys these are, and that signatures must name.
-        account: the account of twelve digits whose keys these are.
+        region: the Region of the keys, which signatures of requests must name.
+        account: the account of the keys, twelve digits.
         access_key: the ID of the access key that may sign requests.
         secret_key: its secret.
     """
@@ -40,12 +40,12 @@ class AwsBackend:
 
     @property
     def keys(self) -> Mapping[str, KeySummary]:
-        """All keys by id, in order of creation; hidden ones too, those whose deletion is over not."""
+        """All keys by ID, in order of creation. Includes hidden keys, but not deleted ones."""
         return MappingProxyType(dict(self.store.summaries()))
 
     @property
     def calls(self) -> Mapping[str, int]:
-        """How often each operation was asked for since the start or `reset_calls`, refused requests too."""
+        """How often each operation was requested since the start or `reset_calls`. Includes refused requests."""
         return MappingProxyType(self.log.counts())
 
     @property
@@ -55,16 +55,16 @@ class AwsBackend:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """The faults in force, in the order in which they are looked at."""
+        """The active faults, in the order in which they are examined."""
         return self.book.active()
 
     @property
     def credentials(self) -> Mapping[str, Credential]:
-        """Who may sign requests, by access key id."""
+        """The credentials that may sign requests, by access key ID."""
         return MappingProxyType(self._credentials)
 
     def calls_for(self, key_id: str) -> Mapping[str, int]:
-        """Return how often each operation was asked for with one key, given by id or ARN."""
+        """Return how often each operation was requested for one key, given by ID or ARN."""
         return MappingProxyType(self.log.counts(key_id))
 
     def reset_calls(self) -> None:
@@ -72,37 +72,37 @@ class AwsBackend:
         self.log.reset()
 
     def add_fault(self, kind: FaultKind | str, *, operation: str = ANY, **options: Any) -> Fault:
-        """Arm a fault, after those that are armed already.
+        """Add a fault after the active ones.
 
         Args:
-            kind: what goes wrong: a FaultKind or its value.
-            operation: for which operation; `*` for all.
+            kind: a FaultKind or its value.
+            operation: the operation that fails; `*` for all.
             options: the other attributes of Fault: key_id, times, seconds, type, status, message, retry_after, after.
 
         Raises:
-            ValueError: the kind is none, or the options make no sense with it.
-            TypeError: an option is none.
+            ValueError: the kind does not exist, or the options do not fit it.
+            TypeError: an option does not exist.
         """
         return self.arm(Fault(kind=FaultKind(kind), operation=operation, **options))
 
     def arm(self, fault: Fault) -> Fault:
-        """Arm a fault that was made before, and return it."""
+        """Add a fault object, and return it."""
         self.book.add(fault)
         return fault
 
     def clear_faults(self) -> None:
-        """Disarm all faults. Keys that were hidden stay hidden for their time."""
+        """Remove all faults. Keys that were hidden stay hidden for their time."""
         self.book.clear()
 
     def set_key_state(self, key_id: str, state: KeyState) -> None:
-        """Put a key into any state, such as Creating, which an AWS KMS key of this kind rarely is.
+        """Put a key into any state, such as Creating, which is rare at AWS.
 
         Args:
             key_id: an id or ARN.
-            state: the state. PendingDeletion set in this way has no end.
+            state: the state. PendingDeletion that is set in this way does not end.
 
         Raises:
-            KeyError: there is no such key.
+            KeyError: the key does not exist.
         """
         key = self.store.find(key_id)
         if key is None:
@@ -111,17 +111,17 @@ class AwsBackend:
         key.deletion_time = None
 
     def add_credential(self, credential: Credential) -> None:
-        """Let one more access key sign requests, or replace the one of the same id."""
+        """Permit another access key to sign requests, or replace the one with the same ID."""
         self._credentials[credential.access_key] = credential
 
     def expire_credential(self, access_key: str) -> None:
         """Answer requests of an access key with ExpiredTokenException from now on.
 
         Raises:
-            KeyError: there is no such access key.
+            KeyError: the access key does not exist.
         """
         self.add_credential(replace(self._credentials[access_key], expire_time=time.time()))
 
     def advance_clock(self, seconds: float) -> None:
-        """Move the clock that keys live by: creation, visibility, deletion. Signatures go by the wall clock."""
+        """Move the clock of the keys (creation, visibility, deletion). Signatures of requests depend on the wall clock."""
         self.store.clock.advance(seconds)

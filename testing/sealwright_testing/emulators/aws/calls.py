@@ -1,4 +1,4 @@
-"""What clients asked for: counts, and the last requests."""
+"""Records requests: counts, and the last ones."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_RECORDS: Final = 1000
-"""How many requests are remembered. Counts go on."""
+"""How many requests are kept. Counts continue beyond that."""
 PENDING: Final = "pending"
 """The outcome of a request that is not answered yet."""
 GONE: Final = "gone"
 """The outcome of a request whose client did not wait for the answer."""
 OK: Final = "ok"
-"""The outcome of a request that was answered with success."""
+"""The outcome of a successful request."""
 
 
 @dataclass(slots=True, kw_only=True)
 class CallRecord:
-    """One request that named an operation, whatever became of it.
+    """One request that named an operation, successful or not.
 
     Attributes:
-        time: when it came, in seconds since the epoch by the wall clock.
-        operation: such as `Sign`.
-        reference: its KeyId (or TargetKeyId) as it came: an id, an ARN or an alias.
-        key_id: the id of the key that this meant, if there is one.
-        message_type: of Sign and Verify; RAW where the request has none.
+        time: arrival time, in seconds since the epoch by the wall clock.
+        operation: its name, such as `Sign`.
+        reference: its KeyId (or TargetKeyId) as received: an ID, an ARN or an alias.
+        key_id: the ID of the key that it names, if the key exists.
+        message_type: the MessageType of Sign and Verify; RAW if the request has none.
         algorithm: its SigningAlgorithm or MacAlgorithm.
         message_length: bytes in its Message. The message itself is not kept.
-        outcome: `ok`, the `__type` of the error, the fault that left it without one, `pending`, or `gone` where the
-            client left before the answer.
+        outcome: `ok`, the `__type` of the error, the fault that prevented an answer, `pending`, or `gone` if the
+            client disconnected before the answer.
     """
 
     time: float
@@ -61,14 +61,14 @@ class CallLog:
     _by_key: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, record: CallRecord) -> None:
-        """Count and remember a request."""
+        """Count and keep a request."""
         self._records.append(record)
         self._counts[record.operation] += 1
         if record.key_id is not None:
             self._by_key.setdefault(record.key_id, Counter())[record.operation] += 1
 
     def counts(self, key_id: str | None = None) -> dict[str, int]:
-        """Return how often each operation was asked for, refused ones too; for one key (an id or ARN) if given."""
+        """Return how often each operation was requested, including refused requests; for one key (an ID or ARN) if given."""
         if key_id is None:
             return dict(self._counts)
         return dict(self._by_key.get(key_id.rpartition("/")[2], {}))
@@ -85,7 +85,7 @@ class CallLog:
 
 
 def describe(operation: str, body: bytes, time: float) -> CallRecord:
-    """Return the record of a request whose body may be anything at all."""
+    """Return the record of a request. Its body may be malformed."""
     record = CallRecord(time=time, operation=operation)
     try:
         values = json.loads(body or b"{}")

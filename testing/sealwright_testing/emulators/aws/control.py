@@ -1,4 +1,4 @@
-"""What tests ask of the emulator over HTTP, unsigned, under a path that AWS KMS does not have: `/_emulator/`."""
+"""Controls the emulator over HTTP, with unsigned requests under a path that AWS KMS does not have: `/_emulator/`."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Control:
 
     | request | body | answer |
     |---|---|---|
-    | `GET /_emulator/faults` | | the faults in force, with the `left` times of those that end |
+    | `GET /_emulator/faults` | | the active faults, with the `left` times of those that end |
     | `POST /_emulator/faults` | a fault, or a list of them (the attributes of `Fault`) | the same |
-    | `DELETE /_emulator/faults` | | `[]`; hanging requests are let go |
-    | `GET /_emulator/calls[?key_id=...]` | | how often each operation was asked for, refused requests too |
+    | `DELETE /_emulator/faults` | | `[]`; ends requests that hang |
+    | `GET /_emulator/calls[?key_id=...]` | | how often each operation was requested, including refused requests |
     | `POST /_emulator/calls/reset` | | `{}`; forgets counts and requests |
     | `GET /_emulator/requests` | | the last 1000 requests, oldest first (the attributes of `CallRecord`) |
     | `GET /_emulator/keys` | | all keys by id (the attributes of `KeySummary`) |
     | `POST /_emulator/keys/{key_id}` | `{"state": "Creating"}` | the key; puts it into any state |
     | `POST /_emulator/credentials` | `access_key`, `secret_key`, and if they are temporary `session_token`, `expire_in_seconds` | `{}` |
-    | `POST /_emulator/clock` | `{"advance_seconds": 86400}` | `{"time": ...}`; moves the clock that keys live by |
+    | `POST /_emulator/clock` | `{"advance_seconds": 86400}` | `{"time": ...}`; moves the clock of the keys |
 
-    A request that makes no sense gets 400 and `{"message": ...}`; nothing has then changed.
+    An invalid request gets 400 and `{"message": ...}`, and changes nothing.
     """  # noqa: E501 - a table
 
     def __init__(self, backend: AwsBackend) -> None:
@@ -61,7 +61,7 @@ class Control:
 
     async def _add_faults(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        # All are read before any is armed, so that a typing error in the last does not leave half of them.
+        # Parse all before adding any, so that an error in the last one does not leave half of them active.
         faults = [Fault.from_json(item) for item in (body if isinstance(body, list) else [body])]
         for fault in faults:
             self._backend.arm(fault)
@@ -109,7 +109,7 @@ class Control:
 def _field(body: object, name: str, *kinds: type) -> Any:
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, kinds):
-        raise ValueError(f"{name} is needed and has to be of the type {' or '.join(k.__name__ for k in kinds)}")  # noqa: TRY004
+        raise ValueError(f"{name} is required, and must be of the type {' or '.join(k.__name__ for k in kinds)}")  # noqa: TRY004
     return value
 
 

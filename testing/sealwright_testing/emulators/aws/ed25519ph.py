@@ -1,7 +1,7 @@
 """Ed25519ph, which AWS KMS calls ED25519_PH_SHA_512 and pyca/cryptography does not have. RFC 8032, section 5.1.
 
-It is slow (milliseconds) and its time depends on the key: fit for an emulator and for nothing else. JOSE's EdDSA is
-another algorithm: a signature made here never verifies as one.
+It is slow (milliseconds) and its time depends on the key, so use it only in an emulator. EdDSA of JOSE is another algorithm:
+a signature made here never verifies as EdDSA.
 """
 
 from __future__ import annotations

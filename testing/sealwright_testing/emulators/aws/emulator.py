@@ -1,4 +1,4 @@
-"""The emulator as an object: for tests in the same process, and for the command."""
+"""The emulator as an object, for tests in the same process and for the command."""
 
 from __future__ import annotations
 
@@ -33,14 +33,13 @@ class AwsEmulator(AwsBackend):
     ```
 
     boto3 blocks, so call it in a thread (`asyncio.to_thread`), or run the emulator itself in one
-    (`ThreadedAwsEmulator`). All methods but `start` and `stop` may be called from any thread. Keys live in memory and
-    end with the emulator.
+    (`ThreadedAwsEmulator`). All methods except `start` and `stop` may be called from any thread. Keys exist only in memory.
 
     Args:
-        host: the address to listen on. There is no TLS: leave it on loopback.
+        host: the address to listen on. Keep it on loopback, since there is no TLS.
         port: the port; 0 takes a free one.
-        region: the Region whose keys these are, and that signatures must name.
-        account: the account of twelve digits whose keys these are.
+        region: the Region of the keys, which signatures of requests must name.
+        account: the account of the keys, twelve digits.
         access_key: the id of the access key that may sign requests.
         secret_key: its secret.
     """
@@ -68,7 +67,7 @@ class AwsEmulator(AwsBackend):
         return self._endpoint
 
     def clear_faults(self) -> None:
-        """Disarm all faults, and end the requests that hang. Keys that were hidden stay hidden for their time."""
+        """Remove all faults, and end the requests that hang. Keys that were hidden stay hidden for their time."""
         super().clear_faults()
         if self._handler is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._handler.release)
@@ -77,14 +76,14 @@ class AwsEmulator(AwsBackend):
         """Listen. Afterwards `endpoint` accepts connections.
 
         Raises:
-            OSError: the address cannot be listened on.
+            OSError: the address cannot be used.
         """
         self._loop = asyncio.get_running_loop()
         self._handler = KmsHandler(self)
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         app.add_routes(Control(self).routes())
         app.router.add_route("*", "/{path:.*}", self._handler.handle)
-        # Cancellation ends what hangs or is delayed when its client has left.
+        # Cancellation ends requests that hang or are delayed when their client disconnects.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
         try:
@@ -98,7 +97,7 @@ class AwsEmulator(AwsBackend):
         self._endpoint = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def stop(self) -> None:
-        """Stop listening and close all connections. Harmless where it is stopped already."""
+        """Stop listening and close all connections. Does nothing if already stopped."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
@@ -122,7 +121,7 @@ class AwsEmulator(AwsBackend):
 
 
 class ThreadedAwsEmulator:
-    """An AwsEmulator on an event loop of its own, in a thread: for tests without one.
+    """An AwsEmulator on its own event loop in a thread, for tests without an event loop.
 
     ```python
     with ThreadedAwsEmulator() as emulator:   # an AwsEmulator

@@ -1,4 +1,4 @@
-"""The errors that AWS KMS answers with, in its JSON 1.1 form."""
+"""The errors of AWS KMS, in the form of its JSON 1.1 protocol."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from http import HTTPStatus
 
 
 class AwsError(Exception):
-    """A refusal, as a client of AWS KMS sees it.
+    """An error, as a client of AWS KMS sees it.
 
     Attributes:
-        type: the `__type` of the answer, such as `NotFoundException`: what boto3 gives as `Error.Code`.
+        type: the `__type` of the answer, such as `NotFoundException`: which boto3 returns as `Error.Code`.
         message: the text for people.
-        status: the HTTP status. AWS KMS uses 400 for nearly everything, throttling and authentication included,
-            and 500 for what it calls its own fault.
+        status: the HTTP status. AWS KMS uses 400 for nearly everything, including throttling and authentication,
+            and 500 for its own failures.
         retry_after: seconds for a `Retry-After` header, which AWS KMS itself does not send.
     """
 
@@ -27,17 +27,17 @@ class AwsError(Exception):
 
 
 def invalid(message: str) -> AwsError:
-    """Return the refusal of a request whose parameters break a rule."""
+    """Return the error for parameters that break a rule."""
     return AwsError("ValidationException", message)
 
 
 def unsatisfied(value: object, member: str, constraint: str) -> AwsError:
-    """Return the refusal of one parameter, in the words that AWS uses for breaches of its service model.
+    """Return the error for one parameter, with the text that AWS uses for violations of its service model.
 
     Args:
         value: the value that was refused; `None` reads as `null`. Bytes are not repeated.
         member: the name of the parameter in the service model, such as `KeyId`.
-        constraint: what should have been, such as `Member must not be null`.
+        constraint: the rule, such as `Member must not be null`.
     """
     shown = "Value" if isinstance(value, bytes) else f"Value {'null' if value is None else repr(str(value))}"
     name = member[:1].lower() + member[1:]
@@ -45,20 +45,20 @@ def unsatisfied(value: object, member: str, constraint: str) -> AwsError:
 
 
 def unreadable(message: str) -> AwsError:
-    """Return the refusal of a body that is no JSON object, or has a value of the wrong JSON type."""
+    """Return the error for a body that is not a JSON object, or has a value of the wrong JSON type."""
     return AwsError("SerializationException", message)
 
 
 def not_found(message: str) -> AwsError:
-    """Return the refusal of a key, alias or ARN that does not exist here."""
+    """Return the error for a key, alias or ARN that does not exist here."""
     return AwsError("NotFoundException", message)
 
 
 def invalid_state(arn: str, state: str) -> AwsError:
-    """Return the refusal of an operation that the key's state does not allow, such as `is pending deletion`."""
+    """Return the error for an operation that the key's state does not allow, such as `is pending deletion`."""
     return AwsError("KMSInvalidStateException", f"{arn} {state}.")
 
 
 def invalid_usage(message: str) -> AwsError:
-    """Return the refusal of an operation or algorithm that the key was not made for."""
+    """Return the error for an operation or algorithm that does not fit the key's usage."""
     return AwsError("InvalidKeyUsageException", message)

@@ -1,4 +1,4 @@
-"""Faults on demand: what a real KMS does on a bad day, when a test asks for it."""
+"""Faults on demand: failures of a real KMS, when a test requests them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class FaultKind(StrEnum):
     ERROR = "error"
     """Any `type`, `status` and `message`."""
     DELAY = "delay"
-    """The answer comes `seconds` later. Others may follow: this one alone is no failure."""
+    """The answer comes `seconds` later. Other faults may apply too, since a delay is not a failure."""
     HANG = "hang"
     """No answer at all, until the client leaves or the faults are cleared (then the connection closes)."""
     HTTP_500 = "http_500"
-    """HTTP 500 with KMSInternalException, or the `type` and `status` that are given."""
+    """HTTP 500 with KMSInternalException, or with the given `type` and `status`."""
     DROP_CONNECTION = "drop_connection"
     """The connection is reset without an answer."""
     MALFORMED_JSON = "malformed_json"
@@ -36,7 +36,7 @@ class FaultKind(StrEnum):
     NOT_YET_VISIBLE = "not_yet_visible"
     """Keys created from now on answer NotFoundException for `seconds`: AWS KMS is eventually consistent."""
     WRONG_SIGNATURE = "wrong_signature"
-    """Sign and GenerateMac: right size and form, made with another fresh key of the same spec."""
+    """Sign and GenerateMac: the right size and form, but made with a new key of the same spec."""
     TRUNCATED_SIGNATURE = "truncated_signature"
     """Sign and GenerateMac: the last byte is missing."""
     OTHER_KEY = "other_key"
@@ -75,20 +75,20 @@ _DEFAULTS: Final[Mapping[FaultKind, AwsError]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong, whenever a request matches it.
+    """One fault, which applies to every request that matches it.
 
     Attributes:
-        kind: what goes wrong.
-        operation: for which operation, such as `Sign`; `*` for all. For `not_yet_visible`: which operation does not
+        kind: the kind of fault.
+        operation: the operation, such as `Sign`; `*` for all. For `not_yet_visible`: the operation that does not
             see the key.
-        key_id: for which key only: an id or an ARN.
-        times: how often, after which the fault ends by itself; `None` for ever.
-        seconds: how long, for `delay` and `not_yet_visible`.
+        key_id: the only key that is affected: an ID or an ARN; `None` for all.
+        times: how often it applies before it ends; `None` for ever.
+        seconds: the duration, for `delay` and `not_yet_visible`.
         type: the `__type` of the answer, for `error`, `throttle` and `http_500`.
         status: its HTTP status.
         message: its text.
-        retry_after: seconds for a Retry-After header in it. AWS KMS itself sends none.
-        after: the operation takes effect first, and then comes the failure (its answer is lost) or the delay.
+        retry_after: seconds for a Retry-After header in it. AWS KMS itself does not send one.
+        after: whether the operation takes effect first, before the failure (so that its answer is lost) or the delay.
     """
 
     kind: FaultKind
@@ -103,7 +103,7 @@ class Fault:
     after: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the fields make no sense together."""
+        """Raise ValueError if the fields do not fit together."""
         if self.times is not None and self.times < 1:
             raise ValueError("times must be at least 1")
         if self.seconds < 0:
@@ -116,7 +116,7 @@ class Fault:
         """Read a fault from a JSON object with the names of the attributes.
 
         Raises:
-            ValueError: it is no object, has an unknown name, or a value that is no good.
+            ValueError: it is not an object, has an unknown name, or an invalid value.
         """
         if not isinstance(value, dict):
             raise ValueError("a fault is a JSON object")  # noqa: TRY004 - the caller sees one kind of bad input
@@ -129,11 +129,11 @@ class Fault:
             raise ValueError(str(error)) from None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads, without the attributes that have no value."""
+        """Return the JSON that `from_json` reads, without attributes that have no value."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def error(self) -> AwsError:
-        """Return the answer of a fault that answers with an error."""
+        """Return the error with which the fault answers."""
         default = _DEFAULTS[self.kind]
         return AwsError(
             default.type if self.type is None else self.type,
@@ -145,14 +145,14 @@ class Fault:
 
 @dataclass(slots=True)
 class Plan:
-    """What the faults do to one request.
+    """The effects of the faults on one request.
 
     Attributes:
         delay: seconds before anything else.
         late: seconds between effect and answer.
-        failure: how it fails, if it does.
-        tampering: what is done to its signature, if anything.
-        hide: the fault that hides the key which it creates, if any.
+        failure: the fault that makes it fail, if any.
+        tampering: the change to its signature, if any.
+        hide: the fault that hides the key that it creates, if any.
     """
 
     delay: float = 0.0
@@ -170,38 +170,38 @@ class _Armed:
 
 @dataclass(slots=True)
 class FaultBook:
-    """The faults in force, in the order in which they were added."""
+    """The active faults, in the order in which they were added."""
 
     _armed: list[_Armed] = field(default_factory=list)
 
     def add(self, fault: Fault) -> None:
-        """Arm a fault."""
+        """Add a fault."""
         self._armed.append(_Armed(fault, fault.times))
 
     def clear(self) -> None:
-        """Disarm all."""
+        """Remove all faults."""
         self._armed.clear()
 
     def active(self) -> tuple[Fault, ...]:
-        """Return the faults in force."""
+        """Return the active faults."""
         return tuple(armed.fault for armed in self._armed)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the faults in force, each with the `left` times if it ends by itself."""
+        """Return the active faults, each with the `left` times if it ends by itself."""
         return [
             armed.fault.to_json() | ({} if armed.left is None else {"left": armed.left}) for armed in tuple(self._armed)
         ]
 
     def take(self, operation: str, key_id: str | None, reference: str | None) -> Plan:
-        """Return what happens to a request, and count it against the faults that it used.
+        """Return the effects on a request, and count it against the faults that apply.
 
-        Faults are looked at in order; the first failure ends the search, so a delay before it counts and one after
+        Faults are examined in order. The first failure ends the search, so a delay before it applies and one after
         it does not.
 
         Args:
             operation: the operation of the request.
-            key_id: the id of the key that its KeyId means, if there is one.
-            reference: its KeyId as it came.
+            key_id: the ID of the key that its KeyId names, if the key exists.
+            reference: its KeyId as received.
         """
         plan = Plan()
         for armed in tuple(self._armed):
@@ -229,7 +229,7 @@ def _matches(fault: Fault, operation: str, key_id: str | None, reference: str | 
 
 
 def _apply(armed: _Armed, plan: Plan) -> bool:
-    """Write a fault into the plan. Return whether it was used."""
+    """Add a fault to the plan. Return whether it applies."""
     fault = armed.fault
     if fault.kind in _FINAL:
         plan.failure = fault

@@ -1,4 +1,4 @@
-"""The keys, as AWS KMS keeps them: material, state, tags, description."""
+"""The keys of AWS KMS: material, state, tags, description."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _REFUSING_STATES: Final[Mapping[KeyState, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySummary:
-    """What a test wants to know of a key, without a signed request.
+    """What a test can read about a key without a signed request.
 
     Attributes:
         key_id: the key's id (a UUID, or `mrk-` and 32 hexadecimal digits).
         arn: the key's ARN.
-        spec: what it is made of.
-        usage: what it is for.
-        state: where it is in its life.
+        spec: its key spec.
+        usage: its key usage.
+        state: its state.
         description: as given to CreateKey or UpdateKeyDescription.
         tags: a copy of its tags.
         aliases: the names of its aliases, sorted.
         creation_time: seconds since the epoch, by the emulator's clock.
-        deletion_time: likewise, where its deletion is scheduled.
+        deletion_time: the same, if its deletion is scheduled.
     """
 
     key_id: str
@@ -77,10 +77,10 @@ class KmsKey:
         return now < self.hidden_until and self.hidden_from in {"*", operation}
 
     def check_usable(self) -> None:
-        """Raise what a cryptographic operation or GetPublicKey answers where the state forbids it.
+        """Raise the error of a cryptographic operation or GetPublicKey if the state forbids it.
 
         AWS KMS Developer Guide, "Key states", footnotes 1 and 3. For a key that is pending deletion the guide
-        allows DisabledException too; KMSInvalidStateException is what the service is seen to give.
+        allows DisabledException too, but the service was seen to return KMSInvalidStateException.
         """
         if self.state is KeyState.DISABLED:
             raise AwsError("DisabledException", f"{self.arn} is disabled.")
@@ -88,18 +88,18 @@ class KmsKey:
             raise invalid_state(self.arn, _REFUSING_STATES[self.state])
 
     def check_manageable(self) -> None:
-        """Raise what an operation that changes the key answers where the state forbids it."""
+        """Raise the error of an operation that changes the key if the state forbids it."""
         if self.state in {KeyState.PENDING_DELETION, KeyState.CREATING}:
             raise invalid_state(self.arn, _REFUSING_STATES[self.state])
 
     def schedule_deletion(self, days: int, now: float) -> None:
-        """Start the waiting period, of 7 to 30 days, at whose end the key is gone."""
+        """Start the waiting period of 7 to 30 days, after which the key is deleted."""
         self.check_manageable()
         self.state = KeyState.PENDING_DELETION
         self.deletion_time = now + days * SECONDS_PER_DAY
 
     def cancel_deletion(self) -> None:
-        """End the waiting period. The key is then disabled, whatever it was before."""
+        """End the waiting period. The key is then disabled, also if it was enabled before."""
         if self.state is not KeyState.PENDING_DELETION:
             raise invalid_state(self.arn, "is not pending deletion")
         self.state = KeyState.DISABLED

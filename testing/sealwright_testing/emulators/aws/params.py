@@ -1,4 +1,4 @@
-"""Reading the parameters of a request, with the checks that the AWS service model asks for."""
+"""Reads the parameters of a request, with the checks of the AWS service model."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _MAX_MARKER: Final = 1024
 class Params:
     """The parameters of one request.
 
-    Every reader gives the value, or `None` where it is absent and not required; and raises AwsError
-    (ValidationException or SerializationException) where it is not what the service model says.
+    Every reader returns the value, or `None` if it is absent and not required. It raises AwsError (ValidationException or
+    SerializationException) if the value does not fit the service model.
     """
 
     __slots__ = ("_values",)
@@ -40,7 +40,7 @@ class Params:
 
     @classmethod
     def parse(cls, body: bytes) -> Params:
-        """Read a request's body, which must be a JSON object; an empty body is an empty object."""
+        """Read a request's body, which must be a JSON object. An empty body counts as an empty object."""
         try:
             values = json.loads(body or b"{}")
         except ValueError:
@@ -50,11 +50,11 @@ class Params:
         return cls(values)
 
     def raw(self, name: str) -> Any:
-        """Return a value as it came, unchecked."""
+        """Return a value as received, unchecked."""
         return self._values.get(name)
 
     def text(self, name: str, *, least: int = 1, most: int = MAX_KEY_ID, pattern: str | None = None) -> str | None:
-        """Return a string of `least` to `most` characters, all of it matching `pattern`."""
+        """Return a string of `least` to `most` characters that matches `pattern` as a whole."""
         value: str | None = self._typed(name, str)
         if value is None:
             return None
@@ -64,11 +64,11 @@ class Params:
         return value
 
     def required_text(self, name: str, **limits: Any) -> str:
-        """Return a string that must be there. `limits` are those of `text`."""
+        """Return a required string. `limits` are those of `text`."""
         return _present(self.text(name, **limits), name)
 
     def blob(self, name: str, *, most: int = MAX_MESSAGE) -> bytes:
-        """Return 1 to `most` bytes, which travel in base64 and must be there.
+        """Return 1 to `most` required bytes, which are in base64.
 
         The service refuses an empty Message although the prose of its reference says 0-4096.
         """
@@ -92,11 +92,11 @@ class Params:
         return value
 
     def flag(self, name: str) -> bool:
-        """Return a boolean; an absent one is false."""
+        """Return a boolean; false if absent."""
         return bool(self._typed(name, bool))
 
     def choice(self, name: str, kind: type[E]) -> E | None:
-        """Return one of the members of an enumeration."""
+        """Return a member of an enumeration."""
         value = self._typed(name, str)
         if value is None:
             return None
@@ -107,7 +107,7 @@ class Params:
             raise unsatisfied(value, name, f"Member must satisfy enum value set: [{members}]") from None
 
     def required_choice(self, name: str, kind: type[E]) -> E:
-        """Return one of the members of an enumeration, which must be there."""
+        """Return a required member of an enumeration."""
         return _present(self.choice(name, kind), name)
 
     def items(self, name: str) -> list[Any] | None:
@@ -121,7 +121,7 @@ class Params:
 
     def _typed(self, name: str, kind: type[Any]) -> Any:
         value = self._values.get(name)
-        # In Python a bool is an int; in JSON `true` is no number.
+        # In Python a bool is an int, but in JSON `true` is not a number.
         if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
             raise unreadable(f"{name} has the wrong JSON type.")
         return value

@@ -27,7 +27,7 @@ _TARGET_PREFIX: Final = "TrentService."
 
 
 class KmsHandler:
-    """Answers `POST /`, which is all there is to AWS KMS."""
+    """Answers `POST /`, the only route of AWS KMS."""
 
     def __init__(self, backend: AwsBackend) -> None:
         self._backend = backend
@@ -35,12 +35,12 @@ class KmsHandler:
         self._working: set[asyncio.Future[Answer]] = set()
 
     def release(self) -> None:
-        """Let go of the requests that hang; their connections close."""
+        """End the requests that hang, and close their connections."""
         self._released.set()
         self._released = asyncio.Event()
 
     async def finish(self) -> None:
-        """Wait for the operations whose clients have left."""
+        """Wait for the operations whose clients have disconnected."""
         await asyncio.gather(*self._working, return_exceptions=True)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -98,7 +98,7 @@ class KmsHandler:
         return _response(200, text if answer else "")
 
     async def _unstoppable(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        # A real KMS makes the key, whether or not its client is still there to hear of it.
+        # A real KMS creates the key even if the client has disconnected.
         task = asyncio.ensure_future(work)
         self._working.add(task)
         task.add_done_callback(self._finished)
@@ -107,7 +107,7 @@ class KmsHandler:
     def _finished(self, task: asyncio.Future[Answer]) -> None:
         self._working.discard(task)
         if not task.cancelled():
-            task.exception()  # Nobody may be left to look at it, and asyncio would complain.
+            task.exception()  # Otherwise asyncio would complain if nobody reads it.
 
     async def _execute(self, body: bytes, operation: str, plan: Plan) -> Answer:
         handler = OPERATIONS.get(operation)
@@ -144,7 +144,7 @@ def _operation(request: web.Request) -> str | None:
 def _base64(value: object) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
-    raise TypeError(f"{type(value).__name__} has no place in an answer")
+    raise TypeError(f"{type(value).__name__} cannot be part of an answer")
 
 
 def _response(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -1,7 +1,7 @@
-"""Real key material, and what AWS KMS does with it. No key leaves this process, and none outlives it.
+"""Key material, and the cryptographic operations of AWS KMS. Keys do not leave this process, and end with it.
 
-Everything here is plain computation: RSA takes milliseconds and more, so the handlers run that in a thread
-(pyca/cryptography lets other threads run meanwhile).
+The functions only compute. RSA takes milliseconds and more, so the handlers run it in a thread (pyca/cryptography releases
+the GIL).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CURVES: Final[Mapping[KeySpec, type[ec.EllipticCurve]]] = {
 
 
 def generate(spec: KeySpec) -> Material:
-    """Return fresh key material: a key pair, or random bytes for HMAC and symmetric keys.
+    """Return new key material: a key pair, or random bytes for HMAC and symmetric keys.
 
     RSA takes from tens of milliseconds (2048 bits) to a second (4096).
     """
@@ -55,14 +55,14 @@ def public_key_der(material: Material) -> bytes:
 
 
 def sign(material: Material, algorithm: SigningAlgorithm, message: bytes, message_type: MessageType) -> bytes:
-    """Return a signature in the form in which AWS KMS gives it: DER for ECDSA, else the bare bytes.
+    """Return a signature in the encoding of AWS KMS: DER for ECDSA, otherwise the plain bytes.
 
     A RAW message is hashed, a DIGEST is not. The caller has checked that key, algorithm and message fit.
     """
     key = _pair(material)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         if algorithm is SigningAlgorithm.ED25519_PH_SHA_512:
-            # The service hashes the digest once more: it is the prehash of RFC 8032 over what it was given.
+            # The service hashes the digest again: it applies the prehash of RFC 8032 to its input.
             return ed25519ph.sign(key.private_bytes_raw(), message)
         return key.sign(message)
     chosen = _hash(algorithm, message_type)
@@ -93,18 +93,18 @@ def verify(
 def mac(material: Material, algorithm: MacAlgorithm, message: bytes) -> bytes:
     """Return the HMAC of a message, as long as the hash of the algorithm."""
     if not isinstance(material, bytes):
-        raise TypeError("a key pair computes no HMAC")
+        raise TypeError("a key pair cannot compute an HMAC")
     return hmac.digest(material, message, algorithm.hash.name)
 
 
 def same_mac(left: bytes, right: bytes) -> bool:
-    """Return whether two codes are equal."""
+    """Return whether two authentication codes are equal."""
     return hmac.compare_digest(left, right)
 
 
 def _pair(material: Material) -> PrivateKey:
     if isinstance(material, bytes):
-        raise TypeError("a symmetric key has no public half")
+        raise TypeError("a symmetric key has no public key")
     return material
 
 
@@ -114,6 +114,6 @@ def _hash(algorithm: SigningAlgorithm, message_type: MessageType) -> hashes.Hash
 
 def _padding(algorithm: SigningAlgorithm) -> padding.AsymmetricPadding:
     if algorithm.startswith("RSASSA_PSS_"):
-        # RFC 7518, section 3.5 asks for a salt as long as the hash, and it is what the service uses.
+        # RFC 7518, section 3.5 requires a salt as long as the hash, and the service uses that.
         return padding.PSS(padding.MGF1(algorithm.hash), padding.PSS.DIGEST_LENGTH)
     return padding.PKCS1v15()

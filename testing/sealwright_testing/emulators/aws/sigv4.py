@@ -1,7 +1,7 @@
 """Verification of AWS Signature Version 4, for requests that carry it in the Authorization header.
 
-AWS General Reference, "Signature Version 4 signing process". AWS KMS speaks JSON, and the JSON services answer what is
-wrong with a signature with HTTP 400; S3 and the query services (403) are other cases.
+AWS General Reference, "Signature Version 4 signing process". AWS KMS is a JSON service, and these report a
+wrong signature with HTTP 400. S3 and the query services use 403.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MAX_SKEW_SECONDS: Final = 300
-"""How far the date of a request may be from the clock, either way: 5 minutes."""
+"""Largest difference between the date of a request and the clock: 5 minutes."""
 SERVICE: Final = "kms"
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _TERMINATOR: Final = "aws4_request"
@@ -35,8 +35,8 @@ class Credential:
     Attributes:
         access_key: its id.
         secret_key: its secret.
-        session_token: what must come with it, for temporary credentials; `None` for permanent ones.
-        expire_time: seconds since the epoch from which it answers ExpiredTokenException; `None` for never.
+        session_token: the token that must accompany temporary credentials; `None` for permanent ones.
+        expire_time: seconds since the epoch after which the answer is ExpiredTokenException; `None` for never.
     """
 
     access_key: str
@@ -47,13 +47,13 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedRequest:
-    """What a signature covers.
+    """The parts of a request that a signature covers.
 
     Attributes:
         method: the HTTP method.
-        path: the path, percent-encoded as it came.
-        query: the query string without `?`, as it came.
-        headers: names and values, in the order in which they came; names in any case.
+        path: the path, percent-encoded as received.
+        query: the query string without `?`, as received.
+        headers: names (in any letter case) and values, in the order received.
         body: the whole body.
     """
 
@@ -64,7 +64,7 @@ class SignedRequest:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header, several joined as the signature joins them; `None` where there is none."""
+        """Return the value of a header, or several joined as in the signature; `None` if absent."""
         values = [" ".join(value.split()) for key, value in self.headers if key.lower() == name]
         return ",".join(values) if values else None
 
@@ -85,14 +85,14 @@ class _Authorization:
 
 
 def verify(request: SignedRequest, *, credentials: Mapping[str, Credential], region: str, now: float) -> None:
-    """Check that a request was signed, rightly, recently, and for AWS KMS in this Region.
+    """Check that a request has a correct and recent signature for AWS KMS in this Region.
 
-    The names that AWS documents as common errors are given in the form in which its JSON services send them (with
-    `Exception`). The order of the checks and some messages are not checked against AWS; the types are as documented.
+    The common errors of AWS have the names that its JSON services send (with `Exception`). The order of the checks and some
+    messages are not checked against AWS; the types are as documented.
 
     Args:
-        request: what came.
-        credentials: who may sign, by access key id.
+        request: the request.
+        credentials: the credentials that may sign, by access key ID.
         region: the Region that the credential scope must name.
         now: seconds since the epoch, by the wall clock.
 

@@ -1,4 +1,4 @@
-"""What kinds of keys AWS KMS has, and what each may do.
+"""The kinds of keys of AWS KMS, and what each can do.
 
 AWS KMS Developer Guide, "Key spec reference". SM2 (China only), ML-DSA and ML-KEM keys are not emulated.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class KeySpec(StrEnum):
-    """What a key is made of: the type and size of its material."""
+    """The type and size of a key's material."""
 
     RSA_2048 = "RSA_2048"
     RSA_3072 = "RSA_3072"
@@ -44,19 +44,19 @@ class KeySpec(StrEnum):
 
     @property
     def is_asymmetric(self) -> bool:
-        """Whether it is a key pair, and so has a public key."""
+        """Whether it is a key pair, which has a public key."""
         return self.is_rsa or self.startswith("ECC_")
 
     @property
     def family(self) -> str:
-        """What UpdateAlias calls the type of a key: `asymmetric`, `HMAC` or `symmetric`."""
+        """The type of a key in the terms of UpdateAlias: `asymmetric`, `HMAC` or `symmetric`."""
         if self.is_asymmetric:
             return "asymmetric"
         return "HMAC" if self.is_hmac else "symmetric"
 
 
 class KeyUsage(StrEnum):
-    """What a key is for. A key has one usage, for its whole life."""
+    """The usage of a key, which never changes."""
 
     SIGN_VERIFY = "SIGN_VERIFY"
     ENCRYPT_DECRYPT = "ENCRYPT_DECRYPT"
@@ -65,7 +65,7 @@ class KeyUsage(StrEnum):
 
 
 class KeyState(StrEnum):
-    """Where a key is in its life. AWS KMS Developer Guide, "Key states of AWS KMS keys"."""
+    """The state of a key. AWS KMS Developer Guide, "Key states of AWS KMS keys"."""
 
     CREATING = "Creating"
     ENABLED = "Enabled"
@@ -75,7 +75,7 @@ class KeyState(StrEnum):
 
 
 class MessageType(StrEnum):
-    """What the Message of Sign and Verify is."""
+    """The type of the Message of Sign and Verify."""
 
     RAW = "RAW"
     DIGEST = "DIGEST"
@@ -83,7 +83,7 @@ class MessageType(StrEnum):
 
 
 class SigningAlgorithm(StrEnum):
-    """How Sign signs."""
+    """The algorithm of Sign and Verify."""
 
     RSASSA_PSS_SHA_256 = "RSASSA_PSS_SHA_256"
     RSASSA_PSS_SHA_384 = "RSASSA_PSS_SHA_384"
@@ -101,12 +101,12 @@ class SigningAlgorithm(StrEnum):
 
     @property
     def hash(self) -> hashes.HashAlgorithm:
-        """The hash that its name ends in: what a DIGEST must have been made with."""
+        """The hash at the end of its name, with which a DIGEST must have been made."""
         return HASHES[self.rpartition("_")[2]]
 
 
 class MacAlgorithm(StrEnum):
-    """How GenerateMac computes its code."""
+    """The algorithm of GenerateMac and VerifyMac."""
 
     HMAC_SHA_224 = "HMAC_SHA_224"
     HMAC_SHA_256 = "HMAC_SHA_256"
@@ -115,7 +115,7 @@ class MacAlgorithm(StrEnum):
 
     @property
     def hash(self) -> hashes.HashAlgorithm:
-        """The hash that its name ends in."""
+        """The hash at the end of its name."""
         return HASHES[self.rpartition("_")[2]]
 
 
@@ -143,7 +143,7 @@ _NIST_CURVES: Final = (KeySpec.ECC_NIST_P256, KeySpec.ECC_NIST_P384, KeySpec.ECC
 
 
 def usages(spec: KeySpec) -> tuple[KeyUsage, ...]:
-    """Return what a key of this spec may be made for. AWS KMS API Reference, CreateKey, `KeyUsage`."""
+    """Return the usages that a key of this spec may have. AWS KMS API Reference, CreateKey, `KeyUsage`."""
     if spec.is_hmac:
         return (KeyUsage.GENERATE_VERIFY_MAC,)
     if spec.is_rsa:
@@ -156,7 +156,7 @@ def usages(spec: KeySpec) -> tuple[KeyUsage, ...]:
 
 
 def algorithms(spec: KeySpec, usage: KeyUsage) -> dict[str, list[str]]:
-    """Return the lists of algorithms in KeyMetadata and GetPublicKey, under the names that AWS gives them."""
+    """Return the lists of algorithms in KeyMetadata and GetPublicKey, under the names that AWS uses."""
     match usage:
         case KeyUsage.SIGN_VERIFY:
             return {"SigningAlgorithms": [str(a) for a in SIGNING_ALGORITHMS[spec]]}

@@ -1,4 +1,4 @@
-"""Where the keys and aliases of one account and Region are, and how a KeyId is read."""
+"""Stores the keys and aliases of one account and Region, and resolves a KeyId."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _ARN_PARTS: Final = 6
 
 @dataclass(slots=True)
 class Clock:
-    """The time that keys live in: the wall clock, and what a test has moved it by.
+    """The clock of the keys: the wall clock plus the offset that a test has set.
 
-    Signatures of requests are checked against the wall clock alone, since a client's clock does not move with it.
+    Signatures of requests are checked against the wall clock, since a client's clock does not have the offset.
     """
 
     offset: float = 0.0
@@ -34,7 +34,7 @@ class Clock:
         return time.time() + self.offset
 
     def advance(self, seconds: float) -> None:
-        """Move it; backwards too."""
+        """Move the clock, forwards or backwards."""
         self.offset += seconds
 
 
@@ -64,17 +64,17 @@ class KeyStore:
 
     @staticmethod
     def new_key_id(*, multi_region: bool) -> str:
-        """Return a fresh key id: a UUID, or for a multi-Region key `mrk-` and 32 hexadecimal digits."""
+        """Return a new key ID: a UUID, or for a multi-Region key `mrk-` and 32 hexadecimal digits."""
         return f"mrk-{secrets.token_hex(16)}" if multi_region else str(uuid.uuid4())
 
     def add(self, key: KmsKey) -> None:
-        """Keep a new key."""
+        """Add a new key."""
         self._keys[key.key_id] = key
 
     def live(self) -> tuple[KmsKey, ...]:
         """Return all keys that are not deleted."""
         now = self.clock.now()
-        # Copies and pop, because tests look in from other threads.
+        # Use copies and pop, because tests read from other threads.
         for key in [k for k in tuple(self._keys.values()) if k.deletion_time is not None and k.deletion_time <= now]:
             self._keys.pop(key.key_id, None)
             for name in [a.name for a in tuple(self.aliases.values()) if a.key_id == key.key_id]:
@@ -82,21 +82,21 @@ class KeyStore:
         return tuple(self._keys.values())
 
     def get(self, key_id: str) -> KmsKey | None:
-        """Return the key with this bare id, or `None`."""
+        """Return the key with this ID, or `None`."""
         self.live()
         return self._keys.get(key_id)
 
     def resolve(self, reference: str, operation: str, *, allow_alias: bool = True) -> KmsKey:
-        """Return the key that a KeyId means: a key id, key ARN, alias name or alias ARN.
+        """Return the key that a KeyId names: a key ID, key ARN, alias name or alias ARN.
 
         Args:
             reference: the KeyId of the request.
-            operation: for whom; a key that was just created may not be visible to it yet.
-            allow_alias: false for the operations that take no alias, which are those that manage keys.
+            operation: the operation. A new key may not be visible to it yet.
+            allow_alias: false for operations that do not accept an alias, which are those that manage keys.
 
         Raises:
-            AwsError: NotFoundException where there is no such key here or the operation takes no alias,
-                InvalidArnException for what is no ARN of a key (or of an alias, where no alias is taken),
+            AwsError: NotFoundException if the key does not exist here or the operation does not accept an alias,
+                InvalidArnException if it is not the ARN of a key (or is that of an alias which is not accepted),
                 AccessDeniedException for a key of another account: known from reports, not checked against AWS.
         """
         resource = self._local_resource(reference, operation) if reference.startswith("arn:") else reference
@@ -115,7 +115,7 @@ class KeyStore:
         return key
 
     def find(self, reference: str) -> KmsKey | None:
-        """Return the key that a KeyId means, visible or not, or `None`: for looking at, not for a client."""
+        """Return the key that a KeyId names, visible or not, or `None`. Do not use it to answer a client."""
         resource = reference.removeprefix(self.arn(""))
         if resource.startswith("alias/"):
             alias = self.aliases.get(resource)
@@ -136,7 +136,7 @@ class KeyStore:
         )
 
     def summaries(self) -> Mapping[str, KeySummary]:
-        """Return what there is, by key id."""
+        """Return a summary of each key, by key ID."""
         return {
             key.key_id: KeySummary(
                 key_id=key.key_id,
@@ -171,7 +171,7 @@ class KeyStore:
         if partition != "aws":
             raise not_found(f"Invalid arn {partition}")
         if account != self.account:
-            # The service does not tell whether another account has such a key.
+            # The service does not reveal whether another account has such a key.
             raise AwsError(
                 "AccessDeniedException",
                 f"User: arn:aws:iam::{self.account}:user/test is not authorized to perform: kms:{operation} on "

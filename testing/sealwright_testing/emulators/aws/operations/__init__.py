@@ -1,4 +1,4 @@
-"""The operations of AWS KMS that are emulated, by the names that X-Amz-Target gives them."""
+"""The emulated operations of AWS KMS, by their names in X-Amz-Target."""
 
 from __future__ import annotations
 

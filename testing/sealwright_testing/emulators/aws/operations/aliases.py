@@ -19,10 +19,10 @@ _RESERVED: Final = "alias/aws/"
 
 
 async def create_alias(call: Call) -> Answer:
-    """Give a key a name. AWS KMS API Reference, CreateAlias.
+    """Create an alias of a key. AWS KMS API Reference, CreateAlias.
 
-    Names that begin with alias/aws/ belong to AWS. That they are refused with NotAuthorizedException is from other
-    emulators, not checked against AWS.
+    Names that begin with alias/aws/ belong to AWS. Other emulators refuse them with
+    NotAuthorizedException; not checked against AWS.
     """
     name = _name(call)
     if name.startswith(_RESERVED):
@@ -36,7 +36,7 @@ async def create_alias(call: Call) -> Answer:
 
 
 async def update_alias(call: Call) -> Answer:
-    """Give the name to another key, of the same type and usage. AWS KMS API Reference, UpdateAlias."""
+    """Move an alias to another key of the same type and usage. AWS KMS API Reference, UpdateAlias."""
     name = _name(call)
     alias = _alias(call, name)
     key = _target(call)
@@ -52,7 +52,7 @@ async def update_alias(call: Call) -> Answer:
 
 
 async def delete_alias(call: Call) -> Answer:
-    """Take a name away; the key stays. AWS KMS API Reference, DeleteAlias."""
+    """Delete an alias. The key stays. AWS KMS API Reference, DeleteAlias."""
     name = _name(call)
     _alias(call, name)
     del call.store.aliases[name]
@@ -62,8 +62,8 @@ async def delete_alias(call: Call) -> Answer:
 async def list_aliases(call: Call) -> Answer:
     """List aliases, of one key if KeyId is given. AWS KMS API Reference, ListAliases.
 
-    They come 50 at a time or as many as Limit says: 1 to 100 in the reference, which is enforced, though the service
-    model allows 1000. A real account also has aliases of AWS managed keys (alias/aws/...); there are none here.
+    A page has 50, or as many as Limit says: 1 to 100 in the reference, which is enforced, though the service
+    model allows 1000. A real account also has aliases of AWS managed keys (alias/aws/...), which are not emulated.
     """
     only = call.key().key_id if call.params.raw("KeyId") is not None else None
     call.store.live()

@@ -1,4 +1,4 @@
-"""What every operation gets: its parameters, the keys, and what a test wants to go wrong."""
+"""The input of every operation: its parameters, the keys, and the faults that a test requested."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request, authenticated, with a JSON object as its body.
+    """One authenticated request with a JSON object as its body.
 
     Attributes:
         operation: its name, such as `Sign`.
         params: its parameters.
         store: the keys and aliases.
-        strangers: keys of no one, by spec, for signatures that must not verify.
-        tampering: what to do to the signature.
-        hide: the fault that hides the key which this call creates.
+        strangers: keys outside the store, by spec, for signatures that must not verify.
+        tampering: how to change the signature.
+        hide: the fault that hides the key that this call creates.
     """
 
     operation: str
@@ -43,26 +43,26 @@ class Call:
     hide: Fault | None = None
 
     def key(self, *, allow_alias: bool = False, name: str = "KeyId") -> KmsKey:
-        """Return the key that a parameter means.
+        """Return the key that a parameter names.
 
         Raises:
-            AwsError: as KeyStore.resolve, or ValidationException where the parameter is absent.
+            AwsError: as in KeyStore.resolve, or ValidationException if the parameter is absent.
         """
         return self.store.resolve(self.params.required_text(name), self.operation, allow_alias=allow_alias)
 
     def page(
         self, items: Sequence[T], marker_of: Callable[[T], str], *, limit: int, most: int
     ) -> tuple[list[T], Answer]:
-        """Return one page of `items`, and the Truncated and NextMarker that go with it.
+        """Return one page of `items`, with its Truncated and NextMarker.
 
         Args:
             items: all of them, in a fixed order.
-            marker_of: what names an item for the life of a listing, even where others come and go.
-            limit: the size of a page where the request has no Limit.
+            marker_of: returns a name of an item that stays valid while other items are added or removed.
+            limit: the size of a page if the request has no Limit.
             most: the largest Limit.
 
         Raises:
-            AwsError: InvalidMarkerException for a marker that this listing did not give.
+            AwsError: InvalidMarkerException for a marker that this listing did not return.
         """
         size = self.params.integer("Limit", least=1, most=most) or limit
         marker = self.params.marker()
@@ -79,7 +79,7 @@ class Call:
 
 
 class Strangers:
-    """Keys that belong to no one, made when first needed."""
+    """Keys outside the store, generated on first use."""
 
     def __init__(self) -> None:
         self._keys: dict[KeySpec, signing.Material] = {}

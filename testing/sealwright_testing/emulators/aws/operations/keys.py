@@ -1,4 +1,4 @@
-"""Operations that make, show and retire keys."""
+"""Operations that create, describe and delete keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_WINDOW_DAYS: Final = 30
 
 
 async def create_key(call: Call) -> Answer:
-    """Make a key of real material. AWS KMS API Reference, CreateKey.
+    """Create a key with real material. AWS KMS API Reference, CreateKey.
 
     Origin must be AWS_KMS, and a custom key store is refused. A Policy is kept and given back, not enforced.
     """
@@ -62,12 +62,12 @@ async def create_key(call: Call) -> Answer:
 
 
 async def describe_key(call: Call) -> Answer:
-    """Show a key. AWS KMS API Reference, DescribeKey."""
+    """Describe a key. AWS KMS API Reference, DescribeKey."""
     return {"KeyMetadata": call.key(allow_alias=True).metadata()}
 
 
 async def list_keys(call: Call) -> Answer:
-    """List ids and ARNs, 100 at a time or as many as Limit says. AWS KMS API Reference, ListKeys."""
+    """List IDs and ARNs. A page has 100, or as many as Limit says. AWS KMS API Reference, ListKeys."""
     now = call.store.clock.now()
     visible = [key for key in call.store.live() if not key.hidden(call.operation, now)]
     page, rest = call.page(visible, lambda key: key.key_id, limit=100, most=1000)
@@ -75,7 +75,7 @@ async def list_keys(call: Call) -> Answer:
 
 
 async def enable_key(call: Call) -> Answer:
-    """Let a disabled key be used again. AWS KMS API Reference, EnableKey."""
+    """Enable a disabled key. AWS KMS API Reference, EnableKey."""
     key = call.key()
     key.check_manageable()
     key.state = KeyState.ENABLED
@@ -83,7 +83,7 @@ async def enable_key(call: Call) -> Answer:
 
 
 async def disable_key(call: Call) -> Answer:
-    """Keep a key from being used. AWS KMS API Reference, DisableKey."""
+    """Disable a key. AWS KMS API Reference, DisableKey."""
     key = call.key()
     key.check_manageable()
     key.state = KeyState.DISABLED
@@ -91,7 +91,7 @@ async def disable_key(call: Call) -> Answer:
 
 
 async def schedule_key_deletion(call: Call) -> Answer:
-    """Delete a key in 7 to 30 days (30 where nothing is said). AWS KMS API Reference, ScheduleKeyDeletion.
+    """Schedule the deletion of a key in 7 to 30 days (default: 30). AWS KMS API Reference, ScheduleKeyDeletion.
 
     The service model allows 1 to 365 days and the text of the reference 7 to 30: the service refuses the rest. Its
     words for that are not known; the type is.
@@ -110,7 +110,7 @@ async def schedule_key_deletion(call: Call) -> Answer:
 
 
 async def cancel_key_deletion(call: Call) -> Answer:
-    """Keep a key that was to be deleted; it is disabled. AWS KMS API Reference, CancelKeyDeletion."""
+    """Cancel the deletion of a key, which is then disabled. AWS KMS API Reference, CancelKeyDeletion."""
     key = call.key()
     key.cancel_deletion()
     return {"KeyId": key.arn}
@@ -126,7 +126,7 @@ async def update_key_description(call: Call) -> Answer:
 
 
 async def get_key_policy(call: Call) -> Answer:
-    """Show the key policy: the default one, unless CreateKey gave another. AWS KMS API Reference, GetKeyPolicy."""
+    """Return the key policy: the default one, unless CreateKey set another. AWS KMS API Reference, GetKeyPolicy."""
     key = call.key()
     name = call.params.text("PolicyName", most=128) or "default"
     if name != "default":

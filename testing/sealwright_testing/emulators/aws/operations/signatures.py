@@ -36,7 +36,7 @@ _FIXED_MESSAGE_TYPE: Final = {
 
 
 async def get_public_key(call: Call) -> Answer:
-    """Give the public key as SubjectPublicKeyInfo DER. AWS KMS API Reference, GetPublicKey.
+    """Return the public key as SubjectPublicKeyInfo DER. AWS KMS API Reference, GetPublicKey.
 
     A disabled key's is refused with DisabledException. For symmetric and HMAC keys the reference lists
     UnsupportedOperationException and InvalidKeyUsageException; that it is the former is not checked against AWS.
@@ -142,7 +142,7 @@ def _end_dry_run(call: Call) -> None:
 
 
 async def _answering(call: Call, key: KmsKey) -> tuple[str, Material]:
-    """Return the ARN that the answer names, and the material that makes it: the key's, unless a test wants others."""
+    """Return the ARN and the key material for the answer: those of the key, unless a fault replaces them."""
     if call.tampering is FaultKind.WRONG_SIGNATURE:
         return key.arn, await call.strangers.of(key.spec)
     if call.tampering is FaultKind.OTHER_NAME:
@@ -157,5 +157,5 @@ async def _answering(call: Call, key: KmsKey) -> tuple[str, Material]:
 
 
 async def _compute(key: KmsKey, work: Callable[[], T]) -> T:
-    # Milliseconds of RSA would keep every other client waiting; EC and Ed25519 cost less than the change of thread.
+    # RSA takes milliseconds, which would block all other clients. EC and Ed25519 take less time than a change of thread.
     return await asyncio.to_thread(work) if key.spec.is_rsa else work()

@@ -28,7 +28,7 @@ async def tag_resource(call: Call) -> Answer:
 
 
 async def untag_resource(call: Call) -> Answer:
-    """Remove tags; those that are not there are no error. AWS KMS API Reference, UntagResource."""
+    """Remove tags. Succeeds for tags that the key does not have. AWS KMS API Reference, UntagResource."""
     names = _required_list(call, "TagKeys")
     if not all(isinstance(name, str) for name in names):
         raise unreadable("TagKeys is not a list of strings.")
@@ -39,7 +39,7 @@ async def untag_resource(call: Call) -> Answer:
 
 
 async def list_resource_tags(call: Call) -> Answer:
-    """List tags, 50 at a time or as many as Limit says (1-50). AWS KMS API Reference, ListResourceTags."""
+    """List tags. A page has 50, or as many as Limit says (1-50). AWS KMS API Reference, ListResourceTags."""
     key = call.key()
     page, rest = call.page(list(key.tags.items()), lambda item: item[0], limit=MAX_TAGS, most=MAX_TAGS)
     return {"Tags": [{"TagKey": name, "TagValue": value} for name, value in page], **rest}
@@ -77,6 +77,6 @@ def read_tags(items: list[Any], current: Mapping[str, str]) -> dict[str, str]:
 def _required_list(call: Call, name: str) -> list[Any]:
     values = call.params.items(name)
     if values is None:
-        # For the words of a parameter that is absent; a list has no reader of its own for it.
+        # This raises the error for an absent parameter, for which lists have no reader.
         call.params.required_text(name)
     return values or []
