@@ -136,7 +136,7 @@ class App:
         )
         keys = KeyService(
             keyring=self.keyring,
-            operations=KeyOperations(self.keyring, changes, self.rotator.wake),
+            operations=KeyOperations(changes, self.rotator.wake),
             revocation=revocation,
             authoriser=self._authoriser,
         )

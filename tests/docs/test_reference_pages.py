@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from sealwright import metrics
 from sealwright.audit.records import EVENTS, FIELDS, OUTCOMES
+from sealwright.errors import InvalidRequestError, ProviderError, SealwrightError, ViolationsError
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -37,3 +39,14 @@ def test_the_metrics_page_has_every_metric_and_says_what_to_watch() -> None:
     ]
     assert [row[:4] for row in found] == described
     assert all(re.search(r"\w", row[4]) for row in found)
+
+
+def test_the_page_of_errors_has_every_reason_with_its_code() -> None:
+    def leaves(base: type[SealwrightError]) -> Iterator[type[SealwrightError]]:
+        for kind in base.__subclasses__():
+            yield kind
+            yield from leaves(kind)
+
+    bases = (InvalidRequestError, ViolationsError, ProviderError)
+    expected = {(k.code.value, f"`{k.reason}`") for k in leaves(SealwrightError) if k not in bases}
+    assert {(row[0], row[1]) for row in rows("errors.md", "code")} == expected

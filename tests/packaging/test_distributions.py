@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -63,6 +64,20 @@ PROVIDERS = {
     "aws": 'kind = "aws"\nregion = "eu-west-1"\nendpoint_url = "http://127.0.0.1:9"',
     "pkcs11": 'kind = "pkcs11"\nmodule = "/nonexistent.so"\ntoken_label = "one"\npin_env = "PIN"',
 }
+
+
+PLUG_IN = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "sealwright-vault"
+version = "1"
+[project.entry-points."sealwright.providers"]
+vault = "sealwright_vault:FACTORY"
+[tool.hatch.build.targets.wheel]
+include = ["sealwright_vault.py"]
+"""
 
 
 @dataclass(frozen=True)
@@ -243,3 +258,23 @@ def test_the_service_runs_on_the_emulator_when_both_are_installed(testing: Envir
         signed = testing.run("sealwright", "sign", "dev", "--plaintext", "--address", line["grpc"])
         assert signed.returncode == 0, signed.stderr
         assert signed.stdout.strip().count(".") == 2
+
+
+def test_a_plug_in_is_found_beside_the_installed_service(
+    service: Environment, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    source = tmp_path_factory.mktemp("plug-in")
+    (source / "pyproject.toml").write_text(PLUG_IN)
+    shutil.copy(ROOT / "tests" / "contract" / "plugin.py", source / "sealwright_vault.py")
+    _hatchling("wheel", source, source)
+    wheel = next(source.glob("*.whl"))
+    command = [sys.executable, "-m", "pip", "--python", str(service.folder / "bin" / "python"), "install", "--no-index"]
+    subprocess.run([*command, "--no-deps", "--quiet", str(wheel)], check=True, timeout=60)  # noqa: S603
+    config = tmp_path / "sealwright.toml"
+    text = CONFIG.format(directory=tmp_path, provider='kind = "vault"\ntenant = "t"\nlease = "5m"')
+    config.write_text(text)
+    refused = service.run("sealwright", "config", "check", str(config))
+    assert (refused.returncode, "plugins" in refused.stderr) == (1, True), refused.stderr
+    config.write_text('plugins = ["vault"]\n' + text)
+    checked = service.run("sealwright", "config", "check", str(config))
+    assert checked.returncode == 0, checked.stderr

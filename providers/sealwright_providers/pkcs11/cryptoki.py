@@ -62,6 +62,10 @@ class _SessionInfo(ctypes.Structure):
     )
 
 
+stopwatch = time.monotonic
+"""For the pauses after an initialisation; tests replace it."""
+
+
 class _Library(_pkcs11.lib):
     """python-pkcs11's view of a module that `Cryptoki` initialises and finalises."""
 
@@ -148,7 +152,7 @@ class Cryptoki:
 
     def resettable(self) -> bool:
         """Tell whether the pause after the last initialisation is over."""
-        return time.monotonic() >= self._initialised_at + self._pause
+        return stopwatch() >= self._initialised_at + self._pause
 
     def reinitialise(self, seen: int, deadline: float, *, finalised: bool = False) -> None:
         """Finalise the module if it is live, and initialise it, unless another thread has done so since `generation` was `seen`.
@@ -163,7 +167,7 @@ class Cryptoki:
             ProviderError: Calls inside do not end.
         """
         if self.live and not finalised and self.generation == seen:
-            left = self._initialised_at + self._pause - time.monotonic()
+            left = self._initialised_at + self._pause - stopwatch()
             if 0 < left <= _PATIENCE_SECONDS:
                 time.sleep(left)
         with self.gate.alone(deadline):
@@ -174,7 +178,7 @@ class Cryptoki:
             if self.live:
                 self._call(_FINALIZE, None)
             self.live = False
-            now = time.monotonic()
+            now = stopwatch()
             calm = now >= self._initialised_at + _CALM_SECONDS
             self._pause = FIRST_PAUSE if calm else min(2 * self._pause, LONGEST_PAUSE)
             self._initialised_at = now

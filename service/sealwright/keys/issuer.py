@@ -14,6 +14,7 @@ from typing import Final
 
 from sealwright.errors import (
     AlgorithmNotSupportedError,
+    KeyNotFoundError,
     NoActiveKeyError,
     RequestInvalidError,
     StateTooOldError,
@@ -189,6 +190,17 @@ class Issuer:
         except (StateTooOldError, NoActiveKeyError):
             return False
         return True
+
+    def key(self, kid: str) -> SigningKey:
+        """Return a key, whatever its state.
+
+        Raises:
+            KeyNotFoundError: The issuer does not have the key.
+        """
+        found = self.keys.get(kid)
+        if found is None:
+            raise KeyNotFoundError("the issuer does not have this key")
+        return found
 
     def trusted(self, kid: object) -> SigningKey | None:
         """Return the key of that kid if its tokens are valid: it is published, or it is a secret key that would be."""

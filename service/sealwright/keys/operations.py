@@ -1,4 +1,4 @@
-"""What people do to the keys of an issuer: look at them and rotate them. `revocation.py` has the rest."""
+"""Rotation by hand, and how keys are shown to people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Final, ParamSpec, TypeVar
 
 from sealwright.errors import (
     InternalError,
-    KeyNotFoundError,
     RequestInvalidError,
     RotationTooEarlyError,
     StateTooOldError,
@@ -20,7 +19,6 @@ from sealwright.errors import (
 from sealwright.keys import lifecycle
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.issuer import RETRY_SECONDS, Issuer
-from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Key, KeyState
 from sealwright.keys.ports import StoreUnavailableError
 
@@ -73,43 +71,17 @@ def needs_store(operation: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T
 
 
 class KeyOperations:
-    """Listing and rotation by hand."""
+    """Rotation by hand."""
 
-    def __init__(self, keyring: Keyring, changes: KeyChanges, wake: Callable[[], None]) -> None:
+    def __init__(self, changes: KeyChanges, wake: Callable[[], None]) -> None:
         """Prepare.
 
         Args:
-            keyring: What this replica has read.
             changes: Writes keys.
             wake: Makes the rotator look at once whether a step is due.
         """
-        self._keyring = keyring
         self._changes = changes
         self._wake = wake
-
-    def list_keys(self, name: str) -> list[ShownKey]:
-        """Return all keys of an issuer, by series and place.
-
-        Raises:
-            IssuerNotFoundError: The issuer does not exist.
-            StateTooOldError: The store has not been read yet.
-        """
-        issuer = self._keyring.at(name)
-        return shown(issuer.state.keys, issuer.state.keys, issuer.now)
-
-    def get_key(self, name: str, kid: str) -> ShownKey:
-        """Return one key of an issuer.
-
-        Raises:
-            KeyNotFoundError: The issuer does not have the key.
-            IssuerNotFoundError: The issuer does not exist.
-            StateTooOldError: The store has not been read yet.
-        """
-        issuer = self._keyring.at(name)
-        found = issuer.keys.get(kid)
-        if found is None:
-            raise KeyNotFoundError("the issuer does not have this key")
-        return ShownKey(found.record, issuer.state_of(found.record))
 
     @needs_store
     async def rotate(
@@ -134,8 +106,8 @@ class KeyOperations:
         for _ in range(CONTENTION_TRIES):
             issuer = await self._changes.current(name)
             names = _series_names(issuer, series)
-            if expected_kid is not None and expected_kid not in issuer.keys:
-                raise KeyNotFoundError("the issuer does not have a key with the expected kid")
+            if expected_kid is not None:
+                issuer.key(expected_kid)
             heads = [head for s in names if (head := _replaceable_head(issuer, s, expected_kid)) is not None]
             retired = [replace(head, retire_time=issuer.now) for head in heads]
             if dry_run or not retired:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import reduce
 from typing import Final
 
-from sealwright.errors import InternalError, KeyNotFoundError, SealwrightError
+from sealwright.errors import InternalError, SealwrightError
 from sealwright.keys import lifecycle
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.issuer import Issuer
@@ -189,10 +189,7 @@ class KeyRevocation:
 def _meant(issuer: Issuer, scope: Scope) -> list[Key]:
     if isinstance(scope, AllKeysOf):
         return [k for k in issuer.state.keys if k.provider == scope.provider]
-    found = issuer.keys.get(scope.kid)
-    if found is None:
-        raise KeyNotFoundError("the issuer does not have this key")
-    return [found.record]
+    return [issuer.key(scope.kid).record]
 
 
 def _successors(issuer: Issuer, keys: Sequence[Key]) -> tuple[list[Key], list[str]]:

@@ -16,7 +16,7 @@ from sealwright.audit.decisions import Decision
 from sealwright.errors import CallerNotPermittedError, RequestInvalidError, Violation
 from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.keyring import Keyring
-from sealwright.keys.operations import KeyOperations, ShownKey
+from sealwright.keys.operations import KeyOperations, ShownKey, shown
 from sealwright.keys.revocation import AllKeysOf, KeyRevocation, OneKey, Scope
 from sealwright.server.rpc.names import issuer_name, key_name, parse_issuer, parse_key
 from sealwright.v1 import keys_pb2, keys_pb2_grpc
@@ -71,8 +71,10 @@ class KeyService(keys_pb2_grpc.KeyServiceServicer):
         issuer = parse_issuer(request.parent, "parent")
         decision.note(issuer=issuer)
         self._authoriser.require(decision.call.caller, _READERS, issuer)
-        page, token = _page(self._operations.list_keys(issuer), request.page_size, request.page_token)
-        return keys_pb2.ListKeysResponse(keys=[_key(k) for k in page], next_page_token=token)
+        found = self._keyring.at(issuer)
+        page, token = _page(found.state.keys, request.page_size, request.page_token)
+        keys = shown(page, found.state.keys, found.now)
+        return keys_pb2.ListKeysResponse(keys=[_key(k) for k in keys], next_page_token=token)
 
     async def GetKey(  # noqa: N802 - the name in the proto
         self, request: keys_pb2.GetKeyRequest, decision: Decision
@@ -81,7 +83,8 @@ class KeyService(keys_pb2_grpc.KeyServiceServicer):
         issuer, kid = parse_key(request.name, "name")
         decision.note(issuer=issuer, kid=kid)
         self._authoriser.require(decision.call.caller, _READERS, issuer)
-        return _key(self._operations.get_key(issuer, kid))
+        found = self._keyring.at(issuer)
+        return _key(*shown([found.key(kid).record], found.state.keys, found.now))
 
     async def RotateKeys(  # noqa: N802 - the name in the proto
         self, request: keys_pb2.RotateKeysRequest, decision: Decision
@@ -153,8 +156,8 @@ def _issuer(settings: IssuerSettings) -> keys_pb2.Issuer:
     )
 
 
-def _key(shown: ShownKey) -> keys_pb2.Key:
-    key = shown.key
+def _key(found: ShownKey) -> keys_pb2.Key:
+    key = found.key
     return keys_pb2.Key(
         name=key_name(key.issuer, key.kid),
         kid=key.kid,
@@ -162,7 +165,7 @@ def _key(shown: ShownKey) -> keys_pb2.Key:
         algorithm=key.algorithm,
         series=key.series,
         provider=key.provider,
-        state=f"STATE_{shown.state.value}",
+        state=f"STATE_{found.state.value}",
         publish_time=_timestamp(key.publish_time),
         ready_time=_timestamp(key.ready_time),
         retire_time=_timestamp(key.retire_time),
