@@ -76,6 +76,11 @@ class SeriesSettings(Settings):
     def _known(cls, value: str) -> str:
         if value not in ALGORITHMS:
             raise ValueError(f"unknown JWS algorithm; must be one of {', '.join(ALGORITHMS)}")
+        if not ALGORITHMS[value].available:
+            raise ValueError(
+                f"the OpenSSL of the installed cryptography has no {value}; "
+                "use a cryptography that is linked with OpenSSL 3.5 or newer, such as its wheels on PyPI"
+            )
         return value
 
     @field_validator("rsa_bits")

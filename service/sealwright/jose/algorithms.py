@@ -56,6 +56,11 @@ class Algorithm:
         return self.kind.coordinate_size > 0
 
     @property
+    def available(self) -> bool:
+        """Whether this installation can verify its signatures. OpenSSL before 3.5 has no ML-DSA."""
+        return self.kind.available()
+
+    @property
     def takes_rsa_bits(self) -> bool:
         """Whether `rsa_bits` chooses the size of its keys."""
         return self.kind.sized
@@ -71,6 +76,17 @@ class Algorithm:
         state = hashes.Hash(self.hash)
         state.update(message)
         return state.finalize()
+
+    def representative(self, key: PublicKey, message: bytes) -> bytes | None:
+        """Return the message representative that a KMS can sign in place of the message; None: the algorithm has none.
+
+        For ML-DSA it is mu (FIPS 204 §6.2), 64 bytes, with an empty context. It depends on the key. Only ML-DSA has one.
+
+        Args:
+            key: A public key that fits.
+            message: The signing input.
+        """
+        return None if self.kind.representative is None else self.kind.representative(key, message)
 
     def fits(self, key: PublicKey | None) -> bool:
         """Tell whether the algorithm may be used with the key (RFC 8725 §3.1): its type, curve and size. None: a secret key."""
@@ -127,6 +143,9 @@ ALGORITHMS: Final = MappingProxyType(
             Algorithm("ES256K", kinds.SECP256K1, _SHA256, common=False),
             Algorithm("EdDSA", kinds.ED25519, common=False),
             Algorithm("Ed25519", kinds.ED25519, common=False),
+            Algorithm("ML-DSA-44", kinds.ML_DSA_44, common=False),
+            Algorithm("ML-DSA-65", kinds.ML_DSA_65, common=False),
+            Algorithm("ML-DSA-87", kinds.ML_DSA_87, common=False),
             Algorithm("HS256", kinds.SECRET, _SHA256),
             Algorithm("HS384", kinds.SECRET, _SHA384),
             Algorithm("HS512", kinds.SECRET, _SHA512),
