@@ -56,6 +56,11 @@ class Algorithm:
         return self.kind.coordinate_size > 0
 
     @property
+    def has_representative(self) -> bool:
+        """Whether a KMS can sign a short representative in place of the message, computed from the message and the public key."""
+        return self.kind.representative is not None
+
+    @property
     def available(self) -> bool:
         """Whether this installation can verify its signatures. OpenSSL before 3.5 has no ML-DSA."""
         return self.kind.available()
@@ -77,16 +82,19 @@ class Algorithm:
         state.update(message)
         return state.finalize()
 
-    def representative(self, key: PublicKey, message: bytes) -> bytes | None:
-        """Return the message representative that a KMS can sign in place of the message; None: the algorithm has none.
-
-        For ML-DSA it is mu (FIPS 204 §6.2), 64 bytes, with an empty context. It depends on the key. Only ML-DSA has one.
+    def representative(self, key: PublicKey, message: bytes) -> bytes:
+        """Compute the message representative, which depends on the key: mu (FIPS 204 §6.2), 64 bytes, with an empty context.
 
         Args:
             key: A public key that fits.
             message: The signing input.
+
+        Raises:
+            ValueError: The algorithm has no representative.
         """
-        return None if self.kind.representative is None else self.kind.representative(key, message)
+        if self.kind.representative is None:
+            raise ValueError(f"{self.name} has no message representative")
+        return self.kind.representative(key, message)
 
     def fits(self, key: PublicKey | None) -> bool:
         """Tell whether the algorithm may be used with the key (RFC 8725 §3.1): its type, curve and size. None: a secret key."""

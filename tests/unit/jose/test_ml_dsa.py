@@ -132,7 +132,9 @@ def test_the_representative_is_mu_of_fips_204(name: str, size: int) -> None:
 
 def test_only_ml_dsa_has_a_representative() -> None:
     public = ml_dsa("ML-DSA-44").public_key()
-    assert {n for n, a in ALGORITHMS.items() if a.representative(public, b"m") is not None} == set(ML_DSA)
+    assert {n for n, a in ALGORITHMS.items() if a.has_representative} == set(ML_DSA)
+    with pytest.raises(ValueError, match="EdDSA"):
+        ALGORITHMS["EdDSA"].representative(public, b"m")
 
 
 def _der(tag: int, value: bytes) -> bytes:
