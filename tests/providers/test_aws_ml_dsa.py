@@ -91,7 +91,7 @@ async def test_a_public_key_that_cannot_be_fetched_is_not_remembered(
     http: AwsProvider, emulator: AwsEmulator, fault: dict[str, str], error: type[Exception]
 ) -> None:
     key = await make(http, "ML-DSA-44")
-    emulator.add_fault(operation="GetPublicKey", **fault)  # type: ignore[arg-type]
+    emulator.add_fault(operation="GetPublicKey", **fault)
     emulator.reset_calls()
     with pytest.raises(error):
         await http.sign(key.uri, ML_DSA_44, LONG, timeout=SECONDS)

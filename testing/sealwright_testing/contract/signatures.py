@@ -41,7 +41,10 @@ class SignatureContract:
                 again = await provider.sign(key.uri, algorithm, messages[0], timeout=PATIENCE)
                 require(again.value == one, "one message has two authentication codes")
                 return
-            require(another_library_accepts(key.public_key, algorithm, messages[0], one), "another library refuses the signature")
+            require(
+                another_library_accepts(key.public_key, algorithm, messages[0], one),
+                "another library refuses the signature",
+            )
             require(
                 not another_library_accepts(key.public_key, algorithm, messages[1], one),
                 "another library accepts the signature for another message",

@@ -31,7 +31,7 @@ def judged(key: PublicKey, algorithm: Algorithm, message: bytes, signature: byte
 
 def test_ed448_is_one_kind_and_one_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = key_kinds._okp("Ed448", ed448.Ed448PublicKey, 57, 114)
-    algorithm = Algorithm("Ed448", kind, common=False)
+    algorithm = Algorithm("Ed448", kind)
     private = ed448.Ed448PrivateKey.generate()
     public = private.public_key()
     with pytest.raises(KeyFormatError):
