@@ -13,15 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ACCOUNT, REGION = "111122223333", "eu-west-1"
-MODULE = "github.com/nsmithuk/local-kms"
-VERSION = "v0.0.0-20260228092603-2a5e92d09ab6"
-BINARY = Path(__file__).parents[2] / "build" / f"local-kms-{VERSION}" / "local-kms"
+SOURCE = Path(__file__).parent / "local_kms_server"
+"""A main program of ours around their server, which makes it listen on loopback alone. go.mod and go.sum pin the version."""
+VERSION = re.findall(r"nsmithuk/local-kms (\S+)", (SOURCE / "go.mod").read_text(encoding="ascii"))[0]
+BINARY = Path(__file__).parents[2] / "build" / f"local-kms-{VERSION}-loopback" / "local-kms"
 OLDEST_GO = (1, 20)
 """What its go.mod asks for. Debian 12 has Go 1.19."""
 
 _BUILD_SECONDS = 240
 _START_SECONDS = 20
-_STARTED = re.compile(rb"started on 0\.0\.0\.0:([0-9]+)")
+_STARTED = re.compile(rb"started on 127\.0\.0\.1:([0-9]+)")
 
 
 def missing() -> str | None:
@@ -43,10 +44,10 @@ def _version(go: str) -> tuple[int, int]:
 def _build(go: str) -> str | None:
     # Into a folder of its own, and then renamed, so that a build that is interrupted leaves nothing that looks complete.
     folder = BINARY.parent.with_name(f"{BINARY.parent.name}.{os.getpid()}")
-    environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
-    command = [go, "install", f"{MODULE}@{VERSION}"]
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
+    command = [go, "build", "-o", str(folder / "local-kms"), "."]
     done = subprocess.run(  # noqa: S603 - the pinned version of a module
-        command, env=environment, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False
+        command, cwd=SOURCE, env=environment, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False
     )
     if done.returncode:
         if re.search(r"dial tcp|no such host|i/o timeout|proxyconnect|connection refused", done.stderr):
@@ -58,7 +59,7 @@ def _build(go: str) -> str | None:
 
 
 class LocalKms:
-    """A running local-kms. It listens on all addresses, since it has no setting for that."""
+    """A running local-kms."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -77,14 +78,13 @@ class LocalKms:
             "KMS_ACCOUNT_ID": ACCOUNT,
             "KMS_REGION": REGION,
             "KMS_DATA_PATH": str(self._directory / "data"),
-            "KMS_SEED_PATH": str(self._directory / "nothing"),
             "PORT": str(self.port),
         }
         # A file, since nobody reads the log once it has started.
         log = self._directory / "log"
         with log.open("wb") as written:
             self._process = subprocess.Popen(  # noqa: S603 - what we built
-                [str(BINARY)], env=environment, stdout=subprocess.DEVNULL, stderr=written
+                [str(BINARY)], env=environment, stdout=written, stderr=subprocess.STDOUT
             )
         end = time.monotonic() + _START_SECONDS
         while not (found := _STARTED.search(log.read_bytes())):
