@@ -1,4 +1,4 @@
-"""The command `sealwright-emulator`, with a subcommand for each KMS."""
+"""The command `sealwright-emulator`, with a subcommand for each kind of provider."""
 
 from __future__ import annotations
 
@@ -42,6 +42,21 @@ def aws(*, host: str, port: int, region: str, account: str, access_key: str, sec
         serve(emulator)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+@main.command()
+def pkcs11() -> None:
+    """Create a token of SoftHSM in a temporary directory.
+
+    SoftHSM runs in the processes that load its module, with the configuration in SOFTHSM2_CONF. So the JSON line has no `endpoint`,
+    but `module`, `token_label`, `pin_file` and `softhsm2_conf`.
+    """
+    from .softhsm import serve_token, softhsm_module  # noqa: PLC0415
+
+    module = softhsm_module()
+    if module is None:
+        raise click.ClickException("softhsm2-util and its module are missing; install SoftHSM (Debian: softhsm2)")
+    serve_token(module)
 
 
 if __name__ == "__main__":

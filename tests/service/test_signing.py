@@ -25,7 +25,9 @@ def segments(token: str) -> list[bytes]:
 
 
 async def test_all_nine_algorithms_sign_and_verify_from_the_served_set(tmp_path: Path, emulator: AwsEmulator) -> None:
-    async with running(document(tmp_path, emulator.endpoint, issuer("payments", *NINE))) as service:
+    async with running(
+        document(tmp_path, emulator.endpoint, issuer("payments", *NINE, mixed_key_types=True))
+    ) as service:
         for algorithm in NINE:
             signed = await service.sign('{"scope":"pay"}', algorithm=algorithm, subject="user-1")
             assert signed.algorithm == algorithm

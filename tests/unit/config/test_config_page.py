@@ -104,7 +104,7 @@ def test_the_text_names_no_other_setting_either() -> None:
 
 def test_the_page_lists_every_algorithm() -> None:
     section = PAGE.partition("## Algorithms")[2].partition("\n## ")[0]
-    assert set(re.findall(r"`((?:RS|PS|ES|HS|Ed)\w+)`", section)) == set(ALGORITHMS)
+    assert set(re.findall(r"`((?:RS|PS|ES|HS|Ed|ML-)[\w-]+)`", section)) == set(ALGORITHMS)
 
 
 @pytest.mark.parametrize("word", ["registrar", "RegisterKey", r"\bcreate = "])
