@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .emulators.gcp_command import gcp
 from .emulators.serving import serve
 
 _host = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -43,6 +44,8 @@ def aws(*, host: str, port: int, region: str, account: str, access_key: str, sec
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
+
+main.add_command(gcp)
 
 if __name__ == "__main__":
     main()

@@ -18,6 +18,7 @@ from sealwright_providers.gcp.credentials import CredentialSource, Headers
 from sealwright_providers.gcp.errors import CredentialsRefusedError, to_provider_error
 
 _SERVICE: Final = "/google.cloud.kms.v1.KeyManagementService/"
+_CLOSED: Final = "the connection to Google Cloud KMS is closed"
 _OPTIONS: Final = (
     ("grpc.primary_user_agent", "sealwright"),
     # Only the guard repeats calls.
@@ -75,7 +76,7 @@ class KmsChannel:
             ProviderError: KMS refused, failed or did not answer, or the channel is closed.
         """
         if self._closed:
-            raise ProviderUnavailableError("the connection to Google Cloud KMS is closed")
+            raise ProviderUnavailableError(_CLOSED)
         if timeout <= 0:
             raise ProviderTimeoutError("the deadline passed before Google Cloud KMS could be called")
         method = self._methods.get(operation)
@@ -84,19 +85,23 @@ class KmsChannel:
             method = self._methods[operation] = self._channel.unary_unary(_SERVICE + operation)
         headers: Headers = () if self._source is None else await self._source.headers()
         metadata = (("x-goog-request-params", f"{field}={quote(name, safe='/')}"), *headers)
+        error: BaseException
         try:
             return answer.FromString(await method(request.SerializeToString(), timeout=timeout, metadata=metadata))
         except grpc.aio.AioRpcError as e:
             error = to_provider_error(e)
             if self._source is not None and isinstance(error, CredentialsRefusedError):
                 self._source.refused(headers)
-            raise error from None
         except DecodeError:
-            raise ProviderUnavailableError("the answer of Google Cloud KMS cannot be parsed") from None
-        except (asyncio.CancelledError, grpc.aio.UsageError):
-            if self._closed and not _is_cancelled():
-                raise ProviderUnavailableError("the connection to Google Cloud KMS is closed") from None
-            raise
+            error = ProviderUnavailableError("the answer of Google Cloud KMS cannot be parsed")
+        except grpc.aio.UsageError:
+            error = ProviderUnavailableError(_CLOSED)
+        except asyncio.CancelledError as e:
+            # Closing the channel raises this in calls whose tasks nobody has cancelled.
+            ours = self._closed and not _is_cancelled()
+            error = ProviderUnavailableError(_CLOSED) if ours else asyncio.CancelledError(*e.args)
+        # Not raised in an except block: the caught error holds the call, the call holds the connection, and its text names keys.
+        raise error
 
     async def aclose(self) -> None:
         """Close the channel; calls in flight end. May be called twice."""
@@ -109,6 +114,6 @@ class KmsChannel:
 
 
 def _is_cancelled() -> bool:
-    """Tell whether the current task was cancelled. Closing a channel raises CancelledError in calls of other tasks."""
+    """Tell whether somebody has cancelled the current task."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
