@@ -26,10 +26,12 @@ _OPTIONS: Final = (
     ("grpc.service_config_disable_resolution", 1),
     # Endpoints and proxies come from the configuration alone.
     ("grpc.enable_http_proxy", 0),
-    # After an outage the default backoff refuses calls for up to 2.8 s; this one for 0.3 s.
+    # After an outage the default backoff refuses calls for up to 2.8 s; this one for 0.5 s.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # Despite its name this is the least time that gRPC gives to TCP, TLS and HTTP/2 together. With 100 ms, a KMS on another
+    # continent could never be reached.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     # A connection that silently lost its peer is noticed while calls wait on it.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -98,7 +100,7 @@ class KmsChannel:
             error = ProviderUnavailableError(_CLOSED)
         except asyncio.CancelledError as e:
             # Closing the channel raises this in calls whose tasks nobody has cancelled.
-            ours = self._closed and not _is_cancelled()
+            ours = self._is_closed() and not _is_cancelled()
             error = ProviderUnavailableError(_CLOSED) if ours else asyncio.CancelledError(*e.args)
         # Not raised in an except block: the caught error holds the call, the call holds the connection, and its text names keys.
         raise error
@@ -111,6 +113,9 @@ class KmsChannel:
         await self._channel.close()
         if self._source is not None:
             await self._source.aclose()
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
 
 def _is_cancelled() -> bool:

@@ -74,8 +74,10 @@ class GcpProvider:
     async def check(self, *, timeout: float) -> None:
         """See `KeyProvider.check`. Reads the key ring."""
         request = service.GetKeyRingRequest.pb()(name=self._ring.name)
+        name = self._ring.name
         try:
-            await self._channel.call("GetKeyRing", request, _KeyRing, "name", self._ring.name, timeout=timeout)
+            async with limited(timeout) as limit:
+                await self._channel.call("GetKeyRing", request, _KeyRing, "name", name, timeout=limit.left())
         except CredentialsRefusedError:
             raise
         except ProviderAccessDeniedError:

@@ -62,7 +62,8 @@ def guarded(provider: GcpProvider, emulator: GcpEmulator, **more: Any) -> Guarde
 
 def spec(name: str = "ES256", tags: dict[str, str] | None = None, **more: Any) -> KeySpec:
     bits = 4096 if name in {"RS512", "PS512"} else 2048
-    return KeySpec(**({"algorithm": ALGORITHMS[name], "rsa_bits": bits, "tags": tags or {}} | more))
+    fields: dict[str, Any] = {"algorithm": ALGORITHMS[name], "rsa_bits": bits, "tags": tags or {}}
+    return KeySpec(**(fields | more))
 
 
 def tags() -> dict[str, str]:

@@ -6,6 +6,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -116,11 +119,12 @@ async def test_c110_a_call_that_hangs_ends_with_its_own_deadline(
     key = await make(provider)
     emulator.add_fault("hang", operation=operation)
     start = time.monotonic()
+    call: Coroutine[Any, Any, object] = provider.describe(key.uri, timeout=0.3)
+    if operation == "AsymmetricSign":
+        call.close()
+        call = provider.sign(key.uri, ES256, b"a.b", timeout=0.3)
     with pytest.raises(ProviderTimeoutError):
-        if operation == "AsymmetricSign":
-            await provider.sign(key.uri, ES256, b"a.b", timeout=0.3)
-        else:
-            await provider.describe(key.uri, timeout=0.3)
+        await call
     assert time.monotonic() - start < 1.5
 
 
@@ -134,6 +138,30 @@ async def test_c110_an_address_that_does_not_answer_costs_the_deadline_and_no_mo
             with pytest.raises(ProviderTimeoutError):
                 await provider.check(timeout=0.4)
             assert time.monotonic() - start < 1.5
+
+
+async def test_a_slow_connection_is_waited_for(emulator: GcpEmulator) -> None:
+    host, _, port = emulator.address.rpartition(":")
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.7)  # What TCP, TLS and HTTP/2 may take to another continent.
+        theirs, ours = await asyncio.open_connection(host, int(port))
+        with suppress(OSError):
+            await asyncio.gather(_copy(reader, ours), _copy(theirs, writer))
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    endpoint = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with opened(emulator, endpoint=endpoint) as provider:
+        await provider.check(timeout=3)
+    server.close()
+    await asyncio.sleep(0.1)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 async def test_c128_no_call_starts_after_the_deadline(provider: GcpProvider, emulator: GcpEmulator) -> None:
@@ -159,7 +187,7 @@ async def test_c128_a_cancelled_call_cancels_its_call_to_google(provider: GcpPro
     with pytest.raises(asyncio.CancelledError):
         await task
     end = time.monotonic() + 3
-    while emulator.requests[-1].outcome == "pending" and time.monotonic() < end:
+    while emulator.requests[-1].outcome == "pending" and time.monotonic() < end:  # noqa: ASYNC110 - it is in another thread
         await asyncio.sleep(0.01)
     assert emulator.requests[-1].outcome == "gone"
 
@@ -250,9 +278,7 @@ async def test_a_missing_key_is_missing(provider: GcpProvider, emulator: GcpEmul
             await call
 
 
-async def test_c114_programs_started_while_calls_are_in_flight_do_not_hang(
-    provider: GcpProvider, emulator: GcpEmulator
-) -> None:
+async def test_c114_programs_started_while_calls_are_in_flight_do_not_hang(provider: GcpProvider) -> None:
     key = await make(provider)
     stopping = False
 
