@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import mldsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
@@ -142,9 +143,12 @@ def der_from_raw(version_algorithm: str, raw: bytes) -> bytes:
 
     Raises:
         ProviderUnavailableError: They have the wrong length.
+        ProviderUnsupportedError: The OpenSSL of this installation has no ML-DSA.
     """
     try:
         key = _ML_DSA_KEYS[version_algorithm].from_public_bytes(raw)
+    except UnsupportedAlgorithm:
+        raise ProviderUnsupportedError("this installation cannot verify ML-DSA: it needs OpenSSL 3.5 or newer") from None
     except ValueError:
         raise ProviderUnavailableError("Google Cloud KMS returned a public key that cannot be parsed") from None
     return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
