@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .emulators.gcp_command import gcp
 from .emulators.serving import serve
 
 _host = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -58,6 +59,8 @@ def pkcs11() -> None:
         raise click.ClickException("softhsm2-util and its module are missing; install SoftHSM (Debian: softhsm2)")
     serve_token(module)
 
+
+main.add_command(gcp)
 
 if __name__ == "__main__":
     main()
