@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Emulator(Protocol):
@@ -29,19 +29,19 @@ class Emulator(Protocol):
         ...
 
 
-def serve(emulator: Emulator, extra: Mapping[str, str] | None = None) -> None:
+def serve(emulator: Emulator, extra: Callable[[], Mapping[str, str]] = dict) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Prints one JSON line on standard output once connections are accepted: the emulator's `endpoint`, and what `extra`
-    adds (such as the path of a CA certificate).
+    returns then (such as the path of a CA certificate).
 
     Raises:
         OSError: the address cannot be listened on.
     """
-    asyncio.run(_serve(emulator, extra or {}))
+    asyncio.run(_serve(emulator, extra))
 
 
-async def _serve(emulator: Emulator, extra: Mapping[str, str]) -> None:
+async def _serve(emulator: Emulator, extra: Callable[[], Mapping[str, str]]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     # Before the line is printed: whoever reads it may stop us at once.
@@ -49,7 +49,7 @@ async def _serve(emulator: Emulator, extra: Mapping[str, str]) -> None:
         loop.add_signal_handler(number, stopping.set)
     await emulator.start()
     try:
-        sys.stdout.write(json.dumps({"endpoint": emulator.endpoint, **extra}) + "\n")
+        sys.stdout.write(json.dumps({"endpoint": emulator.endpoint, **extra()}) + "\n")
         sys.stdout.flush()
         await stopping.wait()
     finally:
