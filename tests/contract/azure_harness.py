@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from urllib.parse import urlsplit
 
-from sealwright.jose.algorithms import ALGORITHMS, Algorithm
-from sealwright.provider import KeyDeleter, KeyDisabler, KeyProvider, Protection
+from sealwright.jose.algorithms import Algorithm
+from sealwright.provider import KeyProvider, Protection
 from sealwright_providers.azure import FACTORY
 from sealwright_providers.azure.connection import Connection
-from sealwright_providers.azure.settings import AzureSettings
+from sealwright_providers.azure.provider import AzureProvider
+from sealwright_providers.azure.settings import AzureSettings, is_loopback
 from sealwright_testing.contract import RETRY_AFTER, CannotError, Fault, Harness, KeyState, Outcome
 from sealwright_testing.emulators.azure import AzureEmulator
 
 SCHEME = "azurekms://"
 NO_CURVE = "Key Vault has no Ed25519"
 NO_HMAC = "a vault has no keys for HMAC: only a Managed HSM has"
-IN_THE_PAST, IN_THE_FUTURE = 1_000_000_000, 4_000_000_000
+NO_FAULTS = "this server does not fail on demand"
+IN_THE_FUTURE = 4_000_000_000
 FAULTS: dict[Fault, dict[str, Any]] = {
     Fault.CORRUPTED_SIGNATURE: {"kind": "corrupted_signature"},
     Fault.TRUNCATED_SIGNATURE: {"kind": "truncated_signature"},
@@ -99,3 +101,81 @@ class AzureHarness(Harness):
 
     def calls(self) -> int:
         return sum(self._emulator.calls.values())
+
+
+class ServerHarness(Harness):
+    """Any server with the keys API of Key Vault: Lowkey Vault, or a vault for tests at Azure. It keeps the keys of the tests.
+
+    Args:
+        environment: `SEALWRIGHT_AZURE_VAULT` is the vault's URL; `SEALWRIGHT_AZURE_CA` a file with the CA to trust;
+            `SEALWRIGHT_AZURE_CREDENTIAL` the kind of credential; `SEALWRIGHT_AZURE_API_VERSION` the version of the API.
+    """
+
+    name = "azure (server)"
+    protection = Protection.SOFTWARE
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__()
+        url = environment["SEALWRIGHT_AZURE_VAULT"]
+        self._settings = AzureSettings(
+            vault_url=url,
+            ca_file=environment.get("SEALWRIGHT_AZURE_CA"),
+            credential=environment.get("SEALWRIGHT_AZURE_CREDENTIAL", "default"),
+            api_version=environment.get("SEALWRIGHT_AZURE_API_VERSION", "2025-07-01"),
+            verify_challenge_resource=not is_loopback(urlsplit(url).hostname or ""),
+        )
+        self._calls = 0
+        self.impossible = {
+            **dict.fromkeys(("EdDSA", "Ed25519"), NO_CURVE),
+            **dict.fromkeys(("HS256", "HS384", "HS512"), NO_HMAC),
+            **dict.fromkeys(
+                (
+                    Outcome.CORRUPTED_SIGNATURE,
+                    Outcome.TRUNCATED_SIGNATURE,
+                    Outcome.OTHER_KEY,
+                    Outcome.OTHER_VERSION,
+                    Outcome.DENIED,
+                    Outcome.THROTTLED,
+                    Outcome.THROTTLED_WITH_RETRY_AFTER,
+                    Outcome.UNAVAILABLE,
+                    Outcome.SLOW,
+                    Outcome.CHECK,
+                    Outcome.CANCEL,
+                ),
+                NO_FAULTS,
+            ),
+        }
+        self.words = (self._settings.host, "azure.core")
+        self.foreign = foreign(self._settings.host)
+
+    async def open(self) -> KeyProvider:
+        provider = await FACTORY.open(self._settings)
+        assert isinstance(provider, AzureProvider)
+        send = provider._connection._reply
+
+        async def counted(*request: Any) -> Any:
+            self._calls += 1
+            return await send(*request)
+
+        provider._connection._reply = counted  # type: ignore[method-assign]
+        return provider
+
+    def unknown(self, algorithm: Algorithm) -> str:  # noqa: ARG002 - it is the same for all
+        return f"{SCHEME}{self._settings.host}/keys/unknown-{uuid.uuid4().hex}/{uuid.uuid4().hex}"
+
+    async def put(self, provider: KeyProvider, uri: str, state: KeyState) -> None:
+        assert isinstance(provider, AzureProvider)
+        if state is KeyState.DISABLED:
+            await provider.disable(uri, timeout=20)
+        elif state is KeyState.PENDING_DELETION:
+            await provider.schedule_deletion(uri, timeout=20)
+        else:
+            connection: Connection = provider._connection
+            url = connection.url("keys/" + uri.partition("/keys/")[2])
+            await connection.call("PATCH", url, b'{"attributes":{"nbf":%d}}' % IN_THE_FUTURE, timeout=20)
+
+    def arm(self, fault: Fault) -> AbstractContextManager[None]:
+        raise CannotError(f"{NO_FAULTS}: {fault}")
+
+    def calls(self) -> int:
+        return self._calls

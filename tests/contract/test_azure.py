@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from contract.azure_harness import AzureHarness
+from contract.azure_harness import AzureHarness, ServerHarness
 from sealwright_testing.contract import ProviderContract
 from sealwright_testing.emulators.azure import ThreadedAzureEmulator
 
@@ -27,3 +28,14 @@ class TestVault(OnEmulator):
 
 class TestManagedHsm(OnEmulator):
     managed_hsm = True
+
+
+if "SEALWRIGHT_AZURE_VAULT" in os.environ:
+
+    class TestServer(ProviderContract):
+        """A server that others wrote; docs/providers/azure.md tells how to start Lowkey Vault."""
+
+        @pytest.fixture(scope="class")
+        @classmethod
+        def harness(cls) -> ServerHarness:
+            return ServerHarness(os.environ)

@@ -68,7 +68,7 @@ class AzureEmulator(AzureBackend):
             purge_protection=purge_protection,
         )
         self._address = (host, port)
-        self._authority = Authority()
+        self._authority: Authority | None = None
         self._handler: VaultHandler | None = None
         self._runner: web.AppRunner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,8 +90,8 @@ class AzureEmulator(AzureBackend):
 
     @property
     def ca(self) -> str:
-        """The path of the CA certificate that clients must trust, in PEM."""
-        return str(self._authority.path)
+        """The path of the CA certificate that clients must trust, in PEM, once started."""
+        return "" if self._authority is None else str(self._authority.path)
 
     def details(self) -> dict[str, str]:
         """Return what a client needs beside `endpoint`: the command prints it."""
@@ -116,6 +116,7 @@ class AzureEmulator(AzureBackend):
         """
         self._loop = asyncio.get_running_loop()
         self._handler = VaultHandler(self)
+        authority = Authority()
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         app.add_routes(Control(self).routes())
         app.add_routes(self._handler.routes())
@@ -123,12 +124,13 @@ class AzureEmulator(AzureBackend):
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, *self._address, ssl_context=self._authority.context)
+            site = web.TCPSite(runner, *self._address, ssl_context=authority.context)
             await site.start()
         except OSError:
             await runner.cleanup()
+            authority.close()
             raise
-        self._runner = runner
+        self._runner, self._authority = runner, authority
         self._port = runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -142,7 +144,8 @@ class AzureEmulator(AzureBackend):
         await runner.cleanup()
         if self._handler is not None:
             await self._handler.finish()
-        self._authority.close()
+        if self._authority is not None:
+            self._authority.close()
 
     async def __aenter__(self) -> Self:
         """Start."""
