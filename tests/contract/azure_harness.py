@@ -117,12 +117,13 @@ class ServerHarness(Harness):
     def __init__(self, environment: Mapping[str, str]) -> None:
         super().__init__()
         url = environment["SEALWRIGHT_AZURE_VAULT"]
+        options: dict[str, Any] = {"credential": environment.get("SEALWRIGHT_AZURE_CREDENTIAL", "default")}
         self._settings = AzureSettings(
             vault_url=url,
             ca_file=environment.get("SEALWRIGHT_AZURE_CA"),
-            credential=environment.get("SEALWRIGHT_AZURE_CREDENTIAL", "default"),
             api_version=environment.get("SEALWRIGHT_AZURE_API_VERSION", "2025-07-01"),
             verify_challenge_resource=not is_loopback(urlsplit(url).hostname or ""),
+            **options,
         )
         self._calls = 0
         self.impossible = {
@@ -157,7 +158,7 @@ class ServerHarness(Harness):
             self._calls += 1
             return await send(*request)
 
-        provider._connection._reply = counted  # type: ignore[method-assign]
+        provider._connection._reply = counted  # type: ignore[method-assign,assignment]
         return provider
 
     def unknown(self, algorithm: Algorithm) -> str:  # noqa: ARG002 - it is the same for all

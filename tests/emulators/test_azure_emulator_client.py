@@ -109,7 +109,7 @@ async def test_a_managed_hsm_has_keys_in_hsms_only_and_its_own_resource() -> Non
     async with AzureEmulator(managed_hsm=True) as hsm, connected(hsm) as client:
         assert ".managedhsm.localhost" in hsm.vault_url
         made = await client.keys.create_ec_key("jwt", hardware_protected=True)
-        assert made.key.kty == "EC-HSM"
+        assert made.key_type == "EC-HSM"
         assert (await failure(client.keys.create_ec_key("soft"))).status_code == 400
         mac = await client.keys.create_oct_key("mac", size=256, hardware_protected=True, key_operations=["sign"])
         answer = await client.sign(mac.id, "HS256", "YS5i")

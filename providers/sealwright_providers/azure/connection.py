@@ -20,9 +20,9 @@ from azure.core.rest import HttpRequest
 from azure.keyvault.keys.aio import KeyClient
 from yarl import URL
 
-from sealwright.provider import ProviderAccessDeniedError, ProviderTimeoutError, ProviderUnavailableError
+from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.azure.credentials import TokenSource, credential_of
-from sealwright_providers.azure.errors import read_failure, seconds_of, to_provider_error
+from sealwright_providers.azure.errors import CredentialsRefusedError, read_failure, seconds_of, to_provider_error
 from sealwright_providers.azure.session import open_session
 from sealwright_providers.azure.settings import AzureSettings
 
@@ -132,7 +132,10 @@ class Connection:
         async with self._authenticating:
             # Another call may have got a token while this one waited.
             newer = self._tokens.current()
-            if newer is None or newer == token:
+            if newer is not None and newer == token:
+                await self._tokens.reset()
+                newer = None
+            if newer is None:
                 return await self._authenticated(method, url, body)
         return await self._send(method, url, body, newer)
 
@@ -158,11 +161,11 @@ class Connection:
         except AzureError as e:
             raise ProviderUnavailableError("Key Vault cannot be reached") from e.__cause__
         except ValueError:
-            raise ProviderAccessDeniedError(
+            raise CredentialsRefusedError(
                 "the vault asks for a token of another domain than its own; check vault_url"
             ) from None
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
-            await self._tokens.reset()
+            await self._tokens.refused()
         headers = answer.headers
         return _Reply(answer.status_code, answer.content, headers.get("x-ms-request-id"), headers.get("Retry-After"))
 

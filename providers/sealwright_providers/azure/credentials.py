@@ -80,10 +80,8 @@ class TokenSource:
                 self._credential = await asyncio.to_thread(self._build)
             token = await self._credential.get_token_info(*scopes, options=options or {})
         except Exception as e:  # noqa: BLE001 - the SDK runs other programs and parses their output
-            self._not_before = loop.time() + _PAUSE_SECONDS
-            await self.reset()
             error = _failure_of(e)
-            self._failure = type(error)
+            await self._pause(type(error))
             # Only class names: texts of the SDK name tenants, applications and files.
             log.warning("no token for Azure Key Vault (%s: %s)", type(e).__name__, error.reason)
             raise error from None
@@ -92,8 +90,12 @@ class TokenSource:
         self._asked = scopes, {name: value for name, value in (options or {}).items() if name != "claims"}  # type: ignore[assignment]
         return token
 
+    async def refused(self) -> None:
+        """Forget a token that was new and refused all the same, and pause before the next attempt."""
+        await self._pause(CredentialsRefusedError)
+
     async def reset(self) -> None:
-        """Forget the token and the credential, which has tokens of its own, since Azure does not accept them."""
+        """Forget the token and the credential, which has tokens of its own: Azure no longer accepts them."""
         self._token = None
         credential, self._credential = self._credential, None
         if credential is not None:
@@ -113,6 +115,11 @@ class TokenSource:
     async def __aexit__(self, *_: object) -> None:
         """Part of the protocol: close."""
         await self.close()
+
+    async def _pause(self, failure: type[ProviderError]) -> None:
+        self._not_before = asyncio.get_running_loop().time() + _PAUSE_SECONDS
+        self._failure = failure
+        await self.reset()
 
     def _renew_soon(self) -> None:
         loop = asyncio.get_running_loop()
@@ -175,14 +182,18 @@ def credential_of(settings: AzureSettings, transport: AioHttpTransport) -> Async
             return identity.ManagedIdentityCredential(client_id=client, transport=transport, retry_total=0)
         case "cli":
             return identity.AzureCliCredential(tenant_id=tenant or "")
+    # Without these the SDK takes what the platform has put into the environment, but None would replace that.
+    ids = {
+        "managed_identity_client_id": client,
+        "workload_identity_client_id": client,
+        "workload_identity_tenant_id": tenant,
+    }
     return identity.DefaultAzureCredential(
         exclude_shared_token_cache_credential=True,
         exclude_visual_studio_code_credential=True,
         exclude_powershell_credential=True,
         exclude_developer_cli_credential=True,
         exclude_interactive_browser_credential=True,
-        managed_identity_client_id=client,
-        workload_identity_client_id=client,
-        workload_identity_tenant_id=tenant,
+        **{name: value for name, value in ids.items() if value is not None},
         **network,
     )
