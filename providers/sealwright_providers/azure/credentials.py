@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -32,6 +33,10 @@ _PAUSE_SECONDS: Final = 1.0
 """Pause after a failure, so that missing credentials do not cause a request to the token endpoint for every call."""
 _RENEWAL_SECONDS: Final = 30.0
 """Pause between two renewals in the background."""
+
+
+_TOKEN_FILE: Final = "AZURE_FEDERATED_TOKEN_FILE"  # noqa: S105 - the name of a variable
+"""Where the workload identity webhook of Kubernetes says that the cluster's token is."""
 
 
 class TokenSource:
@@ -182,18 +187,19 @@ def credential_of(settings: AzureSettings, transport: AioHttpTransport) -> Async
             return identity.ManagedIdentityCredential(client_id=client, transport=transport, retry_total=0)
         case "cli":
             return identity.AzureCliCredential(tenant_id=tenant or "")
-    # Without these the SDK takes what the platform has put into the environment, but None would replace that.
-    ids = {
-        "managed_identity_client_id": client,
-        "workload_identity_client_id": client,
-        "workload_identity_tenant_id": tenant,
-    }
-    return identity.DefaultAzureCredential(
-        exclude_shared_token_cache_credential=True,
-        exclude_visual_studio_code_credential=True,
-        exclude_powershell_credential=True,
-        exclude_developer_cli_credential=True,
-        exclude_interactive_browser_credential=True,
-        **{name: value for name, value in ids.items() if value is not None},
-        **network,
-    )
+    return _default(tenant, client, network)
+
+
+def _default(tenant: str | None, client: str | None, network: dict[str, Any]) -> AsyncSupportsTokenInfo:
+    """Make the chain of credentials that need no secret in the configuration.
+
+    The SDK's DefaultAzureCredential has the same ones, but passes `authority` to some of them only, and asks developers' tools.
+    """
+    chain: list[Any] = [identity.EnvironmentCredential(**network)]
+    if _TOKEN_FILE in os.environ:
+        chain.append(identity.WorkloadIdentityCredential(tenant_id=tenant, client_id=client, **network))
+    chain += [
+        identity.ManagedIdentityCredential(client_id=client, transport=network["transport"], retry_total=0),
+        identity.AzureCliCredential(tenant_id=tenant or ""),
+    ]
+    return identity.ChainedTokenCredential(*chain)
