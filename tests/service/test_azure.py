@@ -109,8 +109,8 @@ async def test_c59_a_crash_at_any_call_of_a_creation_leaves_one_key_for_each_int
     tmp_path: Path,
     vault: AzureEmulator,
     operation: str,
-    after: bool,
-    kind: str,  # noqa: FBT001 - a case
+    after: bool,  # noqa: FBT001 - a case
+    kind: str,
 ) -> None:
     config = configuration(tmp_path, vault)
     vault.add_fault(kind, operation=operation, after=after)
