@@ -46,6 +46,26 @@ def aws(*, host: str, port: int, region: str, account: str, access_key: str, sec
 
 
 @main.command()
+@_host
+@_port
+@click.option("--managed-hsm", is_flag=True, help="Emulate a Managed HSM instead of a vault.")
+@click.option("--client-secret", default="test", show_default=True, help="Secret of the application that gets tokens.")
+def azure(*, host: str, port: int, managed_hsm: bool, client_secret: str) -> None:
+    """Emulate one Azure Key Vault or Managed HSM, and the endpoints that issue its tokens, over HTTPS.
+
+    The line also has `ca`, the certificate to trust; `vault_url`, under which clients can verify challenges; and `tenant_id` and
+    `client_id`. Faults, counts and keys are under /_emulator/ on the same port.
+    """
+    from .emulators.azure import AzureEmulator  # noqa: PLC0415
+
+    emulator = AzureEmulator(host=host, port=port, managed_hsm=managed_hsm, client_secret=client_secret)
+    try:
+        serve(emulator, emulator.details)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+@main.command()
 def pkcs11() -> None:
     """Create a token of SoftHSM in a temporary directory.
 

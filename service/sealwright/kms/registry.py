@@ -14,6 +14,7 @@ GROUP: Final = "sealwright.providers"
 
 BUILT_IN: Final = {
     "aws": "sealwright_providers.aws:FACTORY",
+    "azure": "sealwright_providers.azure:FACTORY",
     "gcp": "sealwright_providers.gcp:FACTORY",
     "pkcs11": "sealwright_providers.pkcs11:FACTORY",
 }

@@ -27,7 +27,7 @@ def gcp(*, host: str, port: int, project: str, location: str, key_ring: str, tls
     emulator = GcpEmulator(host=host, port=port, project=project, location=location, key_ring=key_ring, tls=tls)
     ca = Path(emulator.write_ca()) if tls else None
     try:
-        serve(emulator, {} if ca is None else {"ca": str(ca)})
+        serve(emulator, lambda: {} if ca is None else {"ca": str(ca)})
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
     finally:
