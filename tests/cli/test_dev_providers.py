@@ -16,7 +16,12 @@ from sealwright_testing.softhsm import softhsm_module
 from support.document import tool_missing
 from support.processes import BIN, process
 
-SCHEMES = {"aws": "awskms:///", "pkcs11": "pkcs11:token=sealwright;"}
+SCHEMES = {
+    "aws": "awskms:///",
+    "azure": "azurekms://",
+    "gcp": "gcpkms://projects/dev/",
+    "pkcs11": "pkcs11:token=sealwright;",
+}
 
 
 def run(*command: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -62,7 +67,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_backend_that_ends_at_once_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    strange = dev_backends.Backend("a strange KMS", lambda _ready: {})
+    strange = dev_backends.Backend("a strange KMS", lambda _ready, _directory: {})
     monkeypatch.setattr(dev_backends, "BACKENDS", {"strange": strange})
     with (
         pytest.raises(ConfigurationError, match=r"a strange KMS did not start: No such command 'strange'\."),

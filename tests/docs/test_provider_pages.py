@@ -21,9 +21,9 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("kind", ["aws", "pkcs11"])
+@pytest.mark.parametrize("kind", ["aws", "azure", "gcp", "pkcs11"])
 def test_the_configuration_of_a_page_is_valid_and_names_every_setting(kind: str) -> None:
-    (text,) = blocks(f"providers/{kind}.md", "toml")
+    text, *_ = blocks(f"providers/{kind}.md", "toml")
     model = load_factory(kind).settings
     (table,) = tomllib.loads(text)["providers"].values()
     assert model.model_validate(table).kind == kind
@@ -31,9 +31,9 @@ def test_the_configuration_of_a_page_is_valid_and_names_every_setting(kind: str)
     assert named == set(model.model_fields)
 
 
-@pytest.mark.parametrize("kind", ["aws", "pkcs11"])
+@pytest.mark.parametrize("kind", ["aws", "azure", "gcp", "pkcs11"])
 def test_the_defaults_of_a_page_are_those_of_the_code(kind: str) -> None:
-    (text,) = blocks(f"providers/{kind}.md", "toml")
+    text, *_ = blocks(f"providers/{kind}.md", "toml")
     (table,) = tomllib.loads(text)["providers"].values()
     model = load_factory(kind).settings
     settings = model.model_validate(table)

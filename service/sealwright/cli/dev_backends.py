@@ -26,43 +26,60 @@ class Backend:
 
     Attributes:
         title: What it is, for people.
-        settings: Returns the provider's table in the configuration.
+        settings: Returns the provider's table in the configuration. It may write files to the directory.
         environment: Returns environment variables that the provider or its library needs.
         options: Options of the command.
     """
 
     title: str
-    settings: Callable[[Ready], dict[str, Any]]
+    settings: Callable[[Ready, Path], dict[str, Any]]
     environment: Callable[[Ready], dict[str, str]] = lambda _ready: {}
     options: tuple[str, ...] = ("--port", "0")
+
+
+def _written(path: Path, text: str) -> str:
+    path.write_text(text, encoding="ascii")
+    return str(path)
 
 
 BACKENDS: Final = MappingProxyType(
     {
         "aws": Backend(
             "an emulated AWS KMS",
-            lambda ready: {"kind": "aws", "region": "eu-west-1", "endpoint_url": ready["endpoint"]},
+            lambda ready, _directory: {"kind": "aws", "region": "eu-west-1", "endpoint_url": ready["endpoint"]},
             lambda _ready: {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
         ),
-        # Not finished: gcp and azure start to work when their providers and emulators exist. Check these settings then.
         "gcp": Backend(
             "an emulated Google Cloud KMS",
-            lambda ready: {
+            lambda ready, _directory: {
                 "kind": "gcp",
                 "project": "dev",
                 "location": "europe-west1",
-                "key_ring": "dev",
-                "endpoint": ready["endpoint"],
+                "key_ring": "tokens",
+                "endpoint": ready["endpoint"].removeprefix("http://"),
                 "insecure_endpoint": True,
             },
+            options=("--port", "0", "--project", "dev", "--key-ring", "tokens"),
         ),
         "azure": Backend(
             "an emulated Azure Key Vault",
-            lambda ready: {"kind": "azure", "vault_url": ready["endpoint"], "ca_file": ready["ca"]},
+            lambda ready, directory: {
+                "kind": "azure",
+                "vault_url": ready["vault_url"],
+                "credential": "client_secret",
+                "tenant_id": ready["tenant_id"],
+                "client_id": ready["client_id"],
+                "client_secret_file": _written(directory / "client-secret", "test"),
+                "authority": ready["endpoint"],
+                "ca_file": ready["ca"],
+            },
         ),
         "pkcs11": Backend(
             "a token of SoftHSM",
-            lambda ready: {"kind": "pkcs11", **{name: ready[name] for name in ("module", "token_label", "pin_file")}},
+            lambda ready, _directory: {
+                "kind": "pkcs11",
+                **{name: ready[name] for name in ("module", "token_label", "pin_file")},
+            },
             lambda ready: {"SOFTHSM2_CONF": ready["softhsm2_conf"]},
             options=(),
         ),
@@ -98,7 +115,7 @@ def running(kind: str, directory: Path) -> Iterator[dict[str, Any]]:
             raise ConfigurationError([f"{backend.title} did not start: {last or 'it gave no reason'}"])
         ready = json.loads(line)
         os.environ.update(backend.environment(ready))
-        yield backend.settings(ready)
+        yield backend.settings(ready, directory)
     finally:
         process.terminate()
         process.wait()

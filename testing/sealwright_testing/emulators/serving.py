@@ -36,8 +36,8 @@ class Emulator(Protocol):
 def serve(emulator: Emulator, extra: Callable[[], Mapping[str, str]] = dict) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Prints one JSON line on standard output once the emulator accepts connections. It contains the `endpoint`, and what `extra` returns
-    then (such as the path of a CA certificate).
+    Prints one JSON line on standard output once the emulator accepts connections. It contains the `endpoint`, and what `extra`
+    returns then (such as the path of a CA certificate).
 
     Raises:
         OSError: The address cannot be used.
