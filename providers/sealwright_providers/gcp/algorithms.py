@@ -148,7 +148,9 @@ def der_from_raw(version_algorithm: str, raw: bytes) -> bytes:
     try:
         key = _ML_DSA_KEYS[version_algorithm].from_public_bytes(raw)
     except UnsupportedAlgorithm:
-        raise ProviderUnsupportedError("this installation cannot verify ML-DSA: it needs OpenSSL 3.5 or newer") from None
+        raise ProviderUnsupportedError(
+            "this installation cannot verify ML-DSA: it needs OpenSSL 3.5 or newer"
+        ) from None
     except ValueError:
         raise ProviderUnavailableError("Google Cloud KMS returned a public key that cannot be parsed") from None
     return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
