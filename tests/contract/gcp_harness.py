@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-import grpc
 from google.cloud.kms_v1.types import resources, service
 
 from sealwright.errors import ProviderUnsupportedError
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
-from sealwright.provider import KeyDeleter, KeyDisabler, KeyProvider, KeySpec, Protection
+from sealwright.provider import KeyDeleter, KeyDescription, KeyDisabler, KeyProvider, KeySpec, Protection
 from sealwright_providers.gcp import FACTORY
+from sealwright_providers.gcp.channel import KmsChannel
+from sealwright_providers.gcp.provider import GcpProvider
 from sealwright_providers.gcp.settings import GcpSettings
 from sealwright_testing.contract import RETRY_AFTER, CannotError, Fault, Harness, KeyState, Outcome
 from sealwright_testing.contract.harness import DEPLOYMENT, INTENT
 from sealwright_testing.emulators.gcp import GcpEmulator
 
 SCHEME = "gcpkms://"
+_S: Any = service
 PATIENCE = 60
 PROJECT, LOCATION = "sealwright-test", "europe-west1"
 IMPOSSIBLE: dict[str | tuple[Outcome, str], str] = {
@@ -45,7 +47,7 @@ FAULTS: dict[Fault, list[dict[str, Any]]] = {
     Fault.SLOW: [{"kind": "hang"}],
 }
 NO_FAULTS = "the server does not fail on demand"
-NO_LABELS = "the server refuses labels"
+NO_LABELS = "the server does not take labels"
 WITHOUT_FAULTS: dict[str | tuple[Outcome, str], str] = {
     Outcome.CORRUPTED_SIGNATURE: NO_FAULTS,
     Outcome.TRUNCATED_SIGNATURE: NO_FAULTS,
@@ -138,6 +140,15 @@ class GcpHarness(Harness):
         return sum(self._emulator.calls.values())
 
 
+class WithoutLabels(GcpProvider):
+    """For fakekms, which ends with a panic where a request has labels."""
+
+    async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
+        if spec.tags:
+            raise CannotError(NO_LABELS)
+        return await super().create(spec, timeout=timeout)
+
+
 class GcpServerHarness(GcpHarness):
     """On any server. Finds out which algorithms it has, and whether it takes labels."""
 
@@ -151,28 +162,34 @@ class GcpServerHarness(GcpHarness):
         more = {} if self._labels else WITHOUT_LABELS
         self.impossible = {**IMPOSSIBLE, **WITHOUT_FAULTS, **more, **lacking}
 
+    async def open(self) -> KeyProvider:
+        if self._labels:
+            return await super().open()
+        return WithoutLabels(self.settings, KmsChannel(self.settings.endpoint, None, None))
+
     async def _probe(self) -> dict[str | tuple[Outcome, str], str]:
-        await _make_ring(self.settings)
+        self._labels = await _prepared(self.settings)
         provider = await self.open()
+        lacking: dict[str | tuple[Outcome, str], str] = {}
         try:
-            try:
-                await self.made(provider, ALGORITHMS["ES256"], {INTENT: str(uuid.uuid4())})
-            except ProviderUnsupportedError:
-                self._labels = False
-            lacking: dict[str | tuple[Outcome, str], str] = {}
             for algorithm in ALGORITHMS.values():
                 try:
-                    await self.key(provider, algorithm)
+                    uri = await self.key(provider, algorithm)
                 except ProviderUnsupportedError:
                     lacking[algorithm.name] = IMPOSSIBLE.get(algorithm.name, "the server does not have this algorithm")
-            return lacking
+                    continue
+                try:
+                    await provider.sign(uri, algorithm, b"a.b", timeout=PATIENCE)
+                except ProviderUnsupportedError:
+                    for outcome in (Outcome.SIGN, Outcome.LONG_MESSAGE):
+                        lacking[outcome, algorithm.name] = "the server takes no checksums with this algorithm"
         finally:
             await provider.aclose()
+        return lacking
 
     async def make_key(self, provider: KeyProvider, algorithm: Algorithm) -> str:
-        if self._labels:
-            return await super().make_key(provider, algorithm)
-        return await self.made(provider, algorithm, {})
+        tags = {DEPLOYMENT: "contract", INTENT: str(uuid.uuid4())} if self._labels else {}
+        return await self.made(provider, algorithm, tags)
 
     async def put(self, provider: KeyProvider, uri: str, state: KeyState) -> None:
         if state is KeyState.DISABLED and isinstance(provider, KeyDisabler):
@@ -191,15 +208,20 @@ class GcpServerHarness(GcpHarness):
         return 0
 
 
-async def _make_ring(settings: GcpSettings) -> None:
-    request: Any = service.CreateKeyRingRequest.pb()
-    answer: Any = resources.KeyRing.pb()
-    async with grpc.aio.insecure_channel(settings.endpoint) as channel:
-        call = channel.unary_unary(
-            "/google.cloud.kms.v1.KeyManagementService/CreateKeyRing",
-            request_serializer=request.SerializeToString,
-            response_deserializer=answer.FromString,
-        )
-        with suppress(grpc.aio.AioRpcError):
-            parent = f"projects/{settings.project}/locations/{settings.location}"
-            await call(request(parent=parent, key_ring_id=settings.key_ring), timeout=PATIENCE)
+async def _prepared(settings: GcpSettings) -> bool:
+    """Create the key ring. Return whether the server has more than fakekms: pages, and therefore labels too."""
+    parent = f"projects/{settings.project}/locations/{settings.location}"
+    ring = f"{parent}/keyRings/{settings.key_ring}"
+    channel = KmsChannel(settings.endpoint, None, None)
+    try:
+        create = _S.CreateKeyRingRequest.pb()(parent=parent, key_ring_id=settings.key_ring)
+        await channel.call("CreateKeyRing", create, resources.KeyRing.pb(), "parent", parent, timeout=PATIENCE)
+        pages = _S.ListCryptoKeysRequest.pb()(parent=ring, page_size=1)
+        try:
+            answer = _S.ListCryptoKeysResponse.pb()
+            await channel.call("ListCryptoKeys", pages, answer, "parent", ring, timeout=PATIENCE)
+        except ProviderUnsupportedError:
+            return False
+        return True
+    finally:
+        await channel.aclose()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 
@@ -17,7 +18,12 @@ SERVER = os.environ.get("SEALWRIGHT_GCP_ENDPOINT", "")
 @pytest.fixture(autouse=True, scope="module")
 def grpc_for_asyncio() -> Iterator[None]:
     """Keep the thread and the sockets that gRPC opens with its first channel, and closes with its last."""
-    grpc.aio.init_grpc_aio()
+
+    async def keep() -> None:
+        grpc.aio.init_grpc_aio()
+
+    # In a loop of its own: outside one, gRPC would make a loop and leave it open.
+    asyncio.run(keep())
     yield
     grpc.aio.shutdown_grpc_aio()
 

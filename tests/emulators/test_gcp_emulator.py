@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import google_crc32c
 import grpc
 import pytest
@@ -343,6 +344,45 @@ async def test_the_command_writes_its_ca_for_tls() -> None:
                 await call(kms, "get_key_ring", name=f"{LOCATION}/keyRings/tokens")
         process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(process.wait, 10) == 0
+
+
+async def test_faults_keys_and_counts_are_controlled_over_http() -> None:
+    with running("--control") as (_, line):
+        assert list(line) == ["endpoint", "control"]
+        async with (
+            grpc.aio.insecure_channel(line["endpoint"].removeprefix("http://")) as channel,
+            aiohttp.ClientSession() as http,
+        ):
+            kms = Client(transport=Transport(channel=channel))
+            name = await create(kms, f"{LOCATION}/keyRings/tokens")
+
+            async def ask(method: str, path: str, body: Any = None, status: int = 200) -> Any:
+                async with http.request(method, f"{line['control']}/{path}", json=body) as answer:
+                    assert answer.status == status
+                    return await answer.json()
+
+            assert [v["name"] for v in await ask("GET", "versions")] == [name]
+            fault = {"kind": "throttle", "operation": "GetCryptoKeyVersion", "times": 1}
+            assert (await ask("POST", "faults", [fault]))[0]["kind"] == "throttle"
+            with pytest.raises(exceptions.ResourceExhausted):
+                await call(kms, "get_crypto_key_version", name=name)
+            assert await ask("GET", "faults") == []
+            await ask("POST", "versions", {"name": name, "state": "DISABLED"})
+            assert (await call(kms, "get_crypto_key_version", name=name)).state == State.DISABLED
+            assert (await ask("GET", "calls"))["GetCryptoKeyVersion"] == 2
+            await ask("POST", "calls/reset")
+            assert await ask("GET", "calls") == {}
+            await ask("POST", "clock", {"advance_seconds": 5})
+            await ask("POST", "faults", {"kind": "hang"})
+            assert await ask("DELETE", "faults") == []
+            for path, body in (
+                ("faults", {"kind": "none"}),
+                ("faults", {"kind": "hang", "surplus": 1}),
+                ("faults", 1),
+                ("versions", {"name": "none", "state": "DISABLED"}),
+                ("clock", {}),
+            ):
+                assert (await ask("POST", path, body, 400))["message"]
 
 
 def test_a_port_in_use_is_reported_and_not_a_traceback() -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -140,28 +140,74 @@ async def test_c110_an_address_that_does_not_answer_costs_the_deadline_and_no_mo
             assert time.monotonic() - start < 1.5
 
 
-async def test_a_slow_connection_is_waited_for(emulator: GcpEmulator) -> None:
-    host, _, port = emulator.address.rpartition(":")
+class Forwarder:
+    """A TCP proxy between the provider and the emulator, on a bad network."""
 
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.7)  # What TCP, TLS and HTTP/2 may take to another continent.
+    def __init__(self, emulator: GcpEmulator, delay: float = 0) -> None:
+        self._emulator = emulator
+        self._delay = delay
+        self._epoch = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.connections = 0
+        self.endpoint = ""
+
+    def stall(self) -> None:
+        """Pass on nothing more on the connections that exist, without closing them."""
+        self._epoch += 1
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
+        self.endpoint = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        await asyncio.sleep(self._delay)
+        host, _, port = self._emulator.address.rpartition(":")
         theirs, ours = await asyncio.open_connection(host, int(port))
+        for source, sink in ((reader, ours), (theirs, writer)):
+            self._tasks.add(asyncio.create_task(self._copy(source, sink)))
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        epoch = self._epoch
         with suppress(OSError):
-            await asyncio.gather(_copy(reader, ours), _copy(theirs, writer))
+            try:
+                while data := await reader.read(65536):
+                    if self._epoch != epoch:
+                        await asyncio.sleep(600)
+                    writer.write(data)
+                    await writer.drain()
+            finally:
+                writer.close()
 
-    server = await asyncio.start_server(forward, "127.0.0.1", 0)
-    endpoint = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with opened(emulator, endpoint=endpoint) as provider:
+
+async def test_a_slow_connection_is_waited_for(emulator: GcpEmulator) -> None:
+    # What TCP, TLS and HTTP/2 together may take to another continent.
+    async with (
+        Forwarder(emulator, delay=0.7) as network,
+        opened(emulator, endpoint=network.endpoint) as provider,
+    ):
         await provider.check(timeout=3)
-    server.close()
-    await asyncio.sleep(0.1)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+async def test_a_connection_that_lost_its_peer_is_replaced(emulator: GcpEmulator) -> None:
+    async with Forwarder(emulator) as network, opened(emulator, endpoint=network.endpoint) as provider:
+        await provider.check(timeout=3)
+        network.stall()
+        start = time.monotonic()
+        while True:
+            try:
+                await provider.check(timeout=1)
+                break
+            except (ProviderTimeoutError, ProviderUnavailableError):
+                assert time.monotonic() - start < 40
+        assert network.connections == 2
 
 
 async def test_c128_no_call_starts_after_the_deadline(provider: GcpProvider, emulator: GcpEmulator) -> None:

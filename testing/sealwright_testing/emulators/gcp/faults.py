@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -127,6 +127,23 @@ class Fault:
             raise ValueError(f"{self.kind} needs seconds, and they must not be negative")
         if self.code is not None and self.code not in grpc.StatusCode.__members__:
             raise ValueError(f"{self.code!r} is not the name of a gRPC code")
+
+    @classmethod
+    def from_json(cls, value: object) -> Fault:
+        """Read a fault from a JSON object with the names of the attributes.
+
+        Raises:
+            ValueError: It is not an object, has an unknown name, or a value that makes no sense.
+        """
+        if not isinstance(value, dict):
+            raise ValueError("a fault is a JSON object")  # noqa: TRY004 - the caller sees one kind of bad input
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(value) - known):
+            raise ValueError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        try:
+            return cls(**{**value, "kind": FaultKind(value.get("kind", ""))})
+        except TypeError as error:
+            raise ValueError(str(error)) from None
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes that have a value."""
