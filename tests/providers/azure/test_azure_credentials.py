@@ -203,6 +203,15 @@ async def test_a_vault_under_its_real_name_needs_nothing_but_a_resolver(
         assert sorted(await provider.find({"many": "x"}, timeout=20)) == sorted(k.uri for k in keys)
 
 
+async def test_proxies_in_the_environment_have_no_effect(
+    vault: AzureEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with opened(vault, tmp_path) as provider:
+        assert (await make(provider)).public_key
+
+
 class Credential:
     """A credential that counts, and whose tokens live as long as a test wants."""
 

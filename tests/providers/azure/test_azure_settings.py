@@ -126,7 +126,8 @@ async def test_the_sdk_logs_nothing_since_it_would_log_urls() -> None:
 async def test_the_version_of_the_api_is_that_of_the_settings(tmp_path: Path) -> None:
     async with AzureEmulator() as vault:
         async with opened(vault, tmp_path, api_version="7.4") as older:
-            assert await older.describe((await make(older)).uri, timeout=SECONDS)
+            made = await make(older)
+            assert await older.describe(made.uri, timeout=SECONDS) == made
         async with opened(vault, tmp_path, api_version="7.99") as newer:
             for _ in range(2):  # Through the SDK and past it.
                 with pytest.raises(ProviderUnsupportedError):
