@@ -80,7 +80,6 @@ class Connection:
             # It has the newer of the two protocols for credentials (azure-core, AsyncSupportsTokenInfo).
             cast("AsyncTokenCredential", tokens),
             transport=transport,
-            api_version=settings.api_version,
             verify_challenge_resource=settings.verify_challenge_resource,
             retry_total=0,
         )

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
@@ -97,14 +98,13 @@ class TokenSource:
 
     async def refused(self) -> None:
         """Forget a token that was new and refused all the same, and pause before the next attempt."""
+        self._token = None
         await self._pause(CredentialsRefusedError)
 
     async def reset(self) -> None:
         """Forget the token and the credential, which has tokens of its own: Azure no longer accepts them."""
         self._token = None
-        credential, self._credential = self._credential, None
-        if credential is not None:
-            await credential.close()
+        await self._drop()
 
     async def close(self) -> None:
         """Stop renewing, and close the credential. May be called twice."""
@@ -124,7 +124,13 @@ class TokenSource:
     async def _pause(self, failure: type[ProviderError]) -> None:
         self._not_before = asyncio.get_running_loop().time() + _PAUSE_SECONDS
         self._failure = failure
-        await self.reset()
+        await self._drop()
+
+    async def _drop(self) -> None:
+        """Drop the credential. The token stays in use until it ends."""
+        credential, self._credential = self._credential, None
+        if credential is not None:
+            await credential.close()
 
     def _renew_soon(self) -> None:
         loop = asyncio.get_running_loop()
@@ -134,11 +140,10 @@ class TokenSource:
 
     async def _renew(self) -> None:
         scopes, options = self._asked
-        kept = self._token
         try:
-            await self.get_token_info(*scopes, options=options)
-        except ProviderError:
-            self._token = self._token or kept  # It has been logged, and the old token is still good for minutes.
+            # A failure has been logged, and the old token is still good for minutes.
+            with suppress(ProviderError):
+                await self.get_token_info(*scopes, options=options)
         finally:
             self._job = None
 

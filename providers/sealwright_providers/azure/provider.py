@@ -125,29 +125,30 @@ class AzureProvider:
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         """See `KeyCreator.create`. The key is named after its intent, so that the intent never gets a second one.
 
-        CreateKey on a name that exists would make a new version of that key, so this looks for the name first.
+        CreateKey on a name that exists would make a new version of that key, so this looks for the name first. If two replicas
+        create the key at the same moment, it gets two versions, and both replicas take the older one.
         """
         protection = self._protection(spec)
         check_tags(spec.tags)
         name = key_name(spec.tags)
         async with _limited(timeout) as limit:
             found = await self._versions(name, limit)
-            if found:
-                ours = oldest(found, spec.tags)
-                if ours is None:
-                    raise ProviderUnsupportedError("a key with other tags has the name of this intent")
-                return await self._described(KeyName(name, ours.version), limit)
-            parameters = key_parameters(spec.algorithm, spec.rsa_bits, hsm=protection is Protection.HSM)
-            fields = parameters | {"attributes": {"enabled": True}, "tags": dict(spec.tags)}
-            answer = await self._call("POST", f"keys/{name}/create", limit, fields=fields)
-            made = describe(answer.fields, self._uris, KeyName(name, None))
-            key = self._uris.pinned(made.uri)
+            if not found:
+                parameters = key_parameters(spec.algorithm, spec.rsa_bits, hsm=protection is Protection.HSM)
+                fields = parameters | {"attributes": {"enabled": True}, "tags": dict(spec.tags)}
+                await self._call("POST", f"keys/{name}/create", limit, fields=fields)
             while True:
                 # A Managed HSM copies a new key to its other partitions with a delay.
+                found = found or await self._versions(name, limit)
+                ours = oldest(found, spec.tags)
+                if ours is None and found:
+                    raise ProviderUnsupportedError("a key with other tags has the name of this intent")
                 try:
-                    return await self._described(key, limit)
+                    if ours is not None:
+                        return await self._described(KeyName(name, ours.version), limit)
                 except ProviderKeyMissingError:
-                    await asyncio.sleep(_VISIBILITY_PAUSE)
+                    found = []
+                await asyncio.sleep(_VISIBILITY_PAUSE)
 
     async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
         """See `KeyFinder.find`. With the tag of an intent, this reads that one key; otherwise all keys of the vault.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from aiohttp.abc import ResolveResult
 from azure.core.credentials import AccessTokenInfo
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -19,6 +20,7 @@ from providers.azure.azure_support import ES256, SECONDS, make, opened, until
 from sealwright.errors import ProviderAccessDeniedError, ProviderError, ProviderUnavailableError
 from sealwright_providers.azure.credentials import TokenSource
 from sealwright_providers.azure.errors import CredentialsRefusedError
+from sealwright_providers.azure.session import LoopbackResolver
 from sealwright_providers.azure.settings import AzureSettings
 from sealwright_testing.emulators.azure import AzureEmulator
 
@@ -178,6 +180,36 @@ async def test_a_challenge_for_another_domain_gets_no_token(vault: AzureEmulator
         assert "Token" not in vault.calls
     async with opened(vault, tmp_path, vault_url=vault.endpoint, verify_challenge_resource=False) as provider:
         await provider.check(timeout=SECONDS)
+
+
+async def test_a_vault_under_its_real_name_needs_nothing_but_a_resolver(
+    vault: AzureEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = LoopbackResolver.resolve
+    port = int(vault.endpoint.rpartition(":")[2])
+
+    async def resolved(self: LoopbackResolver, host: str, *more: Any, **options: Any) -> list[ResolveResult]:
+        if host != "sealwright.vault.azure.net":
+            return await resolve(self, host, *more, **options)
+        return [{**one, "port": port} for one in await resolve(self, "x.localhost", port)]
+
+    monkeypatch.setattr(LoopbackResolver, "resolve", resolved)
+    async with opened(vault, tmp_path, vault_url="https://sealwright.vault.azure.net") as provider:
+        key = await make(provider)
+        assert key.uri.startswith("azurekms://sealwright.vault.azure.net/keys/sealwright-")
+        raw = await provider.sign(key.uri, ES256, b"a.b", timeout=SECONDS)
+        assert raw.key_uri == key.uri
+        keys = [await make(provider, many="x") for _ in range(30)]
+        assert sorted(await provider.find({"many": "x"}, timeout=20)) == sorted(k.uri for k in keys)
+
+
+async def test_proxies_in_the_environment_have_no_effect(
+    vault: AzureEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with opened(vault, tmp_path) as provider:
+        assert (await make(provider)).public_key
 
 
 class Credential:

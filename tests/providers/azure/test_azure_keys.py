@@ -54,6 +54,20 @@ async def test_creating_for_one_intent_twice_makes_one_key_with_one_version(
     assert vault.calls["CreateKey"] == 1
 
 
+async def test_replicas_that_create_at_the_same_moment_take_the_same_version(
+    azure: AzureProvider, vault: AzureEmulator, tmp_path: Path
+) -> None:
+    await azure.check(timeout=SECONDS)
+    vault.add_fault("delay", operation="CreateKey", seconds=0.2)
+    async with opened(vault, tmp_path) as replica:
+        await replica.check(timeout=SECONDS)
+        spec = KeySpec(algorithm=ES256, tags=TAGS)
+        one, two = await asyncio.gather(azure.create(spec, timeout=20), replica.create(spec, timeout=20))
+    assert vault.calls["CreateKey"] == 2
+    assert one == two
+    assert await azure.find(TAGS, timeout=SECONDS) == [one.uri]
+
+
 async def test_a_name_that_something_else_has_gets_no_new_version(azure: AzureProvider, vault: AzureEmulator) -> None:
     await azure.create(KeySpec(algorithm=ES256, tags=TAGS), timeout=20)
     with pytest.raises(ProviderUnsupportedError, match="other tags"):

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sealwright.errors import ConfigurationError, ProviderNotInstalledError
+from providers.azure.azure_support import SECONDS, make, opened
+from sealwright.errors import ConfigurationError, ProviderNotInstalledError, ProviderUnsupportedError
 from sealwright.kms.registry import load_factory
 from sealwright_providers.azure import FACTORY
 from sealwright_providers.azure.settings import AzureSettings
+from sealwright_testing.emulators.azure import AzureEmulator
 
 VAULT = "https://sealwright.vault.azure.net"
 
@@ -119,3 +121,14 @@ async def test_the_sdk_logs_nothing_since_it_would_log_urls() -> None:
     await provider.aclose()
     assert not logging.getLogger("azure.core.pipeline.policies.http_logging_policy").isEnabledFor(logging.ERROR)
     assert not logging.getLogger("azure.identity").isEnabledFor(logging.ERROR)
+
+
+async def test_the_version_of_the_api_is_that_of_the_settings(tmp_path: Path) -> None:
+    async with AzureEmulator() as vault:
+        async with opened(vault, tmp_path, api_version="7.4") as older:
+            made = await make(older)
+            assert await older.describe(made.uri, timeout=SECONDS) == made
+        async with opened(vault, tmp_path, api_version="7.99") as newer:
+            for _ in range(2):  # Through the SDK and past it.
+                with pytest.raises(ProviderUnsupportedError):
+                    await newer.check(timeout=SECONDS)

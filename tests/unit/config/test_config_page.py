@@ -27,6 +27,10 @@ ALL = tomllib.loads("\n".join(line.removeprefix("# ") if n in OPTIONS else line 
 INSTEAD = {
     "insecure_local": "server.tls: has no effect, because insecure_local is set; remove one of them",
     "token_serial": "providers.hsm.token_serial: give either token_label or token_serial",
+    "client_certificate_file": (
+        "providers.azure-eu.client_certificate_file: client_certificate_file is for credential 'client_certificate', "
+        "not 'client_secret'"
+    ),
     "pin_env": "providers.hsm.pin_env: give either pin_file or pin_env",
 }
 """Options that cannot be added to the example, and why."""
@@ -84,8 +88,9 @@ def named_in(value: Any, prefix: str = "") -> Iterator[str]:
 
 
 SETTINGS = set(settings_of(Config))
-GUARD = {f"providers.pkcs11.{name}" for name in ("timeout", "manage_timeout", "max_in_flight", "max_queue")}
-"""Settings of every provider. The page shows them once, and names them for the other kind."""
+COMMON = ("timeout", "manage_timeout", "max_in_flight", "max_queue")
+GUARD = {f"providers.{kind}.{name}" for kind in BUILT_IN for name in COMMON}
+"""Settings of every provider. The page shows them once, and names them for another kind."""
 
 
 def test_the_page_names_every_setting_and_no_other() -> None:
