@@ -30,7 +30,7 @@ def gcp(*, host: str, port: int, project: str, location: str, key_ring: str, tls
     ca = Path(emulator.write_ca()) if tls else None
     try:
         controlled = ControlledEmulator(emulator, host)
-        extra = controlled.extra if control else {}
+        extra = controlled.extra if control else dict[str, str]()
         if ca is not None:
             extra["ca"] = str(ca)
         serve(controlled if control else emulator, lambda: extra)

@@ -32,6 +32,9 @@ INSTEAD = {
         "not 'client_secret'"
     ),
     "pin_env": "providers.hsm.pin_env: give either pin_file or pin_env",
+    "insecure_endpoint": (
+        "providers.gcp-eu.insecure_endpoint: is permitted only where endpoint is a loopback address, such as 127.0.0.1:9000"
+    ),
 }
 """Options that cannot be added to the example, and why."""
 
