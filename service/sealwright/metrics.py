@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 from prometheus_client.core import GaugeMetricFamily
@@ -61,6 +62,15 @@ SIGNATURES_REJECTED: Final = _counter(
 AUDIT_FAILURES: Final = _counter(
     "sealwright_audit_failures", "Audit records that could not be made durable. What they describe did not happen."
 )
+
+
+@cache
+def child(metric: Counter | Histogram, *labels: str) -> Any:
+    """Return the child of a metric for some labels. Each is looked up once, because that takes longer than to count.
+
+    Labels have closed sets of values, so the cache is bounded.
+    """
+    return metric.labels(*labels)
 
 
 @dataclass(frozen=True, slots=True)

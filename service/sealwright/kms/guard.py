@@ -242,8 +242,8 @@ class GuardedProvider:
             outcome = "ok"
             return result
         finally:
-            metrics.KMS_CALLS.labels(self.name, operation, outcome).inc()
-            metrics.KMS_SECONDS.labels(self.name, operation).observe(time.perf_counter() - start)
+            metrics.child(metrics.KMS_CALLS, self.name, operation, outcome).inc()
+            metrics.child(metrics.KMS_SECONDS, self.name, operation).observe(time.perf_counter() - start)
 
     async def _try(self, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
         left = end - self._clock.elapsed()

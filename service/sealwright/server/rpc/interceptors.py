@@ -63,6 +63,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._authentication = authentication
         self._audit = audit
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self.draining = False
 
     async def intercept_service(
@@ -71,14 +72,19 @@ class Boundary(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """See grpc.aio.ServerInterceptor."""
+        path = handler_call_details.method
+        known = self._handlers.get(path)
+        if known is not None:
+            return known
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or not handler_call_details.method.startswith(_OURS):
+        if handler is None or handler.unary_unary is None or not path.startswith(_OURS):
             return handler
-        name = handler_call_details.method.rpartition("/")[2]
-        method = _Method(name, cast("Work", handler.unary_unary), handler.request_deserializer)
-        return grpc.unary_unary_rpc_method_handler(
+        method = _Method(path.rpartition("/")[2], cast("Work", handler.unary_unary), handler.request_deserializer)
+        bounded = grpc.unary_unary_rpc_method_handler(
             self._handler(method), response_serializer=handler.response_serializer
         )
+        self._handlers[path] = bounded
+        return bounded
 
     async def idle(self) -> None:
         """Return when no call is under way any longer."""
@@ -148,5 +154,5 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 
 def _count(name: str, code: str, reason: str, start: float) -> None:
-    metrics.RPCS.labels(name, code, reason).inc()
-    metrics.RPC_SECONDS.labels(name).observe(time.perf_counter() - start)
+    metrics.child(metrics.RPCS, name, code, reason).inc()
+    metrics.child(metrics.RPC_SECONDS, name).observe(time.perf_counter() - start)
