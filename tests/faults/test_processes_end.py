@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -27,7 +28,7 @@ def kms(tmp_path: Path) -> Iterator[str]:
         yield running.ready["endpoint"]
 
 
-def served(directory: Path, kms: str, workers: int = 2, issuers: int = 1, **server: object) -> str:
+def served(directory: Path, kms: str, workers: int = 2, issuers: int = 1, **server: Any) -> str:
     names = ["payments", *(f"other-{n}" for n in range(issuers - 1))]
     config = document(directory, kms, *(issuer(name) for name in names))
     config["server"] |= {"workers": workers, **server}
@@ -58,7 +59,7 @@ def signs(address: str) -> bool:
     return False
 
 
-def fixed_ports(first: Process) -> dict[str, object]:
+def fixed_ports(first: Process) -> dict[str, Any]:
     return {name: first.ready[name] for name in ("grpc", "http", "admin")}
 
 
