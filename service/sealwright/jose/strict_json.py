@@ -20,8 +20,10 @@ from sealwright.errors import Violation
 
 MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
-MAX_VIOLATIONS: Final = 1000
-"""Paths can be long, so without this limit 64 KiB of text could produce tens of megabytes of violations."""
+MAX_MEMBERS: Final = 1000
+"""Members of the outermost object. Each is looked at in Python, and no request may hold the event loop."""
+MAX_VIOLATIONS: Final = 51
+"""One more than an answer shows. Paths can be long: without this limit 64 KiB of text could produce tens of megabytes."""
 _MAX_NAME_SHOWN: Final = 64
 _INT64_DIGITS: Final = 19
 
@@ -60,6 +62,10 @@ class LargeInteger:
 
 class _IrregularError(Exception):
     """The text contains something to refuse. A second pass finds out what and where."""
+
+
+class _TooManyError(Exception):
+    """The outermost object has more members than MAX_MEMBERS."""
 
 
 class _Bad:
@@ -185,6 +191,8 @@ def parse_object(text: str, field: str) -> list[Member]:
         if regular is not None:
             return regular
         members = list(_members(text, _THOROUGH))
+    except _TooManyError:
+        raise StrictJsonError([Violation(field, f"must have at most {MAX_MEMBERS} members")]) from None
     except json.JSONDecodeError as e:
         raise StrictJsonError([Violation(field, f"not a JSON object: error at character {e.pos}")]) from None
     tree = _parse_object([(m.name, m.value) for m in members])
@@ -216,8 +224,11 @@ def _members(text: str, decoder: json.JSONDecoder) -> Iterator[Member]:
     if text.startswith("}", at):
         at += 1
     else:
-        closed = False
+        closed, count = False, 0
         while not closed:
+            count += 1
+            if count > MAX_MEMBERS:
+                raise _TooManyError
             label = _find(_LABEL, text, at)
             quoted, start = label[1], label.end()
             name = decoder.raw_decode(text, at)[0] if "\\" in quoted else quoted[1:-1]
