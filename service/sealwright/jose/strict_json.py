@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def _no_constant(_name: str) -> NoReturn:
 
 def _regular_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    if len(members) != len(pairs):
+    if len(members) != len(pairs) or not all(map(str.isprintable, members)):
         raise _IrregularError
     return members
 
@@ -175,7 +176,8 @@ def parse_object(text: str, field: str) -> list[Member]:
 
     Raises:
         StrictJsonError: With every violation (at most `MAX_VIOLATIONS`): text that is not a JSON object, text over 64 KiB, nesting
-            over 32, duplicate names at any depth, NaN, Infinity, numbers too large for a double, lone surrogates.
+            over 32, duplicate names and names with control or format characters at any depth, NaN, Infinity, numbers too large
+            for a double, lone surrogates.
     """
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
@@ -208,7 +210,8 @@ def _regular_members(text: str) -> list[Member] | None:
         members = list(_members(text, _FAST))
     except _IrregularError:
         return None
-    return members if len({m.name for m in members}) == len(members) else None
+    names = {m.name for m in members}
+    return members if len(names) == len(members) and all(map(str.isprintable, names)) else None
 
 
 def _find(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
@@ -248,6 +251,11 @@ def _shown(name: str) -> str:
     return shown if len(shown) <= _MAX_NAME_SHOWN else shown[:_MAX_NAME_SHOWN] + "…"
 
 
+def has_control(text: str) -> bool:
+    """Return whether a text has control or format characters (Unicode categories Cc and Cf), which some readers cut at or drop."""
+    return not text.isprintable() and any(unicodedata.category(c) in {"Cc", "Cf"} for c in text)
+
+
 def _has_surrogate(text: str) -> bool:
     return not text.isascii() and _SURROGATE.search(text) is not None
 
@@ -266,6 +274,8 @@ def _violations(value: Any, path: str, *, surrogates: bool) -> Iterator[Violatio
                 )
             for name, member in value.items():
                 here = f"{path}.{_shown(name)}"
+                if has_control(name):
+                    yield Violation(here, "the name has a control or format character")
                 if surrogates and _has_surrogate(name):
                     yield Violation(here, "the name has a lone surrogate")
                 yield from _violations(member, here, surrogates=surrogates)
