@@ -59,6 +59,10 @@ SIGNATURES_REJECTED: Final = _counter(
     "Answers of a KMS that were not a signature by the published key. Each one is an alarm.",
     "provider",
 )
+REFUSALS_OMITTED: Final = _counter(
+    "sealwright_refusals_omitted",
+    "Refused calls without an audit record of their own, because their caller had too many.",
+)
 AUDIT_FAILURES: Final = _counter(
     "sealwright_audit_failures", "Audit records that could not be made durable. What they describe did not happen."
 )

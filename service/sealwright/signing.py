@@ -121,6 +121,12 @@ class Signer:
 
     def _claims(self, decision: Decision, issuer: Issuer, request: SignRequest) -> tuple[Claims, str]:
         """Return the claims and the type of the token, if a grant allows all of it."""
+        size, limit = len(request.claims.claims_json), issuer.settings.max_token_bytes
+        if size > limit:
+            raise TokenTooLargeError(
+                f"claims_json has {size} characters; the issuer allows tokens of {limit} bytes",
+                metadata={"size": str(size), "limit": str(limit)},
+            )
         token_type = issuer.token_type(request.token_type)
         decision.note(token_type=token_type)
         claims = build_claims(request.claims, issuer.claims_policy(), now=issuer.now, jwt_id=uuid7())

@@ -18,6 +18,7 @@ from sealwright.audit.decisions import Audit
 from sealwright.audit.records import EVENTS
 from sealwright.calls import Arrival
 from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, ShuttingDownError, Violation
+from sealwright.server.rpc import bounds
 from sealwright.server.rpc.authentication import Authentication, Context
 from sealwright.server.rpc.status import to_status
 
@@ -40,16 +41,19 @@ class _Method:
     decode: Callable[[bytes], Any] | None
 
     def request(self, body: bytes) -> Any:
-        """Decode a request here and not in gRPC, which answers with the text of the exception.
+        """Decode a request here and not in gRPC, which answers with the text of the exception, and check its bounds.
 
         Raises:
-            RequestInvalidError: The bytes are not a message of the right type.
+            RequestInvalidError: The bytes are not a message of the right type, or a field is too long.
+            TokenTooLargeError: The claims are too long for any issuer.
         """
         try:
-            return self.decode(body) if self.decode else body
+            request: Any = self.decode(body) if self.decode else body
         except DecodeError:
             violation = Violation("", "the request is not a protobuf message of its type")
             raise RequestInvalidError([violation]) from None
+        bounds.check(request)
+        return request
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -136,7 +140,11 @@ class Boundary(grpc.aio.ServerInterceptor):
         return await asyncio.shield(task)
 
     async def _decided(self, method: _Method, arrival: Arrival, body: bytes, context: Context) -> Any:
-        """Run a call inside its decision: who calls comes first, then what is asked; the work itself asks for permission."""
+        """Run a call inside its decision.
+
+        The order is the same for every call: who calls, whether the request is within bounds, whether the caller may make it (the
+        work asks first of all), and only then whether it is valid.
+        """
         async with self._audit.decision(arrival, EVENTS[method.name]) as decision:
             self._refuse_if_draining()
             decision.identify(self._authentication.caller(context))
