@@ -33,7 +33,7 @@ test: install  ## Run all tests and report branch coverage (PYTEST="-k name" sel
 	@$(BIN)/coverage report
 
 contract: install  ## Run the provider contract and print a table: provider, algorithm, outcome
-	@$(BIN)/python -m sealwright_testing.contract tests/contract
+	@$(BIN)/python -m sealwright_testing.contract --readme README.md tests/contract
 
 lint: install  ## Check style, import contracts and protos
 	$(BIN)/ruff check .

@@ -20,6 +20,11 @@ from sealwright_testing.emulators.azure import AzureEmulator
 
 SCHEME = "azurekms://"
 NO_CURVE = "Key Vault has no Ed25519"
+NO_ML_DSA = "the keys API of this version has no ML-DSA"
+NEVER: dict[str | tuple[Outcome, str], str] = {
+    **dict.fromkeys(("EdDSA", "Ed25519"), NO_CURVE),
+    **dict.fromkeys(("ML-DSA-44", "ML-DSA-65", "ML-DSA-87"), NO_ML_DSA),
+}
 NO_HMAC = "a vault has no keys for HMAC: only a Managed HSM has"
 NO_FAULTS = "this server does not fail on demand"
 IN_THE_FUTURE = 4_000_000_000
@@ -58,7 +63,7 @@ class AzureHarness(Harness):
         super().__init__()
         self.name = "azure (Managed HSM)" if emulator.managed_hsm else "azure (vault)"
         self.protection = Protection.HSM if emulator.managed_hsm else Protection.SOFTWARE
-        self.impossible = {"EdDSA": NO_CURVE, "Ed25519": NO_CURVE}
+        self.impossible = dict(NEVER)
         if not emulator.managed_hsm:
             self.impossible |= dict.fromkeys(("HS256", "HS384", "HS512"), NO_HMAC)
         self._emulator = emulator

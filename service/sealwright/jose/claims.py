@@ -194,8 +194,7 @@ def _names(given: dict[str, Member], problems: _Problems) -> None:
 
 def _as_careless_readers_see(name: str) -> str:
     """Return a name without letter case, and without compatibility forms (UAX #15)."""
-    folded = name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
-    return folded
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
 
 
 def _subject(given: dict[str, Member], request: ClaimsRequest, problems: _Problems) -> str | None:

@@ -84,7 +84,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None or not path.startswith(_OURS):
             return handler
         method = _Method(path.rpartition("/")[2], cast("Work", handler.unary_unary), handler.request_deserializer)
-        bounded = grpc.unary_unary_rpc_method_handler(
+        bounded: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
             self._handler(method), response_serializer=handler.response_serializer
         )
         self._handlers[path] = bounded
