@@ -34,7 +34,10 @@ module, label, pin = sys.argv[1:]
 found = []
 with pkcs11.lib(module).get_token(token_label=label).open(user_pin=pin) as session:
     for each in session.get_objects():
-        found.append([each.object_class.name, each[Attribute.ID].hex(), each[Attribute.LABEL]])
+        try:
+            found.append([each.object_class.name, each[Attribute.ID].hex(), each[Attribute.LABEL]])
+        except pkcs11.PKCS11Error:  # It was not written as a whole.
+            found.append([each.object_class.name, "", ""])
 print(json.dumps(found))
 """
 
@@ -143,6 +146,7 @@ class OfToken(Backend):
         self._module = KillingModule(directory / "cells", hsm.module)
         self.environment = {"SOFTHSM2_CONF": str(hsm.conf), **self._module.environment}
         self.settings = hsm.settings(module=module)
+        self._torn = False
 
     def crash(self, start: Callable[[], Process], point: Point) -> None:
         self._module.kill(Call[point.operation], after=point.after, number=point.number)
@@ -151,6 +155,24 @@ class OfToken(Backend):
             assert process.wait() == -signal.SIGKILL, process.log.read_text()
         finally:
             process.stop()
+
+    def tear(self, start: Callable[[], Process]) -> None:
+        """Start a process, and kill it as soon as the token has begun to write a key."""
+        self._torn = True
+        before = self._written()
+        process = start()
+        try:
+            end = time.monotonic() + _REACHED_SECONDS
+            while self._written() <= before and time.monotonic() < end:
+                pass
+            process.signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL, process.log.read_text()
+            assert self._written() > before, process.log.read_text()
+        finally:
+            process.stop()
+
+    def _written(self) -> int:
+        return sum(1 for _ in self._hsm.tokens.glob("*/*.object"))
 
     def keys(self) -> list[FoundKey]:
         listed = subprocess.run(  # noqa: S603 - the script above
@@ -163,9 +185,9 @@ class OfToken(Backend):
         )
         objects = json.loads(listed.stdout)
         halves = {kind: sorted(i for k, i, _ in objects if k == kind) for kind in ("PRIVATE_KEY", "PUBLIC_KEY")}
-        assert halves["PRIVATE_KEY"] == halves["PUBLIC_KEY"], objects
-        # A destroyed key does not exist any more.
-        return [FoundKey(number, label, enabled=True) for kind, number, label in objects if kind == "PRIVATE_KEY"]
+        assert self._torn or halves["PRIVATE_KEY"] == halves["PUBLIC_KEY"], objects
+        # A destroyed key does not exist any more. A private key without a label has no value yet.
+        return [FoundKey(i, label, enabled=True) for kind, i, label in objects if kind == "PRIVATE_KEY" and label]
 
 
 def identity(uri: str) -> str:

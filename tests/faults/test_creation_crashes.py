@@ -12,7 +12,7 @@ import boto3
 import grpc
 import pytest
 
-from faults.crashing import Backend, FoundKey, Point, backend, identity, wait_for
+from faults.crashing import Backend, FoundKey, OfToken, Point, backend, identity, wait_for
 from sealwright.keys.lifecycle import QUEUE_LENGTH
 from sealwright.v1.keys_pb2 import ListKeysRequest
 from sealwright.v1.keys_pb2_grpc import KeyServiceStub
@@ -137,6 +137,16 @@ def test_c59_a_process_killed_at_any_call_of_a_creation_leaves_one_key_for_each_
     with ThreadPoolExecutor(AT_ONCE) as pool:
         problems = [p for p in pool.map(run, range(len(CRASHES[provider])), CRASHES[provider]) if p]
     assert not problems, "\n\n".join(problems)
+
+
+def test_a_process_killed_while_softhsm_writes_a_key_creates_another(tmp_path: Path) -> None:
+    """SoftHSM does not generate a key pair atomically. What it leaves behind cannot sign, and must not disturb the next process."""
+    module = faulty_module(tmp_path).path
+    with backend("pkcs11", tmp_path, module, softhsm_module() or "") as at:
+        assert isinstance(at, OfToken)
+        case = Case("pkcs11", tmp_path, at)
+        at.tear(case.start)
+        assert len(case.recover()) == QUEUE_LENGTH
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
