@@ -29,15 +29,14 @@ INTENT = "sealwright:intent"
 _REACHED_SECONDS = 30
 _LIST_OBJECTS = """
 import json, sys, pkcs11
-from pkcs11 import Attribute
+from pkcs11 import Attribute, ObjectClass
 module, label, pin = sys.argv[1:]
 found = []
 with pkcs11.lib(module).get_token(token_label=label).open(user_pin=pin) as session:
-    for each in session.get_objects():
-        try:
-            found.append([each.object_class.name, each[Attribute.ID].hex(), each[Attribute.LABEL]])
-        except pkcs11.PKCS11Error:  # It was not written as a whole.
-            found.append([each.object_class.name, "", ""])
+    # By class, since python-pkcs11 cannot read an object that a killed process has not written as a whole.
+    for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.SECRET_KEY):
+        for each in session.get_objects({Attribute.CLASS: kind}):
+            found.append([kind.name, each[Attribute.ID].hex(), each[Attribute.LABEL]])
 print(json.dumps(found))
 """
 

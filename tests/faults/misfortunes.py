@@ -21,6 +21,9 @@ _BURST_CHANCE = 0.004
 _BURST = 8
 """More failures in a row than the circuit breaker bears."""
 
+_MOST_AT_ONCE = 10
+"""PKCS#11: the most calls that one fault counts for. A delay stops all sessions, and would otherwise use up the share."""
+
 Options = Mapping[str, Any]
 DELAYS: Sequence[Options] = (
     {"kind": "delay", "seconds": 0.05},
@@ -261,7 +264,7 @@ class OfToken(Misfortunes):
                 # Not C_Sign: its errors end the operation (v2.40 §5.11), and the module could not do that in place of SoftHSM.
                 self._module.fail(Call.SIGN_INIT, value, 1)
                 await self._later(1)
-        self.done[what] += max(1, self._calls() - before)
+        self.done[what] += min(max(1, self._calls() - before), _MOST_AT_ONCE)
 
     async def _later(self, calls: int) -> None:
         """Wait for some calls, but not long, since there may be none."""

@@ -144,7 +144,7 @@ async def test_failing_backends_never_make_a_bad_token_or_a_late_one(
         with capsys.disabled():
             print(f"\n{provider}: seed {seed}, {took:.1f} s, {CALLS - failures.total()} tokens, {dict(failures)}")  # noqa: T201
         check(calls, keys, audit_records(config, "sign"), f"SEALWRIGHT_SEED={seed}")
-        assert failures.total() >= CALLS * 0.03, misfortunes.done
+        assert failures.total() >= CALLS * 0.01, misfortunes.done
         assert failures.total() <= CALLS * 0.9, failures
         assert len(misfortunes.done) >= 15, misfortunes.done
 

@@ -132,8 +132,10 @@ async def test_golang_jwt_refuses_a_token_that_was_changed(signed: Signed) -> No
 
 
 async def test_the_set_says_nothing_about_the_providers(signed: Signed) -> None:
-    text = json.dumps(await signed.key_set())
-    assert not any(word in text for word in (*SCHEMES.values(), *PROVIDERS, "localhost", "HSM", "eu-west", "cryptoKey"))
+    served = await signed.key_set()
+    assert {name for key in served["keys"] for name in key} == {"kty", "use", "alg", "kid", "crv", "x", "y", "n", "e"}
+    # Not shorter words, since base64url may contain them by chance.
+    assert not any(word in json.dumps(served) for word in (*SCHEMES.values(), "localhost", "cryptoKey", "eu-west-1"))
 
 
 async def test_rare_algorithms_of_all_four_verify_too(tmp_path: Path, four: FourProviders) -> None:
