@@ -23,7 +23,7 @@ from support.document import document, issuer, series
 from support.four_providers import PROVIDERS, faulty_module
 from support.processes import Process, process, write_config
 
-AT_ONCE = 4
+AT_ONCE = 7
 """Cases at once: they mostly wait for the claims of killed processes to expire."""
 FINDING: dict[str, tuple[str, ...]] = {
     "aws": ("ListKeys", "ListResourceTags", "DescribeKey", "GetPublicKey"),
