@@ -26,7 +26,8 @@ from sealwright.keys.lifecycle import Key
 log = logging.getLogger(__name__)
 
 _DENIED: Final = frozenset({Code.PERMISSION_DENIED, Code.UNAUTHENTICATED})
-_LIMITED: Final = frozenset({Outcome.DENIED, Outcome.FAILED})
+_CALLERS_FAULT: Final = frozenset({*_DENIED, Code.INVALID_ARGUMENT, Code.NOT_FOUND})
+"""Codes of refusals, of which a caller can cause any number. Failures of a KMS are always recorded."""
 _CANCELLED: Final = "CANCELLED"
 _MAX_TEXT: Final = 1024
 _KEPT_TEXT: Final = 256
@@ -147,7 +148,8 @@ class Decision:
             await self._require(Outcome.ALLOWED)
         elif isinstance(error, SealwrightError):
             refused = Outcome.DENIED if error.code in _DENIED else Outcome.FAILED
-            await self._record_refusal(self._on_error or refused, error.reason)
+            limited = error.code in _CALLERS_FAULT and self._on_error is None
+            await self._record_refusal(self._on_error or refused, error.reason, limited=limited)
         elif isinstance(error, Exception):
             await self._record_refusal(Outcome.FAILED, InternalError.reason)
         else:
@@ -161,9 +163,9 @@ class Decision:
             log.error("request %s: %s", self._arrival.request_id, error)  # noqa: TRY400 - the writer has logged the cause
             raise InternalError("the audit record could not be written") from None
 
-    async def _record_refusal(self, outcome: Outcome, reason: str) -> None:
+    async def _record_refusal(self, outcome: Outcome, reason: str, *, limited: bool = False) -> None:
         """Write the record of something that did not happen. If that fails, the caller still gets the original error."""
-        if outcome in _LIMITED and not self._limit.admits(self._name()):
+        if limited and not self._limit.admits(self._name()):
             metrics.REFUSALS_OMITTED.inc()
             return
         try:
