@@ -8,15 +8,11 @@ medians, because machines are noisy. CPU is the user and system time of the serv
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,64 +21,14 @@ import grpc
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from benchmark_load import CLAIMS, Round, measure
+
 from sealwright.v1.signing_pb2 import SignJwtRequest, SignJwtResponse
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from support.document import document, issuer
 from support.processes import process, write_config
 
-CLAIMS = '{"scope":"pay","client_id":"0f9d6a52","roles":["a","b","c"],"amount":9007199254740993}'
 ALGORITHMS = ("ES256", "RS256", "PS256")
-
-
-@dataclass(frozen=True)
-class Round:
-    """The result of one round: server CPU per request in µs, requests per second, latencies in ms."""
-
-    cpu: float
-    rate: float
-    p50: float
-    p99: float
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the user and system time of a process, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-async def load(address: str, request: SignJwtRequest, seconds: float, concurrency: int) -> list[float]:
-    """Keep `concurrency` calls in flight for `seconds`, and return their latencies in seconds."""
-    latencies: list[float] = []
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub: Any = SigningServiceStub(channel)
-        end = time.perf_counter() + seconds
-
-        async def caller() -> None:
-            while (start := time.perf_counter()) < end:
-                await stub.SignJwt(request, timeout=10)
-                latencies.append(time.perf_counter() - start)
-
-        await asyncio.gather(*(caller() for _ in range(concurrency)))
-    return latencies
-
-
-def _load_in_process(queue: Any, address: str, body: bytes, seconds: float, concurrency: int) -> None:
-    queue.put(uvloop.run(load(address, SignJwtRequest.FromString(body), seconds, concurrency)))
-
-
-def measure(pid: int, address: str, request: SignJwtRequest, seconds: float, concurrency: int) -> Round:
-    """Run one round of load from a separate process."""
-    context = get_context("spawn")
-    queue = context.Queue()
-    arguments = (queue, address, request.SerializeToString(), seconds, concurrency)
-    client = context.Process(target=_load_in_process, args=arguments)
-    before = cpu_seconds(pid)
-    client.start()
-    latencies = sorted(queue.get())
-    client.join()
-    spent = cpu_seconds(pid) - before
-    count = len(latencies)
-    return Round(spent / count * 1e6, count / seconds, latencies[count // 2] * 1e3, latencies[int(count * 0.99)] * 1e3)
 
 
 def _serve_bare(pipe: Any, answer: bytes) -> None:

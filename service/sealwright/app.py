@@ -11,6 +11,7 @@ import grpc
 
 from sealwright.access.grants import Authoriser
 from sealwright.audit.decisions import Audit
+from sealwright.audit.refusals import RefusalLimit
 from sealwright.audit.writer import AuditWriter
 from sealwright.clock import Clock, SystemClock
 from sealwright.config import Config
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 START_SECONDS: Final = 45.0
 """How long a start waits for the issuers to be able to sign."""
 _HEALTH_INTERVAL: Final = 0.2
+_AUDIT_INTERVAL: Final = 1.0
 
 
 class App:
@@ -53,6 +55,7 @@ class App:
 
     Attributes:
         replica_id: Names this start of the worker.
+        audit: Records its decisions.
         keyring: What it signs and publishes with.
         rotator: Moves keys on.
         readiness: Which issuers can sign.
@@ -89,7 +92,7 @@ class App:
         self._closers.push_async_callback(store.aclose)
         writer = AuditWriter(config.audit, self.replica_id, clock)
         self._closers.push_async_callback(writer.aclose)
-        audit = Audit(writer)
+        self.audit = audit = Audit(writer, RefusalLimit(config.audit.refusals_per_minute, clock))
         counts = TokenCounts(store)
         sync = ReplicaSync(self.replica_id, store, self.keyring, counts, timing=config.timing, clock=clock)
         self._closers.push_async_callback(sync.farewell)
@@ -103,12 +106,13 @@ class App:
             clock=clock,
             events=audit,
         )
-        self.readiness = Readiness(self.keyring, self.rotator.creation.failing, clock)
+        self.readiness = Readiness(self.keyring, self.rotator.creation.failing, clock, self._blocked)
         await sync.refresh()
         # Ended after the listeners: while calls drain, the keyring must be kept fresh.
         self._closers.push_async_callback(self._end_jobs)
         await self._listen(audit, self._services(store, sync, counts, audit))
-        self._jobs = [asyncio.create_task(job) for job in (sync.run(), self.rotator.run(), self._report_health())]
+        jobs = (sync.run(), self.rotator.run(), self._report_health(), self._tend_audit())
+        self._jobs = [asyncio.create_task(job) for job in jobs]
 
     def _services(self, store: SqlStore, sync: ReplicaSync, counts: TokenCounts, audit: Audit) -> AddServices:
         """Build what the gRPC listener serves."""
@@ -183,6 +187,11 @@ class App:
         await self.readiness.wait(seconds)
         await self._update_health()
 
+    def reopen(self) -> None:
+        """Open the audit file again before the next record."""
+        log.info("opening the audit file again")
+        self.audit.reopen()
+
     async def stop(self) -> None:
         """Refuse new calls, let those under way end, and close everything, the listeners first. It may be called twice."""
         self._alive = False
@@ -192,6 +201,14 @@ class App:
         while True:
             await self._update_health()
             await asyncio.sleep(_HEALTH_INTERVAL)
+
+    def _blocked(self) -> str | None:
+        return None if self.audit.failure is None else "the audit record cannot be written"
+
+    async def _tend_audit(self) -> None:
+        while True:
+            await self.audit.tick()
+            await asyncio.sleep(_AUDIT_INTERVAL)
 
     async def _update_health(self) -> None:
         await self._grpc.set_serving(signing=not self.readiness.unable())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import uuid
 
 
 def uuid7() -> str:
@@ -17,4 +16,5 @@ def uuid7() -> str:
         | 0b10 << 62
         | secrets.randbits(62)
     )
-    return str(uuid.UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

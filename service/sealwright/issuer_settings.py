@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from sealwright.jose.algorithms import ALGORITHMS, MIN_RSA_BITS
+from sealwright.jose.readers import Readers
 from sealwright.provider import Protection
 from sealwright.settings import Duration, Name, PositiveDuration, Settings
 from sealwright.times import SECOND
@@ -30,6 +32,19 @@ def _media_subtype(value: str) -> str:
 
 WholeSeconds = Annotated[Duration, AfterValidator(_whole_seconds)]
 PositiveWholeSeconds = Annotated[PositiveDuration, AfterValidator(_whole_seconds)]
+
+
+def readers_lost(series: Sequence[SeriesSettings]) -> Mapping[str, Readers]:
+    """Return the libraries that drop the JWK Set of these series, although they can read some of its keys.
+
+    Returns:
+        By algorithm whose keys they cannot read. It is empty if the same libraries can read all the keys: then nobody who can use
+        one key loses it because of another.
+    """
+    published = {s.algorithm: ALGORITHMS[s.algorithm] for s in series if not ALGORITHMS[s.algorithm].symmetric}
+    if len({algorithm.dropped_by for algorithm in published.values()}) <= 1:
+        return {}
+    return {name: algorithm.dropped_by for name, algorithm in published.items() if not algorithm.common}
 
 
 class JwksSettings(Settings):
@@ -76,6 +91,11 @@ class SeriesSettings(Settings):
     def _known(cls, value: str) -> str:
         if value not in ALGORITHMS:
             raise ValueError(f"unknown JWS algorithm; must be one of {', '.join(ALGORITHMS)}")
+        if not ALGORITHMS[value].available:
+            raise ValueError(
+                f"the OpenSSL of the installed cryptography has no {value}; "
+                "use a cryptography that is linked with OpenSSL 3.5 or newer, such as its wheels on PyPI"
+            )
         return value
 
     @field_validator("rsa_bits")
@@ -109,7 +129,8 @@ class IssuerSettings(Settings):
         token_types: Allowed values of the `typ` header; the first is the default.
         caller_chooses_jti: Whether callers may set `jti`.
         migrating: Whether the issuer's URL had another JWK Set before. Its first keys then wait for their lead, like later ones.
-        mixed_key_types: Whether the JWK Set may mix in keys that some common libraries cannot read (secp256k1, OKP).
+        mixed_key_types: Whether the JWK Set may mix in keys that make some libraries drop all of it (ES512, ES256K, EdDSA,
+            Ed25519, ML-DSA-*).
         jwks: How verifiers may cache the JWK Set.
         series: Its series, in order of preference.
     """
@@ -158,10 +179,12 @@ class IssuerSettings(Settings):
     @field_validator("series")
     @classmethod
     def _readable_by_all(cls, value: list[SeriesSettings], info: ValidationInfo) -> list[SeriesSettings]:
-        odd = [s.algorithm for s in value if not ALGORITHMS[s.algorithm].common]
-        if odd and not info.data.get("mixed_key_types", True) and len({s.algorithm for s in value}) > 1:
+        dropped_by = readers_lost(value)
+        if dropped_by and not info.data.get("mixed_key_types", True):
+            reasons = "; ".join(f"{algorithm}: {', '.join(readers)}" for algorithm, readers in dropped_by.items())
             raise ValueError(
-                f"{odd[0]} keys make some libraries reject the whole JWK Set; set mixed_key_types = true to allow them"
+                "some libraries drop the whole JWK Set because of one key that they cannot read "
+                f"({reasons}); give such keys an issuer of their own, or set mixed_key_types = true to allow them"
             )
         return value
 

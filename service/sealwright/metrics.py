@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 from prometheus_client.core import GaugeMetricFamily
@@ -58,9 +59,22 @@ SIGNATURES_REJECTED: Final = _counter(
     "Answers of a KMS that were not a signature by the published key. Each one is an alarm.",
     "provider",
 )
+REFUSALS_OMITTED: Final = _counter(
+    "sealwright_refusals_omitted",
+    "Refused calls without an audit record of their own, because their caller had too many.",
+)
 AUDIT_FAILURES: Final = _counter(
     "sealwright_audit_failures", "Audit records that could not be made durable. What they describe did not happen."
 )
+
+
+@cache
+def child(metric: Counter | Histogram, *labels: str) -> Any:
+    """Return the child of a metric for some labels. Each is looked up once, because that takes longer than to count.
+
+    Labels have closed sets of values, so the cache is bounded.
+    """
+    return metric.labels(*labels)
 
 
 @dataclass(frozen=True, slots=True)

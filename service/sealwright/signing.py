@@ -115,12 +115,18 @@ class Signer:
         signed = await self._sign_with_first(decision, issuer, issuer.signers(request.algorithm), claims, token_type)
         await decision.allow(lambda: self._require_release(request.issuer, signed.kid))
         self._counts.count(signed.kid, claims.expire_time)
-        metrics.TOKENS.labels(request.issuer, signed.kid).inc()
-        metrics.TOKEN_BYTES.labels(request.issuer).observe(len(signed.token))
+        metrics.child(metrics.TOKENS, request.issuer, signed.kid).inc()
+        metrics.child(metrics.TOKEN_BYTES, request.issuer).observe(len(signed.token))
         return signed
 
     def _claims(self, decision: Decision, issuer: Issuer, request: SignRequest) -> tuple[Claims, str]:
         """Return the claims and the type of the token, if a grant allows all of it."""
+        size, limit = len(request.claims.claims_json), issuer.settings.max_token_bytes
+        if size > limit:
+            raise TokenTooLargeError(
+                f"claims_json has {size} characters; the issuer allows tokens of {limit} bytes",
+                metadata={"size": str(size), "limit": str(limit)},
+            )
         token_type = issuer.token_type(request.token_type)
         decision.note(token_type=token_type)
         claims = build_claims(request.claims, issuer.claims_policy(), now=issuer.now, jwt_id=uuid7())

@@ -1,11 +1,15 @@
 /*
  * A PKCS#11 module that passes every call on to another one (SEALWRIGHT_FAULTS_MODULE), counts some of them, and delays or fails them
- * on demand, which a software token never does by itself. Tests build it with `cc -shared -fPIC`. See pkcs11_faults.py.
+ * on demand, which a software token never does by itself. It can also kill the process before or after a call. Tests build it with
+ * `cc -shared -fPIC`. If SEALWRIGHT_FAULTS_CELLS names a file, the values are in it, for another process to set. See pkcs11_faults.py.
  */
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 typedef unsigned long ulong;
@@ -18,16 +22,32 @@ enum { INITIALIZE = 0, FINALIZE = 1, MECHANISMS = 7, OPEN_SESSION = 12, CLOSE_AL
        SIGN_INIT = 42, SIGN = 43, GENERATE_PAIR = 59, PLACES = 68 };
 
 /* Values that tests set and read through fault_cell. */
-enum { CALLS = 0, FAILURES = 100, VALUE = 200, DELAY_MS = 300, HIDDEN = 400, INSIDE = 500, INTRUSIONS = 501, CELLS = 510 };
-static atomic_long cells[CELLS];
+enum { CALLS = 0, FAILURES = 100, VALUE = 200, DELAY_MS = 300, HIDDEN = 400, INSIDE = 500, INTRUSIONS = 501, KILL_BEFORE = 600,
+       KILL_AFTER = 700, CELLS = 800 };
+static atomic_long own[CELLS], *cells = own;
 static list ours, *theirs;
 
+__attribute__((constructor)) static void share_cells(void) {
+    const char *path = getenv("SEALWRIGHT_FAULTS_CELLS");
+    int file = path ? open(path, O_RDWR) : -1;
+    if (file < 0) return;
+    void *shared = mmap(NULL, sizeof own, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    close(file);
+    if (shared != MAP_FAILED) cells = shared;
+}
+
 atomic_long *fault_cell(int index) { return &cells[index]; }
+
+/* Kill this process if the count of a cell ends here. The cell is then 0, so that the next process goes on. */
+static void kill_at(int cell) {
+    if (cells[cell] > 0 && --cells[cell] == 0) kill(getpid(), SIGKILL);
+}
 
 /* Wait, fail or call, as tests request, and count resets during which other calls are inside. */
 static ulong pass(int place, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h) {
     int drastic = place == FINALIZE || place == CLOSE_ALL;
     cells[CALLS + place]++;
+    kill_at(KILL_BEFORE + place);
     if (drastic && cells[INSIDE]) cells[INTRUSIONS]++;
     if (!drastic) cells[INSIDE]++;
     long delay = cells[DELAY_MS + place];
@@ -35,6 +55,7 @@ static ulong pass(int place, ulong a, ulong b, ulong c, ulong d, ulong e, ulong 
     ulong value;
     if (cells[FAILURES + place] > 0) { cells[FAILURES + place]--; value = (ulong) cells[VALUE + place]; }
     else value = ((call) theirs->functions[place])(a, b, c, d, e, f, g, h);
+    kill_at(KILL_AFTER + place);
     if (!drastic) cells[INSIDE]--;
     return value;
 }

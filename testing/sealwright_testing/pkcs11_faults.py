@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import struct
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,16 @@ from .softhsm import run_tool
 
 SOURCE: Final = Path(__file__).with_name("pkcs11_faults.c")
 VARIABLE: Final = "SEALWRIGHT_FAULTS_MODULE"
+CELLS_VARIABLE: Final = "SEALWRIGHT_FAULTS_CELLS"
 
 _FAILURES: Final = 100
 _VALUE: Final = 200
 _DELAY: Final = 300
 _HIDDEN: Final = 400
 _INTRUSIONS: Final = 501
+_KILL_BEFORE: Final = 600
+_KILL_AFTER: Final = 700
+_CELLS: Final = 800
 _FOREVER: Final = 1 << 30
 
 
@@ -96,3 +101,29 @@ class FaultyModule:
 
     def _set(self, cell: int, value: int) -> None:
         self._library.fault_cell(cell)[0] = value
+
+
+class KillingModule:
+    """The faults of another process, which loads the compiled module with `environment`. They are in a file.
+
+    Attributes:
+        environment: Environment variables for the other process.
+    """
+
+    def __init__(self, cells: Path, module: str) -> None:
+        """Write the file.
+
+        Args:
+            cells: Where to write it.
+            module: Path of the module that receives the calls.
+        """
+        self._cells = cells
+        self.environment = {VARIABLE: module, CELLS_VARIABLE: str(cells)}
+        cells.write_bytes(bytes(_CELLS * struct.calcsize("l")))
+
+    def kill(self, call: Call, *, after: bool, number: int = 1) -> None:
+        """Kill the process with SIGKILL at a call of a function: before the call, or after it and before its return."""
+        place = (_KILL_AFTER if after else _KILL_BEFORE) + call
+        with self._cells.open("r+b") as file:
+            file.seek(place * struct.calcsize("l"))
+            file.write(struct.pack("l", number))

@@ -5,9 +5,12 @@ SoftHSM reads SOFTHSM2_CONF when the module is initialised, so two directories a
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,3 +120,15 @@ def soft_hsm(module: str) -> Iterator[SoftHsm]:
                 del os.environ["SOFTHSM2_CONF"]
             else:
                 os.environ["SOFTHSM2_CONF"] = before
+
+
+def serve_token(module: str) -> None:
+    """Create a token, print one JSON line that says where it is, and delete it at SIGTERM or SIGINT."""
+    ends = {signal.SIGTERM, signal.SIGINT}
+    # Do this before printing the line, since its reader may send a signal at once.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    with soft_hsm(module) as hsm:
+        line = {name: value for name, value in hsm.settings().items() if name != "kind"}
+        sys.stdout.write(json.dumps({**line, "softhsm2_conf": str(hsm.conf)}) + "\n")
+        sys.stdout.flush()
+        signal.sigwait(ends)

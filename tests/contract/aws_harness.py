@@ -5,8 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
+
+import botocore.loaders
+import pytest
 
 from sealwright.jose.algorithms import Algorithm
 from sealwright.provider import KeyProvider, Protection
@@ -17,6 +21,43 @@ from sealwright_testing.emulators.aws import AwsEmulator, signing
 from sealwright_testing.emulators.aws import KeyState as AwsKeyState
 
 SCHEME = "awskms:///"
+
+
+@contextmanager
+def credentials(nowhere: Path) -> Iterator[None]:
+    """Set the credentials of the emulator, and hide others that the SDK could find on this machine."""
+    with pytest.MonkeyPatch.context() as patch_:
+        for name in ("SESSION_TOKEN", "PROFILE", "DEFAULT_PROFILE", "ENDPOINT_URL", "ENDPOINT_URL_KMS"):
+            patch_.delenv(f"AWS_{name}", raising=False)
+        patch_.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch_.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch_.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
+        patch_.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
+        patch_.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        # The SDK reads megabytes of JSON for each session. Do it once for all these tests.
+        loader = botocore.loaders.create_loader()
+        patch_.setattr("botocore.session.create_loader", lambda _path: loader)
+        yield
+
+
+def foreign(account: str, region: str) -> tuple[str, ...]:
+    """Return key URIs that are outside an account and region, or that are not key URIs."""
+    arn = f"arn:aws:kms:{region}:{account}:key/"
+    key = str(uuid.uuid4())
+    return (
+        f"{SCHEME}{arn.replace(region, 'us-east-1')}{key}",
+        f"{SCHEME}{arn.replace(account, '999999999999')}{key}",
+        f"{SCHEME}{arn.replace(':kms:', ':s3:')}{key}",
+        f"{SCHEME}{arn.replace('arn:aws:', 'arn:aws-cn:')}{key}",
+        f"{SCHEME}{arn}",
+        f"{SCHEME}{arn}{key}/x",
+        f"{SCHEME}{arn}{key}?x=y",
+        f"{SCHEME}{key}",
+        f"awskms://localhost:1/{arn}{key}",
+        f"{arn}{key}",
+    )
+
+
 STATES = {
     KeyState.DISABLED: AwsKeyState.DISABLED,
     KeyState.PENDING_DELETION: AwsKeyState.PENDING_DELETION,
@@ -42,22 +83,9 @@ class AwsHarness(Harness):
         self.name = f"aws ({transport})"
         self._emulator = emulator
         self._transport = transport
-        arn = f"arn:aws:kms:{emulator.region}:{emulator.account}:key/"
-        key = str(uuid.uuid4())
-        self._arn = arn
+        self._arn = f"arn:aws:kms:{emulator.region}:{emulator.account}:key/"
         self.words = (emulator.account, emulator.endpoint, "127.0.0.1", "botocore", "Exception", emulator.region)
-        self.foreign = (
-            f"{SCHEME}{arn.replace(emulator.region, 'us-east-1')}{key}",
-            f"{SCHEME}{arn.replace(emulator.account, '999999999999')}{key}",
-            f"{SCHEME}{arn.replace(':kms:', ':s3:')}{key}",
-            f"{SCHEME}{arn.replace('arn:aws:', 'arn:aws-cn:')}{key}",
-            f"{SCHEME}{arn}",
-            f"{SCHEME}{arn}{key}/x",
-            f"{SCHEME}{arn}{key}?x=y",
-            f"{SCHEME}{key}",
-            f"awskms://localhost:1/{arn}{key}",
-            f"{arn}{key}",
-        )
+        self.foreign = foreign(emulator.account, emulator.region)
 
     async def open(self) -> KeyProvider:
         return await FACTORY.open(

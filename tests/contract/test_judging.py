@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -16,7 +16,7 @@ from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.jose.jwk import load_public_key
 from sealwright.jose.signatures import SignatureEncoding
 from sealwright.provider import KeyDescription, Protection, RawSignature
-from sealwright_testing.contract.judging import accept, joserfc_accepts, signing_input
+from sealwright_testing.contract.judging import accept, another_library_accepts, signing_input
 
 ES256, HS256 = ALGORITHMS["ES256"], ALGORITHMS["HS256"]
 PRIVATE = ec.generate_private_key(ec.SECP256R1())
@@ -76,7 +76,17 @@ def test_the_judge_says_what_the_signer_says(
                 judge()
 
 
-def test_joserfc_is_asked() -> None:
-    assert joserfc_accepts(SPKI, ES256, MESSAGE, CONCATENATED)
-    assert not joserfc_accepts(SPKI, ES256, signing_input(ES256, "another"), CONCATENATED)
-    assert not joserfc_accepts(SPKI, ES256, MESSAGE, CONCATENATED[:-1] + bytes([CONCATENATED[-1] ^ 1]))
+def test_another_library_is_asked() -> None:
+    assert another_library_accepts(SPKI, ES256, MESSAGE, CONCATENATED)
+    assert not another_library_accepts(SPKI, ES256, signing_input(ES256, "another"), CONCATENATED)
+    assert not another_library_accepts(SPKI, ES256, MESSAGE, CONCATENATED[:-1] + bytes([CONCATENATED[-1] ^ 1]))
+
+
+def test_another_library_is_asked_for_ml_dsa_too() -> None:
+    algorithm, private = ALGORITHMS["ML-DSA-44"], mldsa.MLDSA44PrivateKey.generate()
+    spki = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    message = signing_input(algorithm)
+    signature = private.sign(message)
+    assert another_library_accepts(spki, algorithm, message, signature)
+    assert not another_library_accepts(spki, algorithm, signing_input(algorithm, "another"), signature)
+    assert not another_library_accepts(spki, algorithm, message, signature[:-1] + bytes([signature[-1] ^ 1]))

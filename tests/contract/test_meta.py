@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from contract.example import BackendError, ExampleHarness, ExampleProvider
-from sealwright.errors import ProviderError, ProviderThrottledError, ProviderUnavailableError
+from sealwright.errors import ProviderError, ProviderThrottledError, ProviderUnavailableError, SignatureRejectedError
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.provider import KeyDescription, KeyProvider, KeySpec, Protection, ProviderUnsupportedError, RawSignature
 from sealwright_testing.contract import CannotError, Fault, KeyState, Outcome, ProviderContract
@@ -81,6 +81,21 @@ async def test_what_was_declared_and_does_not_work_is_as_declared(run: Run) -> N
         "contract.declared": "the example has only keys on P-256",
     }
     assert (await run(ExampleHarness(), CONTRACT.test_create))["contract.declared"] == "keys are managed by their owner"
+
+
+class Garbled(ExampleProvider):
+    """Signs something else."""
+
+    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
+        return await super().sign(uri, algorithm, message + b"x", timeout=timeout)
+
+
+async def test_a_signature_that_the_core_refuses_can_be_declared(run: Run) -> None:
+    harness = Around(Garbled)
+    with pytest.raises(SignatureRejectedError):
+        await run(harness, sign)
+    harness.impossible = {**harness.impossible, (Outcome.SIGN, "ES256"): "the backend garbles messages"}
+    assert (await run(harness, sign))["contract.declared"] == "the backend garbles messages"
 
 
 async def test_what_cannot_be_done_and_was_not_declared_is_a_failure(run: Run) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sealwright import metrics
-from sealwright.audit.records import EVENTS, FIELDS, OUTCOMES
+from sealwright.audit.records import EVENTS, FIELDS, OTHER_EVENTS, OUTCOMES
 from sealwright.errors import InvalidRequestError, ProviderError, SealwrightError, ViolationsError
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -27,6 +27,7 @@ def rows(page: str, heading: str) -> list[list[str]]:
 
 def test_the_audit_page_has_every_event_outcome_and_field() -> None:
     assert rows("audit-record.md", "event") == [[f"`{event}`", method] for method, event in EVENTS.items()]
+    assert rows("audit-record.md", "other event") == [[f"`{event}`", text] for event, text in OTHER_EVENTS.items()]
     assert rows("audit-record.md", "outcome") == [[f"`{o.value}`", text] for o, text in OUTCOMES.items()]
     assert rows("audit-record.md", "field") == [[f"`{f.name}`", f.type, f.where, f.meaning] for f in FIELDS]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from emulators.aws_support import Signer, post
@@ -131,6 +131,7 @@ def test_ed25519ph_gives_the_vector_of_rfc_8032() -> None:
         ("RSA_2048", "RSASSA_PKCS1_V1_5_SHA_256"),
         ("ECC_NIST_P256", "ECDSA_SHA_256"),
         ("ECC_NIST_EDWARDS25519", "ED25519_SHA_512"),
+        ("ML_DSA_44", "ML_DSA_SHAKE_256"),
     ],
 )
 async def test_c45_raw_messages_have_1_to_4096_bytes(kms: Kms, spec: str, algorithm: str) -> None:
@@ -152,7 +153,7 @@ async def test_c46_the_length_of_a_digest_is_that_of_the_hash(kms: Kms, algorith
     assert (await kms("sign", Message=bytes(right), **request))["Signature"]
 
 
-@pytest.mark.parametrize("spec", [spec for spec, _ in EC_KEYS] + ["ECC_NIST_EDWARDS25519", "RSA_2048"])
+@pytest.mark.parametrize("spec", [spec for spec, _ in EC_KEYS] + ["ECC_NIST_EDWARDS25519", "RSA_2048", "ML_DSA_65"])
 async def test_c32_only_the_algorithms_of_the_key_sign(kms: Kms, spec: str) -> None:
     arn = await kms.key(spec)
     fitting = (await kms("get_public_key", KeyId=arn))["SigningAlgorithms"]
@@ -167,6 +168,47 @@ async def test_c32_only_the_algorithms_of_the_key_sign(kms: Kms, spec: str) -> N
 async def test_c33_unknown_algorithms_are_refused(kms: Kms, algorithm: str) -> None:
     code = await kms.code("sign", KeyId=await kms.key(), Message=MESSAGE, SigningAlgorithm=algorithm)
     assert code == "ValidationException"
+
+
+@pytest.mark.parametrize("spec", ["ML_DSA_44", "ML_DSA_65", "ML_DSA_87"])
+async def test_ml_dsa_signs_messages_and_their_representatives(kms: Kms, spec: str) -> None:
+    request = {"KeyId": await kms.key(spec), "SigningAlgorithm": "ML_DSA_SHAKE_256"}
+    public = await public_key(kms, request["KeyId"])
+    hasher = mldsa.MLDSAMuHasher(public)
+    hasher.update(MESSAGE)
+    mu = hasher.finalize()
+    for message, message_type in ((MESSAGE, "RAW"), (mu, "EXTERNAL_MU")):
+        answer = await kms("sign", Message=message, MessageType=message_type, **request)
+        public.verify(answer["Signature"], MESSAGE)
+        for again, its_type in ((MESSAGE, "RAW"), (mu, "EXTERNAL_MU")):
+            checked = await kms("verify", Message=again, MessageType=its_type, Signature=answer["Signature"], **request)
+            assert checked["SignatureValid"] is True
+        wrong = {"Message": bytes(64), "MessageType": message_type, "Signature": answer["Signature"]}
+        assert await kms.code("verify", **wrong, **request) == "KMSInvalidSignatureException"
+
+
+@pytest.mark.parametrize("size", [1, 32, 63, 65, 128])
+async def test_a_representative_has_64_bytes(kms: Kms, size: int) -> None:
+    request = {"KeyId": await kms.key("ML_DSA_44"), "SigningAlgorithm": "ML_DSA_SHAKE_256"}
+    assert await kms.code("sign", Message=bytes(size), MessageType="EXTERNAL_MU", **request) == "ValidationException"
+    assert (await kms("sign", Message=bytes(64), MessageType="EXTERNAL_MU", **request))["Signature"]
+
+
+async def test_ml_dsa_signs_no_digest(kms: Kms) -> None:
+    request = {"KeyId": await kms.key("ML_DSA_44"), "SigningAlgorithm": "ML_DSA_SHAKE_256", "MessageType": "DIGEST"}
+    for size in (32, 64):
+        refusal = await kms.refusal("sign", Message=bytes(size), **request)
+        assert refusal.code == "ValidationException"
+        assert refusal.message == "Message type DIGEST is incompatible with algorithm ML_DSA_SHAKE_256."
+
+
+@pytest.mark.parametrize(
+    ("spec", "algorithm"),
+    [*EC_KEYS, ("RSA_2048", "RSASSA_PSS_SHA_512"), ("ECC_NIST_EDWARDS25519", "ED25519_SHA_512")],
+)
+async def test_only_ml_dsa_signs_representatives(kms: Kms, spec: str, algorithm: str) -> None:
+    request = {"KeyId": await kms.key(spec), "SigningAlgorithm": algorithm}
+    assert await kms.code("sign", Message=bytes(64), MessageType="EXTERNAL_MU", **request) == "ValidationException"
 
 
 @pytest.mark.parametrize("message_type", ["EXTERNAL_MU", "BOGUS", "raw"])

@@ -18,7 +18,7 @@ from support.processes import process, write_config
 @pytest.fixture(scope="session")
 def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
     directory = tmp_path_factory.mktemp("interop")
-    issuers = [issuer(name, series=_series(name)) for name in ISSUERS]
+    issuers = [issuer(name, mixed_key_types=True, series=_series(name)) for name in ISSUERS]
     with process(directory, "sealwright-emulator", "aws", "--port", "0") as kms:
         config = write_config(directory, document(directory, kms.ready["endpoint"], *issuers))
         with (

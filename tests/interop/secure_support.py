@@ -14,7 +14,7 @@ import trustme
 
 from interop.forging import Stranger
 from interop.interop_support import Realm, header_of
-from interop.matrix import ODD, RSA_3072, SETS
+from interop.matrix import COMMON, EC_ONLY, ODD, RSA_3072, SETS
 from support.document import document, issuer, series
 from support.processes import process, write_config
 
@@ -55,7 +55,7 @@ def matrix_issuers() -> list[dict[str, Any]]:
     return [
         issuer(
             name,
-            mixed_key_types=name == ODD,
+            mixed_key_types=name in {COMMON, EC_ONLY, ODD},
             series=[_series(a, 3072 if name == RSA_3072 else 0) for a in algorithms],
         )
         for name, algorithms in SETS.items()

@@ -62,8 +62,11 @@ issuers = ["payments"]
 
 PROVIDERS = {
     "aws": 'kind = "aws"\nregion = "eu-west-1"\nendpoint_url = "http://127.0.0.1:9"',
+    "azure": 'kind = "azure"\nvault_url = "https://v.vault.localhost:9"\ncredential = "cli"',
+    "gcp": 'kind = "gcp"\nproject = "project"\nlocation = "eu"\nkey_ring = "k"\nendpoint = "127.0.0.1:9"\ninsecure_endpoint = true',
     "pkcs11": 'kind = "pkcs11"\nmodule = "/nonexistent.so"\ntoken_label = "one"\npin_env = "PIN"',
 }
+SDKS = {"aws": "botocore", "azure": "azure.identity", "gcp": "google.cloud.kms_v1", "pkcs11": "pkcs11"}
 
 
 PLUG_IN = """
@@ -185,8 +188,8 @@ def test_both_distributions_have_one_version_and_one_licence() -> None:
 
 
 def test_every_lock_pins_the_same_versions() -> None:
-    pins = [_pins(LOCKS / f"{name}.lock") for name in ("core", "service", "testing", "build")]
-    assert [sorted(p - _pins(LOCKS / "dev.lock")) for p in pins] == [[], [], [], []]
+    pins = [_pins(LOCKS / f"{name}.lock") for name in ("core", "service", "testing", "build", *PROVIDERS)]
+    assert [sorted(p - _pins(LOCKS / "dev.lock")) for p in pins] == [[] for _ in pins]
     assert pins[0] < pins[1]
     assert not any(name in pin for pin in pins[0] for name in ("boto", "pkcs11", "pytest", "joserfc"))
 
@@ -246,6 +249,32 @@ def test_without_its_sdk_a_provider_names_the_extra_to_install(service: Environm
     assert served.returncode == 1
     assert extra in served.stderr
     assert "Traceback" not in served.stderr
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+def test_an_extra_alone_brings_its_provider_and_no_other(
+    tmp_path_factory: pytest.TempPathFactory, wheels: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    alone = environment(tmp_path_factory.mktemp(kind), f"{kind}.lock", wheels[SERVICE])
+    find = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n.split('.')[0]) and u.find_spec(n)])"
+    found = alone.run("python", "-c", find, *SDKS.values())
+    assert found.stdout.strip() == str([SDKS[kind]]), found.stderr
+    loads = (
+        f"import sealwright_providers.{kind} as p, sys; assert {SDKS[kind]!r} not in sys.modules; print(p.FACTORY.kind)"
+    )
+    assert alone.run("python", "-c", loads).stdout.strip() == kind
+    config = tmp_path / "sealwright.toml"
+    config.write_text(CONFIG.format(directory=tmp_path, provider=PROVIDERS[kind]))
+    assert alone.run("sealwright", "config", "check", str(config)).returncode == 0
+    opens = (
+        "import asyncio, sys; from pathlib import Path; from sealwright.config import load;"
+        "from sealwright.kms.registry import load_factory;"
+        "s = load(Path(sys.argv[1])).providers['one'];"
+        "asyncio.run(load_factory(s.kind).open(s))"
+    )
+    opened = alone.run("python", "-c", opens, str(config))
+    assert "ProviderNotInstalledError" not in opened.stderr, opened.stderr
+    assert kind == "pkcs11" or opened.returncode == 0, opened.stderr
 
 
 def test_the_emulator_runs_from_its_own_distribution(testing: Environment) -> None:

@@ -191,6 +191,9 @@ async def test_every_spec_of_the_emulator_is_described_by_the_algorithms_that_it
         KeySpec("ECC_NIST_P521"): {"ES512"},
         KeySpec("ECC_SECG_P256K1"): {"ES256K"},
         KeySpec("ECC_NIST_EDWARDS25519"): {"EdDSA", "Ed25519"},
+        KeySpec("ML_DSA_44"): {"ML-DSA-44"},
+        KeySpec("ML_DSA_65"): {"ML-DSA-65"},
+        KeySpec("ML_DSA_87"): {"ML-DSA-87"},
     }
     for spec, algorithms in expected.items():
         made = await ask(http, "CreateKey", KeySpec=spec, KeyUsage="SIGN_VERIFY")

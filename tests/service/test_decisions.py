@@ -170,8 +170,8 @@ async def test_f09_a_key_that_is_revoked_while_the_record_is_written_has_a_secon
     write = AuditWriter.write
     revoked: list[Any] = []
 
-    async def slow(self: AuditWriter, event: str, record: Any) -> None:
-        await write(self, event, record)
+    async def slow(self: AuditWriter, event: str, record: Any, **more: Any) -> None:
+        await write(self, event, record, **more)
         if event == "sign" and not revoked:
             revoked.append(await service.revoke(active.kid))
 

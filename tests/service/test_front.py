@@ -230,7 +230,7 @@ async def test_no_token_leaves_without_its_record_and_the_failure_is_counted(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr("sealwright.audit.writer.os.write", full)
+        disk.setattr("sealwright.audit.file.os.write", full)
         refused = await failure(service.sign())
     assert (refused.code, refused.reason) == ("INTERNAL", "INTERNAL_ERROR")
     _, _, body = await service.get("/metrics", at="admin")

@@ -27,7 +27,7 @@ async def test_http_and_grpc_serve_the_same_bytes(service: Service) -> None:
 async def test_c16_c17_c22_c24_c139_the_served_set_has_public_members_only(
     tmp_path: Path, emulator: AwsEmulator
 ) -> None:
-    async with running(document(tmp_path, emulator.endpoint, issuer("payments", "RS256", "ES512"))) as service:
+    async with running(document(tmp_path, emulator.endpoint, issuer("payments", "RS256", "ES384"))) as service:
         _, _, body = await service.get(JWKS)
         allowed = {"EC": {"kty", "crv", "x", "y", "use", "alg", "kid"}, "RSA": {"kty", "n", "e", "use", "alg", "kid"}}
         keys = json.loads(body)["keys"]

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from sealwright.provider import Algorithm
 
 MAX_MESSAGE_BYTES: Final = 4096
-"""Sign and GenerateMac take messages of 1 to 4096 bytes. A longer one must be sent as a digest, which only RSA and ECDSA allow."""
+"""Sign and GenerateMac take messages of 1 to 4096 bytes. A longer one must be sent as a digest, which RSA and ECDSA allow, or as
+a message representative (EXTERNAL_MU), which ML-DSA allows."""
 
 
 class KmsAlgorithm(NamedTuple):
@@ -41,12 +42,17 @@ KMS_ALGORITHMS: Final = MappingProxyType(
         # Pure Ed25519 (RFC 8037 §3.1). ED25519_PH_SHA_512 is another signature, which no JWS verifier accepts.
         "EdDSA": KmsAlgorithm("ED25519_SHA_512", "ECC_NIST_EDWARDS25519"),
         "Ed25519": KmsAlgorithm("ED25519_SHA_512", "ECC_NIST_EDWARDS25519"),
+        "ML-DSA-44": KmsAlgorithm("ML_DSA_SHAKE_256", "ML_DSA_44"),
+        "ML-DSA-65": KmsAlgorithm("ML_DSA_SHAKE_256", "ML_DSA_65"),
+        "ML-DSA-87": KmsAlgorithm("ML_DSA_SHAKE_256", "ML_DSA_87"),
         "HS256": KmsAlgorithm("HMAC_SHA_256", "HMAC_256"),
         "HS384": KmsAlgorithm("HMAC_SHA_384", "HMAC_384"),
         "HS512": KmsAlgorithm("HMAC_SHA_512", "HMAC_512"),
     },
 )
-"""By JWS algorithm."""
+"""By JWS algorithm. AWS KMS has two more algorithms for signatures: `ED25519_PH_SHA_512` (see above), and `SM2DSA`, which is
+offered in China only and is not a JWS algorithm (IANA registry "JSON Web Signature and Encryption Algorithms"). HMAC_SHA_224 is
+not one either."""
 
 
 def key_spec(algorithm: Algorithm, rsa_bits: int) -> str:

@@ -11,7 +11,6 @@ from sealwright.provider import (
     Algorithm,
     KeyDescription,
     KeySpec,
-    MessageTooLargeError,
     Protection,
     ProviderAccessDeniedError,
     ProviderKeyDisabledError,
@@ -23,9 +22,10 @@ from sealwright.provider import (
     SignatureEncoding,
     SignatureRejectedError,
 )
-from sealwright_providers.aws.algorithms import KMS_ALGORITHMS, MAX_MESSAGE_BYTES, jws_algorithms, key_spec
+from sealwright_providers.aws.algorithms import KMS_ALGORITHMS, jws_algorithms, key_spec
 from sealwright_providers.aws.arn import pinned_arn, resolvable, to_uri
 from sealwright_providers.aws.errors import CredentialsRefusedError
+from sealwright_providers.aws.inputs import PublicKeys, SignInput, direct
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.transport import Answer, Transport
 
@@ -49,6 +49,7 @@ class AwsProvider:
     def __init__(self, settings: AwsSettings, transport: Transport) -> None:
         self._settings = settings
         self._transport = transport
+        self._public_keys = PublicKeys()
 
     async def describe(self, uri: str, *, timeout: float) -> KeyDescription:
         """See `KeyProvider.describe`. An alias is resolved to the key that it names now."""
@@ -60,24 +61,26 @@ class AwsProvider:
             return await self._described(metadata, limit)
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
-        """See `KeyProvider.sign`. Sends DIGEST where it can, since RAW takes at most 4096 bytes (API Reference, Sign)."""
+        """See `KeyProvider.sign`. Sends DIGEST where it can, since RAW takes at most 4096 bytes (API Reference, Sign).
+
+        For a longer message, ML-DSA sends EXTERNAL_MU. The first such message of a key costs a second call, GetPublicKey.
+        """
         arn = pinned_arn(uri, region=self._settings.region, account=self._settings.account)
         kms_algorithm = KMS_ALGORITHMS.get(algorithm.name)
         if kms_algorithm is None:
             raise ProviderUnsupportedError(f"AWS KMS does not sign with {algorithm.name}")
-        digest = algorithm.prehashed and self._settings.message == "digest"
-        if not digest and len(message) > MAX_MESSAGE_BYTES:
-            raise MessageTooLargeError(
-                f"AWS KMS signs messages of at most {MAX_MESSAGE_BYTES} bytes here; this one has {len(message)}",
-                metadata={"size": str(len(message)), "limit": str(MAX_MESSAGE_BYTES)},
-            )
-        fields: dict[str, Any] = {"KeyId": arn, "Message": algorithm.digest(message) if digest else message}
+        sent = direct(algorithm, message, digest=self._settings.message == "digest")
+        if sent is None:
+            start = asyncio.get_running_loop().time()
+            sent = await self._representative(arn, algorithm, message, timeout)
+            timeout -= asyncio.get_running_loop().time() - start
+        fields: dict[str, Any] = {"KeyId": arn, "Message": sent.message}
         if algorithm.symmetric:
             name, result = "MacAlgorithm", "Mac"
             answer = await self._transport.call("GenerateMac", fields | {name: kms_algorithm.name}, timeout=timeout)
         else:
             name, result = "SigningAlgorithm", "Signature"
-            fields["MessageType"] = "DIGEST" if digest else "RAW"
+            fields["MessageType"] = sent.message_type
             answer = await self._transport.call("Sign", fields | {name: kms_algorithm.name}, timeout=timeout)
         signature, key_id = answer.fields.get(result), answer.fields.get("KeyId")
         if not isinstance(signature, bytes) or not isinstance(key_id, str):
@@ -217,6 +220,17 @@ class AwsProvider:
         if _text(answer, "KeyId").rpartition("/")[2] != arn.rpartition("/")[2]:
             raise ProviderUnavailableError("AWS KMS returned the public key of another key")
         return public_key, algorithms
+
+    async def _representative(self, arn: str, algorithm: Algorithm, message: bytes, timeout: float) -> SignInput:
+        """Compute the message representative. Fetch the public key, on which it depends, once in the provider's life.
+
+        A wrong public key cannot lead to a token: the core verifies the signature with the key that it publishes.
+        """
+        if arn not in self._public_keys:
+            async with _limited(timeout) as limit:
+                public_key, _ = await self._public_key(arn, limit)
+            self._public_keys.add(arn, public_key)
+        return self._public_keys.representative(arn, algorithm, message)
 
     async def _pages(
         self, operation: str, name: str, fields: Mapping[str, Any], limit: asyncio.Timeout

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 ANY_SEGMENT: Final = "*"
 ANYTHING: Final = "**"
+_DOTS: Final = r"(?:\.|%2[eE]){1,2}(?:/|\Z)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,16 @@ class Pattern:
             raise ValueError("`**` is allowed only at the end")
         if any("*" in s and s not in {ANY_SEGMENT, ANYTHING} for s in (*before, last)):
             raise ValueError("`*` and `**` must be whole segments between slashes")
-        parts = {ANY_SEGMENT: r"[^/]+", ANYTHING: r".*"}
+        rest = r".*" if not before else rf"(?!(?:.*/)?{_DOTS}).*"
+        parts = {ANY_SEGMENT: rf"(?!{_DOTS})[^/]+", ANYTHING: rest}
         expression = "/".join(parts.get(s, re.escape(s)) for s in (*before, last))
         object.__setattr__(self, "_expression", re.compile(expression, re.DOTALL))
 
     def matches(self, value: str | None) -> bool:
         """Return whether the pattern matches a value.
 
-        `*` matches a segment that is not empty. `**` also matches an empty rest, but `a/**` does not match `a`.
+        `*` matches a segment that is not empty. `**` also matches an empty rest, but `a/**` does not match `a`. Neither stands for
+        a dot segment (RFC 3986 §3.3), with which a value could leave the folder that the pattern names.
 
         Args:
             value: The value; None: the request does not have one, and only `**` matches.

@@ -7,6 +7,7 @@ before anything changes. `audit/records.py` has the schema.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,7 +15,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sealwright.audit.records import KEY_CHANGED, KEY_PUBLISHED, NAMES, Outcome
+from sealwright import metrics
+from sealwright.audit.records import KEY_CHANGED, KEY_PUBLISHED, NAMES, REFUSALS_OMITTED, URGENT, Outcome
+from sealwright.audit.refusals import RefusalLimit
 from sealwright.audit.writer import AuditUnavailableError, AuditWriter
 from sealwright.calls import Arrival, Call
 from sealwright.errors import Code, InternalError, SealwrightError
@@ -23,7 +26,11 @@ from sealwright.keys.lifecycle import Key
 log = logging.getLogger(__name__)
 
 _DENIED: Final = frozenset({Code.PERMISSION_DENIED, Code.UNAUTHENTICATED})
+_CALLERS_FAULT: Final = frozenset({*_DENIED, Code.INVALID_ARGUMENT, Code.NOT_FOUND})
+"""Codes of refusals, of which a caller can cause any number. Failures of a KMS are always recorded."""
 _CANCELLED: Final = "CANCELLED"
+_MAX_TEXT: Final = 1024
+_KEPT_TEXT: Final = 256
 _KEY_FIELDS: Final = ("issuer", "series", "kid", "algorithm", "provider")
 _KEY_TIMES: Final = ("publish_time", "ready_time", "retire_time", "withdraw_time", "revoke_time", "destroy_time")
 
@@ -37,11 +44,13 @@ class Decision:
     Use it with `async with`. What leaves the block decides the outcome, unless `allow` has already done so.
     """
 
-    __slots__ = ("_arrival", "_call", "_event", "_fields", "_on_error", "_settled", "_writer")
+    __slots__ = ("_arrival", "_call", "_event", "_fields", "_limit", "_on_error", "_settled", "_urgent", "_writer")
 
-    def __init__(self, writer: AuditWriter, event: str, arrival: Arrival) -> None:
+    def __init__(self, writer: AuditWriter, limit: RefusalLimit, event: str, arrival: Arrival) -> None:
         self._writer = writer
+        self._limit = limit
         self._event = event
+        self._urgent = event in URGENT
         self._arrival = arrival
         self._call = arrival if isinstance(arrival, Call) else None
         self._fields: dict[str, Any] = {}
@@ -70,18 +79,22 @@ class Decision:
         """Add fields to the record; a later value replaces an earlier one.
 
         Args:
-            fields: JSON values. They contain no token, no signature, no key URI and no other claim than the schema names.
+            fields: JSON values. They contain no token, no signature, no key URI and no other claim than the schema names. Texts
+                of more than 1024 characters are cut, and end with their SHA-256.
 
         Raises:
             ValueError: The schema does not have a field of that name.
         """
         if not fields.keys() <= NAMES:
             raise ValueError(f"fields that audit/records.py does not have: {', '.join(sorted(fields.keys() - NAMES))}")
+        for name, value in fields.items():
+            if type(value) is str and len(value) > _MAX_TEXT:
+                fields[name] = _cut(value)
         self._fields |= fields
 
     def part(self, request_id: str) -> Decision:
         """Return a decision of its own for one request of a batch."""
-        part = Decision(self._writer, "sign", replace(self.call, request_id=request_id))
+        part = Decision(self._writer, self._limit, "sign", replace(self.call, request_id=request_id))
         part.note(batch_request_id=self.call.request_id)
         return part
 
@@ -135,7 +148,8 @@ class Decision:
             await self._require(Outcome.ALLOWED)
         elif isinstance(error, SealwrightError):
             refused = Outcome.DENIED if error.code in _DENIED else Outcome.FAILED
-            await self._record_refusal(self._on_error or refused, error.reason)
+            limited = error.code in _CALLERS_FAULT and self._on_error is None
+            await self._record_refusal(self._on_error or refused, error.reason, limited=limited)
         elif isinstance(error, Exception):
             await self._record_refusal(Outcome.FAILED, InternalError.reason)
         else:
@@ -144,19 +158,26 @@ class Decision:
 
     async def _require(self, outcome: Outcome) -> None:
         try:
-            await self._writer.write(self._event, self._record(outcome, ""))
+            await self._writer.write(self._event, self._record(outcome, ""), urgent=self._urgent)
         except AuditUnavailableError as error:
             log.error("request %s: %s", self._arrival.request_id, error)  # noqa: TRY400 - the writer has logged the cause
             raise InternalError("the audit record could not be written") from None
 
-    async def _record_refusal(self, outcome: Outcome, reason: str) -> None:
+    async def _record_refusal(self, outcome: Outcome, reason: str, *, limited: bool = False) -> None:
         """Write the record of something that did not happen. If that fails, the caller still gets the original error."""
+        if limited and not self._limit.admits(self._name()):
+            metrics.REFUSALS_OMITTED.inc()
+            return
         try:
             await self._writer.write(self._event, self._record(outcome, reason))
         except AuditUnavailableError:
             log.error(  # noqa: TRY400 - the writer has logged the cause
                 "request %s: the audit has no record of its refusal (%s)", self._arrival.request_id, reason
             )
+
+    def _name(self) -> str:
+        """Return under which name the call's refusals are counted: the caller, or the host of an unknown one."""
+        return self._call.caller if self._call is not None else self._arrival.peer.rpartition(":")[0]
 
     def _record(self, outcome: Outcome, reason: str) -> dict[str, Any]:
         arrival = self._arrival
@@ -168,8 +189,9 @@ class Decision:
 class Audit:
     """Opens decisions, and records what happens to keys."""
 
-    def __init__(self, writer: AuditWriter) -> None:
+    def __init__(self, writer: AuditWriter, limit: RefusalLimit) -> None:
         self._writer = writer
+        self._limit = limit
 
     def decision(self, arrival: Arrival, event: str) -> Decision:
         """Open the decision about a call.
@@ -178,7 +200,22 @@ class Audit:
             arrival: The call; a `Call` if its caller is already known.
             event: The event of its record (`records.EVENTS`).
         """
-        return Decision(self._writer, event, arrival)
+        return Decision(self._writer, self._limit, event, arrival)
+
+    async def tick(self) -> None:
+        """Do what time brings: record how many refusals were omitted, and try to write again after a failure."""
+        for caller, omitted in self._limit.over():
+            self._writer.submit(REFUSALS_OMITTED, {"caller": _cut(caller), "omitted": omitted})
+        await self._writer.probe()
+
+    def reopen(self) -> None:
+        """Open the file again before the next record, for a log rotation by other programs."""
+        self._writer.reopen()
+
+    @property
+    def failure(self) -> str | None:
+        """Why records cannot be written; None: they can."""
+        return self._writer.failure
 
     async def published(self, key: Key) -> None:
         """See `KeyEvents.published`."""
@@ -194,6 +231,14 @@ class Audit:
         record = {name: getattr(key, name) for name in _KEY_FIELDS}
         record |= {name: time.isoformat() for name, time in times.items() if time is not None}
         try:
-            await self._writer.write(event, record)
+            await self._writer.write(event, record, urgent=event in URGENT)
         except AuditUnavailableError:
             log.error("the audit has no record of %s of key %s", event, key.kid)  # noqa: TRY400 - the writer has logged the cause
+
+
+def _cut(text: str) -> str:
+    """Return a text that is short enough for a record: what is longer is cut, and ends with its SHA-256."""
+    if len(text) <= _MAX_TEXT:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{text[:_KEPT_TEXT]}… ({len(text)} characters, SHA-256 {digest})"

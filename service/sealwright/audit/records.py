@@ -54,6 +54,25 @@ its own; `batch_sign` stands for a batch that was refused as a whole."""
 
 KEY_PUBLISHED: Final = "key_published"
 KEY_CHANGED: Final = "key_changed"
+REFUSALS_OMITTED: Final = "refusals_omitted"
+AUDIT_REOPENED: Final = "audit_reopened"
+AUDIT_ROTATED: Final = "audit_rotated"
+AUDIT_RESUMED: Final = "audit_resumed"
+
+OTHER_EVENTS: Final = MappingProxyType(
+    {
+        KEY_PUBLISHED: "A key entered the JWK Set.",
+        KEY_CHANGED: "One of a key's times was written.",
+        REFUSALS_OMITTED: "A caller had more refused calls in a minute than are recorded one by one; `omitted` counts the rest.",
+        AUDIT_REOPENED: "The file was renamed, deleted or replaced, or SIGHUP asked for it. The records continue in a new file.",
+        AUDIT_ROTATED: "The file before this one was closed under a numbered name.",
+        AUDIT_RESUMED: "Records can be written again after a failure.",
+    },
+)
+"""Events without an outcome."""
+
+URGENT: Final = frozenset({"rotate", "revoke", KEY_PUBLISHED, KEY_CHANGED})
+"""Events that may use the room that is kept back on the disk, because they must be possible when it is full."""
 
 _EVERY: Final = "every record"
 _CALLS: Final = "calls"
@@ -114,6 +133,9 @@ FIELDS: Final = (
     ),
     Field("kms_request_id", "string or null", "sign", "The KMS's name for the call, to find it in the KMS's own log."),
     Field("requests", "integer", "batch_sign", "How many requests the refused batch had."),
+    Field(
+        "omitted", "integer", "refusals_omitted", "How many refused calls of the caller have no record of their own."
+    ),
     Field("check", "string", "verify", "The first check that the token did not pass."),
     Field("series", "string or null", "rotate, keys", "Name of the series; null: all series of the issuer."),
     Field("expected_kid", "string or null", "rotate", "The key that the caller expected to be active."),

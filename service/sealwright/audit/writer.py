@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from sealwright import metrics
+from sealwright.audit.file import AuditFile
+from sealwright.audit.records import AUDIT_REOPENED, AUDIT_RESUMED, AUDIT_ROTATED
 from sealwright.audit.settings import AuditSettings
 from sealwright.clock import Clock
 from sealwright.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-_FILE_MODE: Final = 0o640
-_DIRECTORY_MODE: Final = 0o750
+_GATHER_SECONDS: Final = 0.001
 
 
 class AuditUnavailableError(Exception):
     """A record could not be made durable, so what it describes must not happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    body: bytes
+    future: asyncio.Future[None]
+    urgent: bool
 
 
 class AuditWriter:
@@ -34,6 +40,12 @@ class AuditWriter:
     Records that arrive during a sync share the next one, so that many signatures need few syncs. If a write fails (a full disk),
     the writer truncates the file to where it was: a record that was not acknowledged is not there, and the sequence numbers have
     no gap. If the file cannot be truncated, the next record starts on a new line, and its number shows the gap.
+
+    Before each group of records the writer checks that the file is still where it was. A file that was renamed, deleted or
+    replaced is opened again, and a record says so.
+
+    Attributes:
+        failure: Why the last group of records could not be written; None: it was written.
     """
 
     def __init__(self, settings: AuditSettings, replica_id: str, clock: Clock) -> None:
@@ -44,50 +56,57 @@ class AuditWriter:
         """
         self._replica_id = replica_id
         self._clock = clock
-        directory = Path(settings.path)
-        self.path = directory / f"{replica_id}.jsonl"
         try:
-            self._file = _open(directory, self.path)
+            self._file = AuditFile(settings, replica_id)
         except OSError as e:
             raise ConfigurationError([f"audit.path: no file can be created there: {e.strerror}"]) from e
+        self.path = self._file.path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sealwright-audit")
-        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._pending: list[_Pending] = []
         self._flusher: asyncio.Task[None] | None = None
         self._sequence = 0
-        self._torn = False
         self._closed = False
+        self.failure: str | None = None
 
-    async def write(self, event: str, record: Mapping[str, Any]) -> None:
+    async def write(self, event: str, record: Mapping[str, Any], *, urgent: bool = False) -> None:
         """Write a record, and return once it is durable.
 
         Args:
             event: What was decided or done.
             record: JSON values. They contain no token, no signature and no key URI.
+            urgent: The record may use the room that is kept back on the disk.
 
         Raises:
             AuditUnavailableError: It could not be made durable.
         """
-        await asyncio.shield(self.submit(event, record))
+        await asyncio.shield(self.submit(event, record, urgent=urgent))
 
-    def submit(self, event: str, record: Mapping[str, Any]) -> asyncio.Future[None]:
+    def submit(self, event: str, record: Mapping[str, Any], *, urgent: bool = False) -> asyncio.Future[None]:
         """Hand a record over. The future completes when the record is durable, or fails with AuditUnavailableError."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_retrieve)
         if self._closed:
             future.set_exception(AuditUnavailableError("the audit is closed"))
             return future
-        head = {"time": _timestamp(self._clock.now()), "replica": self._replica_id, "event": event}
-        body = {k: v for k, v in record.items() if k != "sequence"}
         try:
-            encoded = _encode({**head, **body, **head})
+            body = self._body(event, record)
         except (TypeError, ValueError, RecursionError):
             log.exception("an audit record of %s cannot be encoded as JSON", event)
             future.set_exception(AuditUnavailableError("the audit record cannot be encoded as JSON"))
             return future
-        self._pending.append((encoded, future))
+        self._pending.append(_Pending(body, future, urgent))
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
         return future
+
+    def reopen(self) -> None:
+        """Open the file again before the next record, for a log rotation by other programs."""
+        self._file.reopen()
+
+    async def probe(self) -> None:
+        """Try to write again after a failure, so that health does not need a caller to find out."""
+        if self.failure is not None and self._flusher is None and not self._closed:
+            await asyncio.wait([self.submit(AUDIT_RESUMED, {})])
 
     async def aclose(self) -> None:
         """Write the pending records and close the file. It may be called twice."""
@@ -97,49 +116,81 @@ class AuditWriter:
         if self._flusher is not None:
             await self._flusher
         await asyncio.to_thread(self._thread.shutdown)
-        os.close(self._file)
+        self._file.close()
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         while self._pending:
             batch, self._pending = self._pending, []
-            first = self._sequence + 1
-            lines = b"".join(b'{"sequence":%d,%b\n' % (n, body[1:]) for n, (body, _) in enumerate(batch, first))
-            self._sequence += len(batch)
-            failure = ""
-            try:
-                await loop.run_in_executor(self._thread, self._append, lines)
-            except OSError as error:
-                failure = f"the audit record could not be written (errno {error.errno})"
-                metrics.AUDIT_FAILURES.inc(len(batch))
-                log.error("%d audit records could not be written: %s", len(batch), error.strerror)  # noqa: TRY400
-                if not self._torn:
-                    self._sequence -= len(batch)
-            for _, future in batch:
-                if future.done():
+            failures = await loop.run_in_executor(self._thread, self._commit, batch)
+            failed = sum(f is not None for f in failures)
+            if failed:
+                metrics.AUDIT_FAILURES.inc(failed)
+            self._note(next((f for f in failures if f is not None), None), failed)
+            for pending, failure in zip(batch, failures, strict=True):
+                if pending.future.done():
                     continue
-                if failure:
-                    future.set_exception(AuditUnavailableError(failure))
+                if failure is None:
+                    pending.future.set_result(None)
                 else:
-                    future.set_result(None)
+                    pending.future.set_exception(AuditUnavailableError(failure))
+            if len(batch) > 1:
+                # Under load, let records gather: a sync for each would wake a thread for each.
+                await asyncio.sleep(_GATHER_SECONDS)
         self._flusher = None
 
-    def _append(self, data: bytes) -> None:
-        """Append data and sync it, or leave the file as it was."""
-        if self._torn:
-            data = b"\n" + data
-        before = os.fstat(self._file).st_size
-        self._torn = True
+    def _note(self, failure: str | None, records: int) -> None:
+        if failure is not None:
+            log.error("%d audit records could not be written to %s: %s", records, self.path, failure)
+        elif self.failure is not None:
+            log.info("audit records can be written to %s again", self.path)
+        self.failure = failure
+
+    def _commit(self, batch: list[_Pending]) -> list[str | None]:
+        """Write a group of records in the thread. Return for each of them why it could not be written."""
         try:
-            while data:
-                data = data[os.write(self._file, data) :]
-            os.fdatasync(self._file)
+            if self._file.reopen_if_moved():
+                self._append([self._body(AUDIT_REOPENED, {})], urgent=True)
+            if self._file.rotate_if_due():
+                self._append([self._body(AUDIT_ROTATED, {})], urgent=True)
+            self._append([p.body for p in batch], urgent=False)
+        except OSError as error:
+            failure = f"{error.strerror} (errno {error.errno})"
+        else:
+            self._file.keep_room()
+            return [None] * len(batch)
+        urgent = [p.body for p in batch if p.urgent]
+        try:
+            if urgent:
+                self._append(urgent, urgent=True)
         except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, before)
-                self._torn = False
+            urgent = []
+        return [None if p.urgent and urgent else failure for p in batch]
+
+    def _append(self, bodies: list[bytes], *, urgent: bool) -> None:
+        first = self._sequence + 1
+        lines = b"".join(b'{"sequence":%d,%b\n' % (n, body[1:]) for n, body in enumerate(bodies, first))
+        self._sequence += len(bodies)
+        try:
+            if urgent:
+                self._file.append_urgent(lines)
+            else:
+                self._file.append(lines)
+        except OSError:
+            if not self._file.torn:
+                self._sequence -= len(bodies)
             raise
-        self._torn = False
+
+    def _body(self, event: str, record: Mapping[str, Any]) -> bytes:
+        """Return a record without its number. What the writer says cannot be replaced by what the record says.
+
+        Raises:
+            ValueError: A number is not finite.
+            TypeError: A value cannot be expressed in JSON.
+        """
+        head = {"time": _timestamp(self._clock.now()), "replica": self._replica_id, "event": event}
+        body = {k: v for k, v in record.items() if k != "sequence"}
+        return _encode({**head, **body, **head})
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:
@@ -148,18 +199,7 @@ def _retrieve(future: asyncio.Future[None]) -> None:
         future.exception()
 
 
-def _open(directory: Path, path: Path) -> int:
-    directory.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    file = os.open(path, flags, _FILE_MODE)
-    try:
-        # A new name is durable once its directory is synced (fsync(2)). The directory's own name needs its parent synced.
-        _sync_directory(directory)
-        _sync_directory(directory.parent)
-    except OSError:
-        os.close(file)
-        raise
-    return file
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:
@@ -169,7 +209,7 @@ def _encode(record: Mapping[str, Any]) -> bytes:
         ValueError: A number is not finite.
         TypeError: A value cannot be expressed in JSON.
     """
-    text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+    text = _json(record)
     if "\\ud" in text:
         whole = json.dumps(record, ensure_ascii=False, allow_nan=False)
         whole = whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -177,14 +217,5 @@ def _encode(record: Mapping[str, Any]) -> bytes:
     return text.encode("ascii")
 
 
-def _sync_directory(directory: Path) -> None:
-    """Make the new file's name durable (fsync(2))."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _timestamp(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{time.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,22 @@ from sealwright.settings import parse_duration
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ISSUERS: Final = "issuers/"
+_KID: Final = re.compile(r"-[A-Za-z0-9_-]{42}")
+"""A kid that begins with a hyphen: base64url of 32 bytes."""
+
+
+class KidCommand(click.Command):
+    """A command with a kid as its argument. One kid in 64 begins with a hyphen, but is not an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put kids that look like options behind `--`."""
+        valued = {o for p in self.params if isinstance(p, click.Option) and not p.is_flag for o in p.opts}
+        before = ["", *args[:-1]]
+        kids = [a for a, last in zip(args, before, strict=True) if _KID.fullmatch(a) and last not in valued]
+        if kids and "--" not in args:
+            kept = [a for a, last in zip(args, before, strict=True) if not (_KID.fullmatch(a) and last not in valued)]
+            args = [*kept, "--", *kids]
+        return super().parse_args(ctx, args)
 
 
 class DurationType(click.ParamType[timedelta]):

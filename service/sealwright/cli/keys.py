@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 
-from sealwright.cli.arguments import issuer_argument
+from sealwright.cli.arguments import KidCommand, issuer_argument
 from sealwright.cli.connection import Target, ask, channel, connection_options
 from sealwright.cli.output import output_option, show, show_table
 from sealwright.v1.keys_pb2 import Key, ListKeysRequest, RevokeKeysRequest, RotateKeysRequest
@@ -66,7 +66,7 @@ def rotate(issuer: str, series: str, expected_kid: str, dry_run: bool, target: T
     _show_keys(output, answer.keys)
 
 
-@keys.command()
+@keys.command(cls=KidCommand)
 @issuer_argument
 @click.argument("kid", required=False, default="")
 @click.option(

@@ -54,19 +54,23 @@ def serve(path: Path, log_level: str, output: str) -> None:
 
 @click.command(hidden=True)
 @click.option("--log-level", default="info")
-def worker(log_level: str) -> None:
-    """Run one of several workers, with the configuration from standard input, as JSON."""
+@click.option("--config-fd", type=int, required=True)
+@click.option("--lifeline-fd", type=int, required=True)
+def worker(log_level: str, config_fd: int, lifeline_fd: int) -> None:
+    """Run one of several workers. The supervisor passes the configuration, as JSON, in an open file."""
     log_to_stderr(log_level)
     with failures("text"):
-        _run_worker(parse(json.load(sys.stdin)), share_ports=True)
+        with open(config_fd, encoding="utf-8") as file:
+            document = json.load(file)
+        _run_worker(parse(document), share_ports=True, lifeline=lifeline_fd)
 
 
-def _run_worker(config: Config, *, share_ports: bool = False) -> None:
+def _run_worker(config: Config, *, share_ports: bool = False, lifeline: int | None = None) -> None:
     # Imported here, so that `--help` and `config check` do not load gRPC.
     from sealwright.app import build  # noqa: PLC0415
     from sealwright.server.worker import run_worker  # noqa: PLC0415
 
-    run_worker(lambda: build(config, share_ports=share_ports), _announce)
+    run_worker(lambda: build(config, share_ports=share_ports), _announce, lifeline)
 
 
 def _supervise(document: dict[str, Any], config: Config, log_level: str) -> None:

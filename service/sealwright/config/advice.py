@@ -7,7 +7,7 @@ from typing import Final
 
 from sealwright.access.grants import POWERLESS
 from sealwright.config.model import Config
-from sealwright.issuer_settings import IssuerSettings, SeriesSettings
+from sealwright.issuer_settings import IssuerSettings, SeriesSettings, readers_lost
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.keys.lifecycle import Limits
 from sealwright.keys.settings import limits
@@ -25,6 +25,7 @@ def warnings(config: Config) -> Iterator[str]:
         for limit, reader in _READERS:
             if size > limit:
                 yield f"issuers[{i}]: the JWK Set may have about {size} bytes, but {reader} holds only {limit}"
+        yield from _about_readers(f"issuers[{i}]", issuer)
         yield from _about_rotation(f"issuers[{i}]", issuer, bounds)
 
 
@@ -38,6 +39,14 @@ def _about_grants(config: Config) -> Iterator[str]:
         for j, pattern in enumerate(grant.issuers):
             if not any(pattern.matches(issuer.name) for issuer in config.issuers):
                 yield f"grants[{i}].issuers[{j}]: no issuer matches this pattern"
+
+
+def _about_readers(path: str, issuer: IssuerSettings) -> Iterator[str]:
+    """Yield who cannot read the JWK Set: settings that would lose readers without `mixed_key_types` are refused."""
+    lost = readers_lost(issuer.series)
+    if lost:
+        reasons = "; ".join(f"{algorithm}: {', '.join(readers)}" for algorithm, readers in lost.items())
+        yield f"{path}.mixed_key_types: these libraries drop the whole JWK Set because of a key in it: {reasons}"
 
 
 def _about_rotation(path: str, issuer: IssuerSettings, bounds: Limits) -> Iterator[str]:

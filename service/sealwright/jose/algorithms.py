@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from sealwright.jose import key_kinds as kinds
+from sealwright.jose import readers
 from sealwright.jose.key_kinds import MIN_RSA_BITS, KeyKind, PublicKey, Verifier
+from sealwright.jose.readers import Readers
 
 __all__ = ["ALGORITHMS", "KEY_KINDS", "MIN_RSA_BITS", "Algorithm", "PublicKey"]
 
@@ -27,18 +29,23 @@ class Algorithm:
         kind: The kind of key that signs with it.
         hash: The hash of the signing input; None: the message itself is signed.
         padding: The padding, for RSA.
-        common: Whether every common library can read such a key in a JWK Set.
+        dropped_by: Libraries that drop a whole JWK Set because of one such key in it.
     """
 
     name: str
     kind: KeyKind
     hash: hashes.HashAlgorithm | None = None
     padding: padding.AsymmetricPadding | None = None
-    common: bool = True
+    dropped_by: Readers = readers.EVERYBODY_READS
     _verifier: Verifier = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_verifier", self.kind.verifier(self.hash, self.padding))
+
+    @property
+    def common(self) -> bool:
+        """Whether every common library can read a JWK Set with such a key."""
+        return not self.dropped_by
 
     @property
     def symmetric(self) -> bool:
@@ -56,6 +63,16 @@ class Algorithm:
         return self.kind.coordinate_size > 0
 
     @property
+    def has_representative(self) -> bool:
+        """Whether a KMS can sign a short representative in place of the message, computed from the message and the public key."""
+        return self.kind.representative is not None
+
+    @property
+    def available(self) -> bool:
+        """Whether this installation can verify its signatures. OpenSSL before 3.5 has no ML-DSA."""
+        return self.kind.available()
+
+    @property
     def takes_rsa_bits(self) -> bool:
         """Whether `rsa_bits` chooses the size of its keys."""
         return self.kind.sized
@@ -71,6 +88,20 @@ class Algorithm:
         state = hashes.Hash(self.hash)
         state.update(message)
         return state.finalize()
+
+    def representative(self, key: PublicKey, message: bytes) -> bytes:
+        """Compute the message representative, which depends on the key: mu (FIPS 204 §6.2), 64 bytes, with an empty context.
+
+        Args:
+            key: A public key that fits.
+            message: The signing input.
+
+        Raises:
+            ValueError: The algorithm has no representative.
+        """
+        if self.kind.representative is None:
+            raise ValueError(f"{self.name} has no message representative")
+        return self.kind.representative(key, message)
 
     def fits(self, key: PublicKey | None) -> bool:
         """Tell whether the algorithm may be used with the key (RFC 8725 §3.1): its type, curve and size. None: a secret key."""
@@ -123,10 +154,13 @@ ALGORITHMS: Final = MappingProxyType(
             Algorithm("PS512", kinds.RSA, _SHA512, _pss(_SHA512)),
             Algorithm("ES256", kinds.P256, _SHA256),
             Algorithm("ES384", kinds.P384, _SHA384),
-            Algorithm("ES512", kinds.P521, _SHA512),
-            Algorithm("ES256K", kinds.SECP256K1, _SHA256, common=False),
-            Algorithm("EdDSA", kinds.ED25519, common=False),
-            Algorithm("Ed25519", kinds.ED25519, common=False),
+            Algorithm("ES512", kinds.P521, _SHA512, dropped_by=readers.NOT_P521),
+            Algorithm("ES256K", kinds.SECP256K1, _SHA256, dropped_by=readers.NOT_SECP256K1),
+            Algorithm("EdDSA", kinds.ED25519, dropped_by=readers.NOT_EDDSA),
+            Algorithm("Ed25519", kinds.ED25519, dropped_by=readers.NOT_ED25519),
+            Algorithm("ML-DSA-44", kinds.ML_DSA_44, dropped_by=readers.NOT_AKP),
+            Algorithm("ML-DSA-65", kinds.ML_DSA_65, dropped_by=readers.NOT_AKP),
+            Algorithm("ML-DSA-87", kinds.ML_DSA_87, dropped_by=readers.NOT_AKP),
             Algorithm("HS256", kinds.SECRET, _SHA256),
             Algorithm("HS384", kinds.SECRET, _SHA384),
             Algorithm("HS512", kinds.SECRET, _SHA512),

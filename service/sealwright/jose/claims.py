@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,8 @@ from sealwright.jose.strict_json import LargeInteger, Member, StrictJsonError, p
 FIELD: Final = "claims_json"
 _SERVICE_OWNED: Final = ("iss", "iat")
 _REGISTERED: Final = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
+_BIDIRECTIONAL: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of text (UAX #9 §2)."""
 _MILLISECOND_DIGITS: Final = 13
 _FAR: Final = 10**20
 """Replaces every time that has too many digits. It is beyond every limit, on either side."""
@@ -165,7 +168,12 @@ def _seconds(moment: datetime) -> int:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
+    return isinstance(value, str) and value != "" and _is_plain(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a text has no control character, and none that changes the direction in which people read it (UAX #9)."""
+    return text.isprintable() or not any(unicodedata.category(c) == "Cc" or c in _BIDIRECTIONAL for c in text)
 
 
 def _is_unicode(text: str) -> bool:
@@ -179,20 +187,25 @@ def _names(given: dict[str, Member], problems: _Problems) -> None:
         if name in given:
             problems.add(f"{FIELD}.{name}", "only the service sets this claim", ClaimNotAllowedError)
     for name in given:
-        if name not in _REGISTERED and name.casefold() in _REGISTERED:
+        if name not in _REGISTERED and _as_careless_readers_see(name) in _REGISTERED:
             path = f"{FIELD}.{json.dumps(name)[1:-1]}"
-            problems.add(path, "a registered claim in another letter case", ClaimNotAllowedError)
+            problems.add(path, "looks like a registered claim", ClaimNotAllowedError)
+
+
+def _as_careless_readers_see(name: str) -> str:
+    """Return a name without letter case, and without compatibility forms (UAX #15)."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
 
 
 def _subject(given: dict[str, Member], request: ClaimsRequest, problems: _Problems) -> str | None:
     asked = request.subject
-    if asked is not None and not (asked and _is_unicode(asked)):
-        problems.add("subject", "must be Unicode text, and not empty")
+    if asked is not None and not (asked and _is_unicode(asked) and _is_plain(asked)):
+        problems.add("subject", "must be Unicode text, not empty, without control and bidirectional characters")
     member = given.get("sub")
     if member is None:
         return asked
     if not _is_text(member.value):
-        problems.add(f"{FIELD}.sub", "must be a string, and not empty")
+        problems.add(f"{FIELD}.sub", "must be a string, not empty, without control and bidirectional characters")
         return None
     if asked is not None and asked != member.value:
         problems.add("subject", f"differs from {FIELD}.sub")
@@ -207,8 +220,10 @@ def _audience(
     """Return the audiences, and the JSON text of `aud` as the caller shaped it: a string or a list."""
     asked = tuple(request.audience)
     for i, name in enumerate(asked):
-        if not (name and _is_unicode(name)):
-            problems.add(f"audience[{i}]", "must be Unicode text, and not empty")
+        if not (name and _is_unicode(name) and _is_plain(name)):
+            problems.add(
+                f"audience[{i}]", "must be Unicode text, not empty, without control and bidirectional characters"
+            )
     member = given.get("aud")
     if member is None:
         if not asked:
@@ -216,7 +231,9 @@ def _audience(
         return asked, _json_text(asked[0] if len(asked) == 1 else asked)
     values = member.value if isinstance(member.value, list) else [member.value]
     if not values or not all(_is_text(v) for v in values):
-        problems.add(f"{FIELD}.aud", "must be a string or a list of strings, and none may be empty")
+        problems.add(
+            f"{FIELD}.aud", "must be a string or strings, none empty, without control and bidirectional characters"
+        )
         return (), None
     if asked and asked != tuple(values):
         problems.add("audience", f"differs from {FIELD}.aud")
@@ -289,6 +306,6 @@ def _jwt_id(given: dict[str, Member], policy: ClaimsPolicy, fresh: str, problems
         problems.add(f"{FIELD}.jti", "only the service sets this claim", ClaimNotAllowedError)
         return fresh
     if not _is_text(member.value):
-        problems.add(f"{FIELD}.jti", "must be a string, and not empty")
+        problems.add(f"{FIELD}.jti", "must be a string, not empty, without control and bidirectional characters")
         return fresh
     return str(member.value)

@@ -1,4 +1,4 @@
-"""Public keys as JSON Web Keys (RFC 7517, RFC 7518 §6, RFC 8037 §2).
+"""Public keys as JSON Web Keys (RFC 7517, RFC 7518 §6, RFC 8037 §2, RFC 9964).
 
 The types here have only public members, so that a private one cannot be published by mistake (RFC 7517 §9.2).
 """

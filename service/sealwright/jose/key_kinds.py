@@ -1,8 +1,8 @@
-"""Kinds of keys: RSA, each curve of EC and OKP, and secrets.
+"""Kinds of keys: RSA, each curve of EC and OKP, each parameter set of ML-DSA, and secrets.
 
 A kind knows all that depends on the key alone: its JWK members, which keys belong to it, how long a signature is, and how it is
-verified. Only this module handles the key classes of `cryptography`. Where each algorithm has a key type of its own (`AKP`,
-RFC 9964: the members are `alg`, `kty` and `pub`), each algorithm gets a kind of its own, whose members name the algorithm.
+verified. Only this module handles the key classes of `cryptography`. Each algorithm of the key type `AKP` (RFC 9964: the members
+are `alg`, `kty` and `pub`) has a kind of its own, whose members name the algorithm.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes as PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -35,6 +35,8 @@ Members = tuple[tuple[str, str], ...]
 Verifier = Callable[[Any, bytes, bytes], None]
 """Takes a public key of the kind, a JOSE signature and the message. Raises InvalidSignature."""
 
+_MlDsaKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KeyKind:
@@ -48,12 +50,15 @@ class KeyKind:
         signature_size: Returns the bytes of every JOSE signature by the key; None: the size of the hash.
         verifier: Returns the function that verifies signatures made with a hash and a padding.
         problem: Returns why common verifiers cannot read the key; None: they can.
-        public_size: Bytes of the public key alone: an uncompressed point (X9.62) or the octets of RFC 8032; 0: it varies (RSA), or
-            there is no public key.
-        from_point: Returns the public key of that many bytes, for curves. Raises ValueError.
+        public_size: Bytes of the public key alone: an uncompressed point (X9.62), or the octets of RFC 8032 or FIPS 204; 0: it
+            varies (RSA), or there is no public key.
+        from_point: Returns the public key of that many bytes; None: the kind has no such form. Raises ValueError.
         coordinate_size: Bytes of one of the two integers of a signature (RFC 7518 §3.4); 0: signatures are opaque.
         sized: Whether `rsa_bits` chooses the size of a new key.
         secret: Whether the key is a secret without a public half.
+        representative: Returns the message representative that a KMS can sign in place of the message (the mu of ML-DSA, FIPS 204
+            §6.2); None: the kind has none.
+        available: Tells whether this installation can verify signatures of the kind. OpenSSL before 3.5 has no ML-DSA.
     """
 
     kty: str
@@ -68,6 +73,8 @@ class KeyKind:
     coordinate_size: int = 0
     sized: bool = False
     secret: bool = False
+    representative: Callable[[Any, bytes], bytes] | None = None
+    available: Callable[[], bool] = lambda: True
 
 
 def _uint(value: int, size: int | None = None) -> str:
@@ -148,6 +155,41 @@ def _okp(
     )
 
 
+def _ml_dsa_available() -> bool:
+    # No public function tells this, so try it. Any bytes of the right number are a public key (FIPS 204 §7.2).
+    try:
+        mldsa.MLDSA44PublicKey.from_public_bytes(bytes(1312))
+    except UnsupportedAlgorithm:
+        return False
+    return True
+
+
+def _mu(key: _MlDsaKey, message: bytes) -> bytes:
+    hasher = mldsa.MLDSAMuHasher(key)
+    hasher.update(message)
+    return hasher.finalize()
+
+
+def _ml_dsa(name: str, public_type: type[_MlDsaKey], public_size: int, signature_size: int) -> KeyKind:
+    """Return a parameter set of ML-DSA (RFC 9964): pure, never HashML-DSA, with the empty context that is the library's default."""
+
+    def members(key: _MlDsaKey) -> Members:
+        return (("alg", name), ("kty", "AKP"), ("pub", base64url.encode(key.public_bytes_raw())))
+
+    return KeyKind(
+        kty="AKP",
+        name=name,
+        fits=lambda key: isinstance(key, public_type),
+        members=members,
+        signature_size=lambda _key: signature_size,
+        verifier=lambda _hash, _padding: lambda key, signature, message: key.verify(signature, message),
+        public_size=public_size,
+        from_point=public_type.from_public_bytes,
+        representative=_mu,
+        available=_ml_dsa_available,
+    )
+
+
 def _no_members(_key: None) -> Members:
     raise ValueError("a secret key has no public JWK")
 
@@ -171,6 +213,9 @@ P384: Final = _ec("P-384", ec.SECP384R1, 48)
 P521: Final = _ec("P-521", ec.SECP521R1, 66)
 SECP256K1: Final = _ec("secp256k1", ec.SECP256K1, 32)
 ED25519: Final = _okp("Ed25519", ed25519.Ed25519PublicKey, 32, 64)
+ML_DSA_44: Final = _ml_dsa("ML-DSA-44", mldsa.MLDSA44PublicKey, 1312, 2420)
+ML_DSA_65: Final = _ml_dsa("ML-DSA-65", mldsa.MLDSA65PublicKey, 1952, 3309)
+ML_DSA_87: Final = _ml_dsa("ML-DSA-87", mldsa.MLDSA87PublicKey, 2592, 4627)
 SECRET: Final = KeyKind(
     kty="oct",
     name="oct",

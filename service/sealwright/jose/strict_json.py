@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from sealwright.errors import Violation
 
 MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
-MAX_VIOLATIONS: Final = 1000
-"""Paths can be long, so without this limit 64 KiB of text could produce tens of megabytes of violations."""
+MAX_MEMBERS: Final = 1000
+"""Members of the outermost object. Each is looked at in Python, and no request may hold the event loop."""
+MAX_VIOLATIONS: Final = 51
+"""One more than an answer shows. Paths can be long: without this limit 64 KiB of text could produce tens of megabytes."""
 _MAX_NAME_SHOWN: Final = 64
 _INT64_DIGITS: Final = 19
 
@@ -60,6 +63,10 @@ class LargeInteger:
 
 class _IrregularError(Exception):
     """The text contains something to refuse. A second pass finds out what and where."""
+
+
+class _TooManyError(Exception):
+    """The outermost object has more members than MAX_MEMBERS."""
 
 
 class _Bad:
@@ -122,7 +129,7 @@ def _no_constant(_name: str) -> NoReturn:
 
 def _regular_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    if len(members) != len(pairs):
+    if len(members) != len(pairs) or not all(map(str.isprintable, members)):
         raise _IrregularError
     return members
 
@@ -169,7 +176,8 @@ def parse_object(text: str, field: str) -> list[Member]:
 
     Raises:
         StrictJsonError: With every violation (at most `MAX_VIOLATIONS`): text that is not a JSON object, text over 64 KiB, nesting
-            over 32, duplicate names at any depth, NaN, Infinity, numbers too large for a double, lone surrogates.
+            over 32, duplicate names and names with control or format characters at any depth, NaN, Infinity, numbers too large
+            for a double, lone surrogates.
     """
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
@@ -185,6 +193,8 @@ def parse_object(text: str, field: str) -> list[Member]:
         if regular is not None:
             return regular
         members = list(_members(text, _THOROUGH))
+    except _TooManyError:
+        raise StrictJsonError([Violation(field, f"must have at most {MAX_MEMBERS} members")]) from None
     except json.JSONDecodeError as e:
         raise StrictJsonError([Violation(field, f"not a JSON object: error at character {e.pos}")]) from None
     tree = _parse_object([(m.name, m.value) for m in members])
@@ -200,7 +210,8 @@ def _regular_members(text: str) -> list[Member] | None:
         members = list(_members(text, _FAST))
     except _IrregularError:
         return None
-    return members if len({m.name for m in members}) == len(members) else None
+    names = {m.name for m in members}
+    return members if len(names) == len(members) and all(map(str.isprintable, names)) else None
 
 
 def _find(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
@@ -216,8 +227,11 @@ def _members(text: str, decoder: json.JSONDecoder) -> Iterator[Member]:
     if text.startswith("}", at):
         at += 1
     else:
-        closed = False
+        closed, count = False, 0
         while not closed:
+            count += 1
+            if count > MAX_MEMBERS:
+                raise _TooManyError
             label = _find(_LABEL, text, at)
             quoted, start = label[1], label.end()
             name = decoder.raw_decode(text, at)[0] if "\\" in quoted else quoted[1:-1]
@@ -235,6 +249,11 @@ def _shown(name: str) -> str:
     """Escape and shorten a name for a path, since it is the caller's text."""
     shown = json.dumps(name)[1:-1]
     return shown if len(shown) <= _MAX_NAME_SHOWN else shown[:_MAX_NAME_SHOWN] + "…"
+
+
+def has_control(text: str) -> bool:
+    """Return whether a text has control or format characters (Unicode categories Cc and Cf), which some readers cut at or drop."""
+    return not text.isprintable() and any(unicodedata.category(c) in {"Cc", "Cf"} for c in text)
 
 
 def _has_surrogate(text: str) -> bool:
@@ -255,6 +274,8 @@ def _violations(value: Any, path: str, *, surrogates: bool) -> Iterator[Violatio
                 )
             for name, member in value.items():
                 here = f"{path}.{_shown(name)}"
+                if has_control(name):
+                    yield Violation(here, "the name has a control or format character")
                 if surrogates and _has_surrogate(name):
                     yield Violation(here, "the name has a lone surrogate")
                 yield from _violations(member, here, surrogates=surrogates)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from sealwright.errors import (
@@ -119,7 +119,7 @@ class Issuer:
         state: What the newest confirmed read of the store gave.
         keys: The keys of the state by kid, ready to use.
         now: The instant, by the store's clock.
-        age: Time since the start of the newest confirmed read.
+        age: Seconds since the start of the newest confirmed read.
         stale: Why this read must not be used to sign or to change keys; None: it may be used.
         cache: Where `document` keeps its result.
     """
@@ -128,7 +128,7 @@ class Issuer:
     state: IssuerState
     keys: Mapping[str, SigningKey]
     now: datetime
-    age: timedelta
+    age: float
     stale: str | None
     cache: DocumentCache
 
@@ -209,7 +209,7 @@ class Issuer:
 
     def document(self) -> JwksDocument | None:
         """Return the JWK Set; None before the issuer's first key was published, and when the read is too old to be served."""
-        if self.state.first_publish_time is None or self.age > self.limits.max_serve_age:
+        if self.state.first_publish_time is None or self.age > self.limits.max_serve_age.total_seconds():
             return None
         kids = tuple(k.kid for k in lifecycle.jwks(self.state.keys, self.now))
         if self.cache.kids != kids:

@@ -20,12 +20,23 @@ _CLOCK_IS_WRONG: Final = "the clock of this machine differs from the store's by 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """One issuer in a snapshot."""
+    """One issuer in a snapshot.
+
+    Attributes:
+        settings: What the configuration says.
+        state: What was read.
+        keys: Its keys, ready to use.
+        cache: For its JWK Set.
+        max_staleness: Seconds after the start of a confirmed read in which the replica may sign.
+        max_clock_error: Seconds by which the clock of this machine may differ from the store's.
+    """
 
     settings: IssuerSettings
     state: IssuerState
     keys: Mapping[str, SigningKey]
     cache: DocumentCache
+    max_staleness: float
+    max_clock_error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,7 @@ class _Snapshot:
         started: Stopwatch before the newest read that confirmed the state: staleness counts from there.
         ended: Stopwatch after it.
         time: The store's clock at that read.
-        clock_error: By how much this machine's clock was wrong, at least.
+        clock_error: By how many seconds this machine's clock was wrong, at least.
         wall: This machine's clock after the read.
     """
 
@@ -47,7 +58,7 @@ class _Snapshot:
     started: float
     ended: float
     time: datetime
-    clock_error: timedelta
+    clock_error: float
     wall: datetime
 
 
@@ -85,7 +96,10 @@ class Keyring:
                 known = self._keys.get(key.kid)
                 own[key.kid] = known if known is not None and known.record == key else SigningKey(key)
             keys |= own
-            issuers[name] = _Record(settings, found, own, DocumentCache())
+            # Lead and tail are right for clock errors up to half of the K that they were computed with.
+            tolerance = min(self._timing.max_clock_error, found.limits.verifier_skew / 2)
+            staleness = found.limits.max_staleness.total_seconds()
+            issuers[name] = _Record(settings, found, own, DocumentCache(), staleness, tolerance.total_seconds())
         self._keys = keys
         self._snapshot = self._confirmed(state, issuers, state.time, started)
 
@@ -105,7 +119,8 @@ class Keyring:
     ) -> _Snapshot:
         wall, ended = self._clock.now(), self._clock.elapsed()
         # The store read its clock somewhere between start and end: a larger difference is an error of a clock.
-        error = max(time - wall, wall - timedelta(seconds=ended - started) - time, timedelta())
+        off = (wall - time).total_seconds()
+        error = max(-off, off - (ended - started), 0.0)
         return _Snapshot(state, issuers, started, ended, time, error, wall)
 
     def now(self) -> datetime:
@@ -147,17 +162,16 @@ class Keyring:
         if snapshot is None or record is None:
             return None
         elapsed = self._clock.elapsed()
-        age = timedelta(seconds=elapsed - snapshot.started)
-        passed = timedelta(seconds=elapsed - snapshot.ended)
+        age, passed = elapsed - snapshot.started, elapsed - snapshot.ended
         stale = None
-        if age > record.state.limits.max_staleness:
+        if age > record.max_staleness:
             stale = _READ_TOO_OLD
         else:
-            drift = abs(self._clock.now() - snapshot.wall - passed)
-            # Lead and tail are right for clock errors up to half of the K that they were computed with.
-            if snapshot.clock_error + drift > min(self._timing.max_clock_error, record.state.limits.verifier_skew / 2):
+            drift = abs((self._clock.now() - snapshot.wall).total_seconds() - passed)
+            if snapshot.clock_error + drift > record.max_clock_error:
                 stale = _CLOCK_IS_WRONG
-        return Issuer(record.settings, record.state, record.keys, snapshot.time + passed, age, stale, record.cache)
+        now = snapshot.time + timedelta(seconds=passed)
+        return Issuer(record.settings, record.state, record.keys, now, age, stale, record.cache)
 
     def at(self, name: str) -> Issuer:
         """Return an issuer as it is now, to show and to publish.

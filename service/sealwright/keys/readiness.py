@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sealwright.clock import Clock
@@ -16,22 +16,31 @@ _POLL_SECONDS: Final = 0.02
 class Readiness:
     """Answers health checks, and lets the start wait."""
 
-    def __init__(self, keyring: Keyring, failing: Mapping[str, str], clock: Clock) -> None:
+    def __init__(
+        self, keyring: Keyring, failing: Mapping[str, str], clock: Clock, blocked: Callable[[], str | None]
+    ) -> None:
         """Prepare.
 
         Args:
             keyring: What the replica signs with.
             failing: Why keys of an issuer cannot be created, by issuer (`KeyCreation.failing`).
             clock: For the wait.
+            blocked: Returns why nothing can be signed at all; None: nothing is blocked.
         """
         self._keyring = keyring
+        self._blocked = blocked
         self._failing = failing
         self._clock = clock
 
     def can_sign(self, name: str) -> bool:
         """Return whether each algorithm of the issuer has a key that may sign now."""
         issuer = self._keyring.find(name)
-        return issuer is not None and issuer.can_sign
+        return issuer is not None and issuer.can_sign and self._blocked() is None
+
+    @property
+    def blocked(self) -> str | None:
+        """Why nothing can be signed at all; None: nothing is blocked."""
+        return self._blocked()
 
     def unable(self) -> list[str]:
         """Return the names of the issuers that cannot sign now."""

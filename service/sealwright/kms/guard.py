@@ -11,8 +11,7 @@ import logging
 import random
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from sealwright import metrics
@@ -175,9 +174,8 @@ class GuardedProvider:
         error.metadata["provider"] = self.name
         return error
 
-    @asynccontextmanager
-    async def _place(self, end: float) -> AsyncIterator[None]:
-        """Hold one of the `max_in_flight` places. The queue for them is short, and waiting in it ends at the deadline."""
+    async def _take_place(self, end: float) -> None:
+        """Take one of the `max_in_flight` places. The queue for them is short, and waiting in it ends at the deadline."""
         if self._places.locked():
             if self._waiting >= self._settings.max_queue:
                 raise self._named(OverloadedError("too many calls to the KMS are in flight", retry_after=OPEN_SECONDS))
@@ -193,10 +191,6 @@ class GuardedProvider:
                 self._waiting -= 1
         else:
             await self._places.acquire()
-        try:
-            yield
-        finally:
-            self._places.release()
 
     async def _call(
         self,
@@ -219,8 +213,11 @@ class GuardedProvider:
         end = self._clock.elapsed() + timeout
         for attempt in range(1, attempts + 1):
             try:
-                async with self._place(end):
+                await self._take_place(end)
+                try:
                     return await self._attempt(operation, call, end, whole=whole)
+                finally:
+                    self._places.release()
             except (ProviderThrottledError, ProviderUnavailableError) as error:
                 asked = error.retry_after
                 pause = random.uniform(*_BACKOFF_SECONDS) if asked is None else asked  # noqa: S311 - jitter, no secret
@@ -242,8 +239,8 @@ class GuardedProvider:
             outcome = "ok"
             return result
         finally:
-            metrics.KMS_CALLS.labels(self.name, operation, outcome).inc()
-            metrics.KMS_SECONDS.labels(self.name, operation).observe(time.perf_counter() - start)
+            metrics.child(metrics.KMS_CALLS, self.name, operation, outcome).inc()
+            metrics.child(metrics.KMS_SECONDS, self.name, operation).observe(time.perf_counter() - start)
 
     async def _try(self, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
         left = end - self._clock.elapsed()

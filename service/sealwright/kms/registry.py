@@ -14,6 +14,8 @@ GROUP: Final = "sealwright.providers"
 
 BUILT_IN: Final = {
     "aws": "sealwright_providers.aws:FACTORY",
+    "azure": "sealwright_providers.azure:FACTORY",
+    "gcp": "sealwright_providers.gcp:FACTORY",
     "pkcs11": "sealwright_providers.pkcs11:FACTORY",
 }
 """Kinds that come with Sealwright. They win over a plug-in of the same name, so that no plug-in can replace them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -13,9 +14,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from sealwright.errors import ConfigurationError
 from sealwright.metrics import MULTIPROCESS_VARIABLE
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 _RESTART_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.2
+HANG_SECONDS: Final = 10.0
+"""A worker whose event loop has not run for so long is replaced."""
+_PORT_SECONDS: Final = 5.0
+"""How long a start waits for a port. Workers of a supervisor that was killed need a moment to end."""
 _KILL_AFTER: Final = 10.0
 """Seconds after `drain_seconds` until a worker that has not ended is killed."""
 
@@ -50,40 +55,70 @@ def _reserve(name: str, address: Address | UnixSocket, stack: contextlib.ExitSta
     if isinstance(address, UnixSocket):
         return address
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # This socket does not set SO_REUSEPORT, so that bind fails even if another program listens with it.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address.host, address.port))
-            port = probe.getsockname()[1]
-        holder = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind((address.host, port))
-    except OSError as e:
-        raise CannotListenError(name, address, e) from e
+    end = time.monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            return _hold(address, family, stack)
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE or time.monotonic() > end:
+                raise CannotListenError(name, address, e) from e
+            time.sleep(_POLL_SECONDS)
+
+
+def _hold(address: Address, family: int, stack: contextlib.ExitStack) -> Address:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # This socket does not set SO_REUSEPORT, so that bind fails even if another program listens with it.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address.host, address.port))
+        port = probe.getsockname()[1]
+    holder = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind((address.host, port))
     return Address(address.host, port)
 
 
 @dataclass(slots=True)
 class _Worker:
+    """A worker process.
+
+    Attributes:
+        process: The process.
+        lifeline: Our end of a socket pair. The worker writes a byte to it every second, and ends when we close it.
+        started: When it was started, by `time.monotonic`.
+        line: What it has printed.
+        beat: When it last wrote to the lifeline; None: not yet.
+    """
+
     process: subprocess.Popen[bytes]
+    lifeline: socket.socket
     started: float
     line: bytes = b""
-    ready: bool = field(default=False)
+    beat: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has printed its addresses."""
+        return b"\n" in self.line
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its event loop has not run for too long."""
+        return self.beat is not None and time.monotonic() - self.beat > HANG_SECONDS
 
 
 class Supervisor:
-    """Starts each worker as a new process, restarts workers that crash, and forwards signals.
+    """Starts each worker as a new process, replaces workers that crash or hang, and forwards signals.
 
-    It never forks, because gRPC and HSM clients do not work after a fork.
+    It never forks, because gRPC and HSM clients do not work after a fork. Workers end when their supervisor ends.
     """
 
     def __init__(self, command: Sequence[str], document: bytes, settings: ServerSettings, announce: Announce) -> None:
         """Prepare the workers.
 
         Args:
-            command: Command that starts a worker. The worker prints its addresses as one line of JSON when it is useful.
-            document: Configuration of a worker, which it reads from its standard input.
+            command: Command that starts a worker. Two options are added: `--config-fd`, from which it reads its configuration, and
+                `--lifeline-fd`. The worker prints its addresses as one line of JSON when it is useful.
+            document: Configuration of a worker.
             settings: Number of workers, and their time to drain.
             announce: Receives the addresses when all workers are useful.
         """
@@ -97,7 +132,7 @@ class Supervisor:
         self._announced = False
 
     def run(self) -> None:
-        """Run the workers until SIGTERM or SIGINT, and return when all have ended."""
+        """Run the workers until SIGTERM or SIGINT, and return when all have ended. SIGHUP goes to all workers."""
         with self._signals(), tempfile.TemporaryDirectory(prefix="sealwright-metrics-") as shared:
             self._environment = {**os.environ, MULTIPROCESS_VARIABLE: shared}
             try:
@@ -111,13 +146,21 @@ class Supervisor:
                     if worker.process.poll() is None:
                         worker.process.kill()
                         worker.process.wait()
+                    worker.lifeline.close()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         def stop(_number: int, _frame: FrameType | None) -> None:
             self._stopping = True
 
-        before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
+        def forward(number: int, _frame: FrameType | None) -> None:
+            for worker in self._workers:
+                if worker.process.poll() is None:
+                    worker.process.send_signal(number)
+
+        handlers: dict[int, Any] = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: forward}
+        handlers[signal.SIGUSR1] = signal.SIG_IGN
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
@@ -125,42 +168,58 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _start(self) -> _Worker:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=self._environment,
-            start_new_session=True,  # Ctrl-C reaches only the supervisor, which then drains the workers
-        )
-        if process.stdin is None:
-            raise RuntimeError("a worker without standard input")
-        with process.stdin as pipe:
-            pipe.write(self._document)
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        # A file in memory, not a pipe: a worker that ends or stops before it has read a large configuration cannot block us.
+        configuration = os.memfd_create("sealwright-configuration", os.MFD_CLOEXEC)
+        try:
+            os.write(configuration, self._document)
+            os.lseek(configuration, 0, os.SEEK_SET)
+            inherited = (configuration, theirs.fileno())
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                [*self._command, "--config-fd", str(inherited[0]), "--lifeline-fd", str(inherited[1])],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                env=self._environment,
+                pass_fds=inherited,
+                start_new_session=True,  # Ctrl-C reaches only the supervisor, which then drains the workers
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            os.close(configuration)
+            theirs.close()
         log.info("worker %d started", process.pid)
-        return _Worker(process, time.monotonic())
+        return _Worker(process, ours, time.monotonic())
 
     def _look(self) -> None:
-        """Read the output of workers, and restart those that have ended."""
-        waiting = {w.process.stdout: w for w in self._workers if w.process.stdout and not w.ready}
-        for stream in select.select(list(waiting), [], [], _POLL_SECONDS)[0]:
-            worker = waiting[stream]
-            chunk = os.read(stream.fileno(), 4096)
-            worker.line += chunk
-            worker.ready = b"\n" in worker.line
-            if not chunk:
-                time.sleep(_POLL_SECONDS)
+        """Read the output of workers, and replace those that have ended or hang."""
+        streams: dict[Any, _Worker] = {w.lifeline: w for w in self._workers}
+        streams |= {w.process.stdout: w for w in self._workers if w.process.stdout and not w.ready}
+        for stream in select.select(list(streams), [], [], _POLL_SECONDS)[0]:
+            _read(streams[stream], stream)
         if not self._announced and all(w.ready for w in self._workers):
             self._announced = True
             self._announce(json.loads(self._workers[0].line))
         for i, worker in enumerate(self._workers):
-            if worker.process.poll() is not None and not self._stopping:
-                if not self._announced and not worker.ready:
-                    raise ConfigurationError(["a worker ended before it was ready; see its log for the reason"])
-                log.error(
-                    "worker %d ended with status %d; restarting it", worker.process.pid, worker.process.returncode
-                )
-                time.sleep(max(0.0, worker.started + _RESTART_SECONDS - time.monotonic()))
-                self._workers[i] = self._start()
+            if self._stopping:
+                return
+            if worker.hangs:
+                log.error("worker %d has not answered for %.0f s; killing it", worker.process.pid, HANG_SECONDS)
+                worker.process.kill()
+                worker.process.wait()
+            if worker.process.poll() is not None:
+                self._workers[i] = self._replace(worker)
+
+    def _replace(self, worker: _Worker) -> _Worker:
+        if not self._announced and not worker.ready:
+            raise ConfigurationError(["a worker ended before it was ready; see its log for the reason"])
+        status = worker.process.returncode
+        log.error("worker %d ended with status %d; starting another one", worker.process.pid, status)
+        worker.lifeline.close()
+        time.sleep(max(0.0, worker.started + _RESTART_SECONDS - time.monotonic()))
+        return self._start()
 
     def _end(self) -> None:
         for worker in self._workers:
@@ -170,3 +229,14 @@ class Supervisor:
         for worker in self._workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _read(worker: _Worker, stream: Any) -> None:
+    """Read what a worker has written, to its standard output or to its lifeline."""
+    chunk = os.read(stream.fileno(), 4096)
+    if stream is not worker.lifeline:
+        worker.line += chunk
+    elif chunk:
+        worker.beat = time.monotonic()
+    if not chunk:
+        time.sleep(_POLL_SECONDS)  # it has closed its end, and will be found to have ended

@@ -15,7 +15,7 @@ class TestMine(ProviderContract):
 
 The harness declares what the backend cannot do. The tests try it nevertheless, and fail if it works. No test is skipped.
 `python -m sealwright_testing.contract tests/…` runs the tests and prints provider x algorithm x outcome. It needs pytest,
-pytest-asyncio and joserfc; see docs/providers.md.
+pytest-asyncio, joserfc and jwcrypto; see docs/providers.md.
 """
 
 from .harness import RETRY_AFTER, CannotError, Fault, Harness, KeyState, Outcome

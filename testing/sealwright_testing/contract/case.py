@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import pytest
 
 from sealwright.clock import SystemClock
-from sealwright.errors import ProviderError, ProviderUnsupportedError
+from sealwright.errors import ProviderError, ProviderUnsupportedError, SignatureRejectedError
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.kms.guard import GuardedProvider
 from sealwright.provider import KeyProvider, ProviderSettings
@@ -47,7 +47,7 @@ class ProviderFaultyError(AssertionError):
     """The provider does what no declaration excuses: it raises something other than a ProviderError, or discloses something."""
 
 
-_EXCUSABLE: Final = (CannotError, ProviderUnsupportedError, ContractBrokenError)
+_EXCUSABLE: Final = (CannotError, ProviderUnsupportedError, SignatureRejectedError, ContractBrokenError)
 
 
 def require(condition: object, what: str) -> None:

@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     DESCRIBE = "describe"
     """Public key, pinned URI, protection; the same kid after a restart."""
     SIGN = "sign"
-    """The core and joserfc accept the signature."""
+    """The core and another library accept the signature."""
     LONG_MESSAGE = "long message"
     """Messages of about 4096 bytes and more are signed, or refused as too large if no digest can be sent."""
     WRONG_ALGORITHM = "wrong algorithm"

@@ -1,4 +1,4 @@
-"""Verifies signatures: as the core does for every token, and with an independent library."""
+"""Verifies signatures: as the core does for every token, and with another JOSE library."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any, Final
 from joserfc import jws
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
+from jwcrypto.common import JWException
+from jwcrypto.jwk import JWK
+from jwcrypto.jws import JWS
 
 from sealwright.errors import SignatureRejectedError
 from sealwright.jose import base64url
 from sealwright.jose.algorithms import Algorithm
-from sealwright.jose.jwk import load_public_key
+from sealwright.jose.jwk import load_public_key, to_jwk
 from sealwright.jose.signatures import SignatureFormatError, normalise, verify
 from sealwright.provider import KeyDescription, RawSignature
 
@@ -47,8 +50,8 @@ def accept(key: KeyDescription, algorithm: Algorithm, message: bytes, raw: RawSi
     return signature
 
 
-def joserfc_accepts(public_key: bytes, algorithm: Algorithm, message: bytes, signature: bytes) -> bool:
-    """Tell whether joserfc accepts the token.
+def another_library_accepts(public_key: bytes, algorithm: Algorithm, message: bytes, signature: bytes) -> bool:
+    """Tell whether joserfc accepts the token, or, for ML-DSA, which joserfc does not have, jwcrypto.
 
     Args:
         public_key: SubjectPublicKeyInfo, DER.
@@ -56,9 +59,15 @@ def joserfc_accepts(public_key: bytes, algorithm: Algorithm, message: bytes, sig
         message: The signing input.
         signature: The signature in JOSE form.
     """
+    token = message + b"." + base64url.encode(signature).encode()
+    if algorithm.kind.kty in _JOSERFC_KEYS:
+        return _joserfc_accepts(public_key, algorithm, token)
+    return _jwcrypto_accepts(public_key, algorithm, token)
+
+
+def _joserfc_accepts(public_key: bytes, algorithm: Algorithm, token: bytes) -> bool:
     text = base64.encodebytes(public_key).decode("ascii")
     key = _JOSERFC_KEYS[algorithm.kind.kty].import_key(f"-----BEGIN PUBLIC KEY-----\n{text}-----END PUBLIC KEY-----\n")
-    token = message + b"." + base64url.encode(signature).encode()
     with warnings.catch_warnings():
         # joserfc warns that RFC 9864 deprecates the name EdDSA.
         warnings.simplefilter("ignore", SecurityWarning)
@@ -66,4 +75,16 @@ def joserfc_accepts(public_key: bytes, algorithm: Algorithm, message: bytes, sig
             jws.deserialize_compact(token, key, algorithms=[algorithm.name])
         except JoseError:
             return False
+    return True
+
+
+def _jwcrypto_accepts(public_key: bytes, algorithm: Algorithm, token: bytes) -> bool:
+    # The library cannot read such keys from PEM. Its own code verifies the JWK that we publish.
+    key = JWK(**to_jwk(load_public_key(public_key), algorithm).as_dict())
+    read = JWS()
+    read.allowed_algs = [algorithm.name]
+    try:
+        read.deserialize(token.decode("ascii"), key)
+    except JWException:
+        return False
     return True

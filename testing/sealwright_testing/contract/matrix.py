@@ -31,6 +31,10 @@ class Result(IntEnum):
         return ("ok", "decl.", "FAIL")[self]
 
 
+_EXAMPLE: Final = "example"
+_SIGNS: Final[Mapping[Result | None, str]] = {Result.OK: "yes", Result.DECLARED: "-", Result.FAILED: "FAILS", None: "-"}
+
+
 class Matrix:
     """A pytest plug-in that prints the results of the contract."""
 
@@ -91,6 +95,16 @@ class Matrix:
         yield ", ".join(f"{counts[result]} {result.name}" for result in Result)
         if self.lost:
             yield f"skipped, or failed outside the matrix: {len(self.lost)}, such as {self.lost[0]}"
+
+    def readme(self) -> list[str]:
+        """Return a table in Markdown: which algorithms sign on which server."""
+        signing = (provider for provider, outcome, _ in self.results if outcome == Outcome.SIGN)
+        servers = sorted({provider for provider in signing if provider != _EXAMPLE})
+        rows = [f"| algorithm | {' | '.join(servers)} |", "|---" * (len(servers) + 1) + "|"]
+        for name in ALGORITHMS:
+            cells = (self.results.get((server, Outcome.SIGN, name)) for server in servers)
+            rows.append(f"| {name} | {' | '.join(_SIGNS[cell] for cell in cells)} |")
+        return rows
 
     def _cell(self, provider: str, outcome: str, algorithm: str) -> str:
         result = self.results.get((provider, outcome, algorithm))

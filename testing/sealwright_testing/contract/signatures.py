@@ -17,7 +17,7 @@ from sealwright.provider import KeyProvider
 
 from .case import Case, ContractBrokenError, require
 from .harness import PATIENCE, Fault, Outcome
-from .judging import accept, joserfc_accepts, signing_input
+from .judging import accept, another_library_accepts, signing_input
 
 _ALL: Final = [pytest.param(a, id=a.name) for a in ALGORITHMS.values()]
 _PUBLIC: Final = [pytest.param(a, id=a.name) for a in ALGORITHMS.values() if not a.symmetric]
@@ -41,10 +41,13 @@ class SignatureContract:
                 again = await provider.sign(key.uri, algorithm, messages[0], timeout=PATIENCE)
                 require(again.value == one, "one message has two authentication codes")
                 return
-            require(joserfc_accepts(key.public_key, algorithm, messages[0], one), "joserfc refuses the signature")
             require(
-                not joserfc_accepts(key.public_key, algorithm, messages[1], one),
-                "joserfc accepts the signature for another message",
+                another_library_accepts(key.public_key, algorithm, messages[0], one),
+                "another library refuses the signature",
+            )
+            require(
+                not another_library_accepts(key.public_key, algorithm, messages[1], one),
+                "another library accepts the signature for another message",
             )
 
     @pytest.mark.parametrize("algorithm", _ALL)

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Emulator(Protocol):
@@ -33,19 +33,19 @@ class Emulator(Protocol):
         ...
 
 
-def serve(emulator: Emulator, extra: Mapping[str, str] | None = None) -> None:
+def serve(emulator: Emulator, extra: Callable[[], Mapping[str, str]] = dict) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Prints one JSON line on standard output once the emulator accepts connections. It contains the `endpoint`, and the members of
-    `extra` (such as the path of a CA certificate).
+    Prints one JSON line on standard output once the emulator accepts connections. It contains the `endpoint`, and what `extra`
+    returns then (such as the path of a CA certificate).
 
     Raises:
         OSError: The address cannot be used.
     """
-    asyncio.run(_serve(emulator, extra or {}))
+    asyncio.run(_serve(emulator, extra))
 
 
-async def _serve(emulator: Emulator, extra: Mapping[str, str]) -> None:
+async def _serve(emulator: Emulator, extra: Callable[[], Mapping[str, str]]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     # Do this before printing the line, since its reader may send a signal at once.
@@ -53,7 +53,7 @@ async def _serve(emulator: Emulator, extra: Mapping[str, str]) -> None:
         loop.add_signal_handler(number, stopping.set)
     await emulator.start()
     try:
-        sys.stdout.write(json.dumps({"endpoint": emulator.endpoint, **extra}) + "\n")
+        sys.stdout.write(json.dumps({"endpoint": emulator.endpoint, **extra()}) + "\n")
         sys.stdout.flush()
         await stopping.wait()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import time
@@ -20,6 +21,9 @@ from sealwright_providers.pkcs11.provider import Pkcs11Provider
 from sealwright_providers.pkcs11.settings import Pkcs11Settings
 
 ES256 = ALGORITHMS["ES256"]
+
+# SoftHSM's file store fails now and then when two processes use it, and the provider says that it recovers. That is not the point here.
+logging.disable(logging.WARNING)
 
 
 SETTINGS = Pkcs11Settings(**json.loads(sys.argv[1]))

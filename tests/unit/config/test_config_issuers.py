@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import mldsa
 
 from sealwright.config import parse
 
@@ -132,17 +134,66 @@ def test_series_of_two_issuers_may_have_one_name() -> None:
     assert problems(document) == []
 
 
-@pytest.mark.parametrize("mixed", [("RS256", "ES256K"), ("ES256", "EdDSA"), ("Ed25519", "PS256"), ("EdDSA", "ES256K")])
-def test_c42_keys_that_make_some_libraries_drop_the_set_need_to_be_asked_for(mixed: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("mixed", "lost"),
+    [
+        (("RS256", "ES256K"), ["ES256K: go-jose 4.1.9, go-jose.v2 2.6.0, jwx 3.4.0", "PyJWT 2.0.1"]),
+        (("ES256", "EdDSA"), ["EdDSA: node-jose 2.2.0, python-jose 3.5.0, PyJWT 2.0.1)"]),
+        (("Ed25519", "PS256"), ["Ed25519: node-jose", "Rust jsonwebtoken 9.3.1"]),
+        (("EdDSA", "ES256K"), ["(EdDSA: node-jose", "; ES256K: go-jose 4.1.9"]),
+        (("RS256", "ES256", "ES512"), ["(ES512: Rust jsonwebtoken 9.3.1)"]),
+        (("ES384", "ES512"), ["(ES512: Rust jsonwebtoken 9.3.1)"]),
+        (("EdDSA", "Ed25519"), ["(EdDSA: node-jose", "; Ed25519: node-jose"]),
+    ],
+)
+def test_c42_keys_that_make_some_libraries_drop_the_set_need_to_be_asked_for(
+    mixed: tuple[str, ...], lost: list[str]
+) -> None:
     (problem,) = problems(with_series(*mixed))
-    assert problem.startswith("issuers[0].series: ")
+    assert problem.startswith("issuers[0].series: some libraries drop the whole JWK Set")
     assert "set mixed_key_types = true" in problem
+    assert [part for part in lost if part not in problem] == []
     assert problems(with_series(*mixed, mixed_key_types=True)) == []
 
 
-@pytest.mark.parametrize("alone", [("ES256K",), ("EdDSA", "EdDSA"), ("RS256", "ES256", "PS512")])
-def test_c42_sets_that_mix_nothing_in_need_no_asking(alone: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("name", ["ML-DSA-44", "ML-DSA-65", "ML-DSA-87"])
+@pytest.mark.parametrize("beside", ["RS256", "ES256", "ES512", "EdDSA"])
+def test_c43_an_ml_dsa_key_joins_other_keys_only_by_choice(name: str, beside: str) -> None:
+    (problem,) = problems(with_series(beside, name))
+    assert "set mixed_key_types = true" in problem
+    for library in ("authlib.jose 1.9.10", "node-jose 2.2.0", "jwcrypto 1.5.6", "go-jose", "jwx 3"):
+        assert library in problem.partition(f"{name}: ")[2]
+    assert problems(with_series(beside, name, mixed_key_types=True)) == []
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        ("ES256K",),
+        ("ES512", "ES512"),
+        ("EdDSA", "EdDSA"),
+        ("RS256", "ES256", "PS512", "ES384"),
+        ("ML-DSA-44", "ML-DSA-87"),
+        ("EdDSA", "HS256"),
+    ],
+)
+def test_c42_c43_sets_whose_keys_have_the_same_readers_need_no_asking(alone: tuple[str, ...]) -> None:
     assert problems(with_series(*alone)) == []
+
+
+@pytest.mark.parametrize("name", ["ML-DSA-44", "ML-DSA-65", "ML-DSA-87"])
+def test_an_installation_that_cannot_verify_ml_dsa_says_so_when_the_configuration_is_checked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_data: bytes) -> Any:
+        raise UnsupportedAlgorithm("not in this OpenSSL")
+
+    monkeypatch.setattr(mldsa.MLDSA44PublicKey, "from_public_bytes", missing)
+    (problem,) = problems(with_series(name))
+    assert problem.startswith(
+        f"issuers[0].series[0].algorithm: the OpenSSL of the installed cryptography has no {name}"
+    )
+    assert problems(with_series("ES256")) == []
 
 
 @pytest.mark.parametrize("typ", ["", "a b", "application/jwt", "a" * 65, "JWT\n", "ä"])

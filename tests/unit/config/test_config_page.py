@@ -27,7 +27,14 @@ ALL = tomllib.loads("\n".join(line.removeprefix("# ") if n in OPTIONS else line 
 INSTEAD = {
     "insecure_local": "server.tls: has no effect, because insecure_local is set; remove one of them",
     "token_serial": "providers.hsm.token_serial: give either token_label or token_serial",
+    "client_certificate_file": (
+        "providers.azure-eu.client_certificate_file: client_certificate_file is for credential 'client_certificate', "
+        "not 'client_secret'"
+    ),
     "pin_env": "providers.hsm.pin_env: give either pin_file or pin_env",
+    "insecure_endpoint": (
+        "providers.gcp-eu.insecure_endpoint: is permitted only where endpoint is a loopback address, such as 127.0.0.1:9000"
+    ),
 }
 """Options that cannot be added to the example, and why."""
 
@@ -84,8 +91,9 @@ def named_in(value: Any, prefix: str = "") -> Iterator[str]:
 
 
 SETTINGS = set(settings_of(Config))
-GUARD = {f"providers.pkcs11.{name}" for name in ("timeout", "manage_timeout", "max_in_flight", "max_queue")}
-"""Settings of every provider. The page shows them once, and names them for the other kind."""
+COMMON = ("timeout", "manage_timeout", "max_in_flight", "max_queue")
+GUARD = {f"providers.{kind}.{name}" for kind in BUILT_IN for name in COMMON}
+"""Settings of every provider. The page shows them once, and names them for another kind."""
 
 
 def test_the_page_names_every_setting_and_no_other() -> None:
@@ -104,7 +112,7 @@ def test_the_text_names_no_other_setting_either() -> None:
 
 def test_the_page_lists_every_algorithm() -> None:
     section = PAGE.partition("## Algorithms")[2].partition("\n## ")[0]
-    assert set(re.findall(r"`((?:RS|PS|ES|HS|Ed)\w+)`", section)) == set(ALGORITHMS)
+    assert set(re.findall(r"`((?:RS|PS|ES|HS|Ed|ML-)[\w-]+)`", section)) == set(ALGORITHMS)
 
 
 @pytest.mark.parametrize("word", ["registrar", "RegisterKey", r"\bcreate = "])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from sealwright.config import parse, warnings
 
 from .samples import sample
@@ -45,6 +47,37 @@ def test_a_set_that_common_readers_cannot_hold_gives_a_warning() -> None:
     assert small.startswith("issuers[0]: the JWK Set may have about ")
     assert small.endswith("bytes, but nginx's default buffer holds only 4096")
     document["issuers"][0]["series"] = [{**series("RS256", rsa_bits=4096), "name": f"s{i}"} for i in range(8)]
+    assert [w.rpartition(" but ")[2] for w in warned(document)] == [
+        "nginx's default buffer holds only 4096",
+        "mod_auth_openidc's cache holds only 16384",
+    ]
+
+
+def test_c42_c43_mixed_sets_name_the_libraries_that_drop_them_once_for_each_issuer() -> None:
+    document = sample()
+    document["issuers"][0] |= {
+        "mixed_key_types": True,
+        "series": [series("RS256"), series("ES512"), {**series("ES512"), "name": "second"}, series("ES256K")],
+    }
+    (warning,) = warned(document)
+    assert warning == (
+        "issuers[0].mixed_key_types: these libraries drop the whole JWK Set because of a key in it: "
+        "ES512: Rust jsonwebtoken 9.3.1; "
+        "ES256K: go-jose 4.1.9, go-jose.v2 2.6.0, jwx 3.4.0 (unless built with jwx_es256k), Rust jsonwebtoken 9.3.1, "
+        "python-jose 3.5.0, PyJWT 2.0.1"
+    )
+    document["issuers"][0]["series"] = [series("ES256"), series("RS256")]
+    assert warned(document) == []
+
+
+@pytest.mark.parametrize(("name", "most"), [("ML-DSA-44", 5700), ("ML-DSA-65", 8300), ("ML-DSA-87", 10900)])
+def test_c43_ml_dsa_keys_count_with_their_size(name: str, most: int) -> None:
+    document = sample()
+    document["issuers"][0]["series"] = [series(name)]
+    (warning,) = warned(document)
+    size = int(warning.partition("about ")[2].partition(" ")[0])
+    assert most - 300 < size < most
+    document["issuers"][0]["series"] = [{**series(name), "name": f"s{n}"} for n in range(3)]
     assert [w.rpartition(" but ")[2] for w in warned(document)] == [
         "nginx's default buffer holds only 4096",
         "mod_auth_openidc's cache holds only 16384",

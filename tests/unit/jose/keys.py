@@ -7,20 +7,27 @@ import json
 from functools import cache
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
 from sealwright.jose.jwk import Jwk, jwk_set
 from sealwright.jose.signatures import SignatureEncoding, normalise
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+MlDsaKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | MlDsaKey
 
 CURVES: dict[str, type[ec.EllipticCurve]] = {
     "P-256": ec.SECP256R1,
     "P-384": ec.SECP384R1,
     "P-521": ec.SECP521R1,
     "secp256k1": ec.SECP256K1,
+}
+
+ML_DSA: dict[str, type[MlDsaKey]] = {
+    "ML-DSA-44": mldsa.MLDSA44PrivateKey,
+    "ML-DSA-65": mldsa.MLDSA65PrivateKey,
+    "ML-DSA-87": mldsa.MLDSA87PrivateKey,
 }
 
 
@@ -43,6 +50,11 @@ def edwards(which: int = 0) -> ed25519.Ed25519PrivateKey:
     return ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(which, which + 32)))
 
 
+def ml_dsa(name: str, which: int = 0) -> MlDsaKey:
+    """Return a key from a seed: for 0, the key of RFC 9964."""
+    return ML_DSA[name].from_seed_bytes(bytes([which]) * 32)
+
+
 def key_for(algorithm: Algorithm, which: int = 0) -> PrivateKey:
     match algorithm.kind.kty:
         case "RSA":
@@ -51,13 +63,15 @@ def key_for(algorithm: Algorithm, which: int = 0) -> PrivateKey:
             return elliptic(algorithm.kind.name, 7 + which)
         case "OKP":
             return edwards(which)
+        case "AKP":
+            return ml_dsa(algorithm.name, which)
         case _:
             raise AssertionError("only a KMS has a secret key")
 
 
 def sign(key: PrivateKey, algorithm: Algorithm, message: bytes) -> bytes:
     """Sign as a KMS does, and convert the answer to JOSE form."""
-    if isinstance(key, ed25519.Ed25519PrivateKey):
+    if isinstance(key, ed25519.Ed25519PrivateKey | MlDsaKey):
         return normalise(key.sign(message), SignatureEncoding.OPAQUE, algorithm)
     assert algorithm.hash is not None
     if isinstance(key, ec.EllipticCurvePrivateKey):

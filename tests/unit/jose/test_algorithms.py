@@ -8,12 +8,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
 from sealwright.jose.jwk import KeyFormatError, load_public_key, to_jwk
 from sealwright.jose.signatures import verify
-from unit.jose.keys import CURVES, SIGNING, edwards, elliptic, key_for, rsa_key, sign, spki
+from unit.jose.keys import CURVES, ML_DSA, SIGNING, edwards, elliptic, key_for, ml_dsa, rsa_key, sign, spki
 
 KEYS: dict[str, PublicKey] = {
     **{crv: elliptic(crv, 7).public_key() for crv in CURVES},
     "RSA": rsa_key(2048).public_key(),
     "Ed25519": edwards().public_key(),
+    **{name: ml_dsa(name).public_key() for name in ML_DSA},
 }
 FITTING = {
     "RSA": {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"},
@@ -22,6 +23,7 @@ FITTING = {
     "P-521": {"ES512"},
     "secp256k1": {"ES256K"},
     "Ed25519": {"EdDSA", "Ed25519"},
+    **{name: {name} for name in ML_DSA},
 }
 
 
@@ -82,8 +84,8 @@ def test_the_digest_is_that_of_the_algorithms_hash(name: str, expected: type) ->
     assert ALGORITHMS[name].digest(b"message") == expected(b"message").digest()
 
 
-@pytest.mark.parametrize("name", ["EdDSA", "Ed25519"])
-def test_ed25519_refuses_to_hash_beforehand(name: str) -> None:
+@pytest.mark.parametrize("name", ["EdDSA", "Ed25519", *ML_DSA])
+def test_what_signs_the_message_itself_refuses_to_hash_beforehand(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         ALGORITHMS[name].digest(b"message")
 

@@ -289,18 +289,18 @@ def test_every_problem_is_reported_and_the_message_fits_the_reason() -> None:
     later = refused(
         RequestInvalidError, "claims_json.iss", "claims_json.sub", text='{"iss":"https://i","sub":["secret-value"]}'
     )
-    assert later.message == "claims_json.sub: must be a string, and not empty"
+    assert later.message == "claims_json.sub: must be a string, not empty, without control and bidirectional characters"
     assert "secret-value" not in str(later.violations)
 
 
-@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u007f", "\ufeff", "\U0001f600", "\u00a0"])
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\ufeff", "\U0001f600", "\u00a0"])
 def test_text_outside_ascii_is_kept_as_it_is(character: str) -> None:
     payload = build(f'{{"t":"{character}"}}', subject=f"u{character}").payload
     assert f'"t":"{character}"'.encode() in payload
     assert json.loads(payload)["sub"] == f"u{character}"
 
 
-@pytest.mark.parametrize("subject", ['"', "\\", 'u","admin":true,"x":"', "a\nb", "\x00"])
+@pytest.mark.parametrize("subject", ['"', "\\", 'u","admin":true,"x":"'])
 def test_text_in_a_field_cannot_leave_its_claim(subject: str) -> None:
     payload = json.loads(build(subject=subject, audience=[subject, "b"]).payload)
     assert payload["sub"] == subject

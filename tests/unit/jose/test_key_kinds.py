@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 from types import MappingProxyType
 
 import pytest
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ed448, mldsa
+from cryptography.hazmat.primitives.asymmetric import ed448
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sealwright.jose import jwk, key_kinds
 from sealwright.jose.algorithms import ALGORITHMS, KEY_KINDS, Algorithm
-from sealwright.jose.jwk import KeyFormatError, load_public_key, thumbprint, to_jwk
+from sealwright.jose.jwk import KeyFormatError, load_public_key, to_jwk
 from sealwright.jose.key_kinds import KeyKind, PublicKey
 from sealwright.jose.signatures import SignatureEncoding, normalise, verify
 from unit.jose.keys import key_for, spki
@@ -34,7 +31,7 @@ def judged(key: PublicKey, algorithm: Algorithm, message: bytes, signature: byte
 
 def test_ed448_is_one_kind_and_one_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = key_kinds._okp("Ed448", ed448.Ed448PublicKey, 57, 114)
-    algorithm = Algorithm("Ed448", kind, common=False)
+    algorithm = Algorithm("Ed448", kind)
     private = ed448.Ed448PrivateKey.generate()
     public = private.public_key()
     with pytest.raises(KeyFormatError):
@@ -50,34 +47,6 @@ def test_ed448_is_one_kind_and_one_algorithm(monkeypatch: pytest.MonkeyPatch) ->
     assert judged(public, algorithm, b"m", signature)
     assert not judged(public, algorithm, b"n", signature)
     assert (algorithm.symmetric, algorithm.prehashed, algorithm.two_integers, algorithm.takes_rsa_bits) == (False,) * 4
-
-
-def test_the_members_of_an_akp_key_name_its_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
-    def members(key: mldsa.MLDSA44PublicKey) -> key_kinds.Members:
-        return (("alg", "ML-DSA-44"), ("kty", "AKP"), ("pub", b64(key.public_bytes_raw())))
-
-    kind = KeyKind(
-        kty="AKP",
-        name="ML-DSA-44",
-        fits=lambda key: isinstance(key, mldsa.MLDSA44PublicKey),
-        members=members,
-        signature_size=lambda _key: 2420,
-        verifier=lambda _hash, _padding: lambda key, signature, message: key.verify(signature, message),
-        public_size=1312,
-    )
-    algorithm = Algorithm("ML-DSA-44", kind, common=False)
-    try:
-        private = mldsa.MLDSA44PrivateKey.generate()
-    except UnsupportedAlgorithm:
-        pytest.skip("this build of cryptography has no ML-DSA")
-    install(monkeypatch, kind)
-    public = load_public_key(spki(private.public_key()))
-    published = to_jwk(public, algorithm).as_dict()
-    assert published.keys() == {"kty", "alg", "pub", "use", "kid"}
-    # RFC 9964: the thumbprint is over alg, kty and pub.
-    canonical = json.dumps(dict(members(private.public_key())), separators=(",", ":")).encode()
-    assert published["kid"] == thumbprint(public) == b64(hashlib.sha256(canonical).digest())
-    assert judged(public, algorithm, b"m", private.sign(b"m"))
 
 
 @pytest.mark.parametrize("kind", KEY_KINDS.values(), ids=list(KEY_KINDS))
@@ -96,6 +65,8 @@ def test_what_a_kind_says_of_its_keys_is_true(kind: KeyKind) -> None:
     assert kind.fits(public)
     assert not kind.fits(None)
     assert dict(kind.members(public))["kty"] == kind.kty
+    assert kind.available()
+    assert (kind.representative is not None) == (kind.kty == "AKP")
     if kind.from_point is not None:
         form = (Encoding.X962, PublicFormat.UncompressedPoint) if kind.kty == "EC" else (Encoding.Raw, PublicFormat.Raw)
         point = public.public_bytes(*form)

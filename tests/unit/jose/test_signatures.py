@@ -168,7 +168,7 @@ def test_c30_the_mask_generation_uses_the_same_hash() -> None:
     assert not verify(key.public_key(), ALGORITHMS["PS256"], b"m", mixed)
 
 
-@pytest.mark.parametrize("name", ["RS256", "ES256", "EdDSA"])
+@pytest.mark.parametrize("name", ["RS256", "ES256", "EdDSA", "ML-DSA-44", "ML-DSA-87"])
 @pytest.mark.parametrize("change", [lambda s: s + b"\0", lambda s: b"\0" + s, lambda s: s[:-1], lambda _: b""])
 def test_a_signature_of_another_length_does_not_verify(name: str, change: Any) -> None:
     algorithm = ALGORITHMS[name]
@@ -178,7 +178,14 @@ def test_a_signature_of_another_length_does_not_verify(name: str, change: Any) -
 
 @pytest.mark.parametrize(
     ("encoding", "name"),
-    [(DER, "RS256"), (CONCATENATED, "PS256"), (DER, "EdDSA"), (CONCATENATED, "Ed25519"), (OPAQUE, "ES256")],
+    [
+        (DER, "RS256"),
+        (CONCATENATED, "PS256"),
+        (DER, "EdDSA"),
+        (CONCATENATED, "Ed25519"),
+        (DER, "ML-DSA-65"),
+        (OPAQUE, "ES256"),
+    ],
 )
 def test_an_encoding_that_the_algorithm_does_not_have_is_refused(encoding: SignatureEncoding, name: str) -> None:
     with pytest.raises(SignatureFormatError, match=name):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,8 +22,9 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT, st.just(10**30)
 )
-VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(TEXT, v, max_size=4), max_leaves=20)
-OBJECTS = st.dictionaries(TEXT, VALUES, max_size=6)
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), max_size=12)
+VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(NAMES, v, max_size=4), max_leaves=20)
+OBJECTS = st.dictionaries(NAMES, VALUES, max_size=6)
 SEPARATORS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:\r "), ("  ,  ", "  :  ")])
 SOUP = st.text(st.sampled_from('{}[]",:\\ \n\t0123456789.eE+-truefalsnNIiyud800\ud800\u00fc'), max_size=40)
 
@@ -32,6 +34,8 @@ class Refused(Exception):  # noqa: N818 - a reader's verdict, not an error of th
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if any(unicodedata.category(c) in {"Cc", "Cf"} for name, _ in pairs for c in name):
+        raise Refused
     if len({name for name, _ in pairs}) != len(pairs):
         raise Refused
     return dict(pairs)

@@ -83,6 +83,9 @@ class PublicPages:
         return issuer.document() if issuer else None
 
     def _ready(self) -> Page:
+        blocked = self._readiness.blocked
+        if blocked is not None and self._alive():
+            return _text(503, f"nothing can be signed: {blocked}", _NO_STORE | _RETRY_AFTER)
         return self._verdict(self._readiness.unable(), "cannot sign")
 
     def _jwks_ready(self) -> Page:

@@ -18,6 +18,7 @@ from sealwright.audit.decisions import Audit
 from sealwright.audit.records import EVENTS
 from sealwright.calls import Arrival
 from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, ShuttingDownError, Violation
+from sealwright.server.rpc import bounds
 from sealwright.server.rpc.authentication import Authentication, Context
 from sealwright.server.rpc.status import to_status
 
@@ -40,16 +41,19 @@ class _Method:
     decode: Callable[[bytes], Any] | None
 
     def request(self, body: bytes) -> Any:
-        """Decode a request here and not in gRPC, which answers with the text of the exception.
+        """Decode a request here and not in gRPC, which answers with the text of the exception, and check its bounds.
 
         Raises:
-            RequestInvalidError: The bytes are not a message of the right type.
+            RequestInvalidError: The bytes are not a message of the right type, or a field is too long.
+            TokenTooLargeError: The claims are too long for any issuer.
         """
         try:
-            return self.decode(body) if self.decode else body
+            request: Any = self.decode(body) if self.decode else body
         except DecodeError:
             violation = Violation("", "the request is not a protobuf message of its type")
             raise RequestInvalidError([violation]) from None
+        bounds.check(request)
+        return request
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -63,6 +67,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._authentication = authentication
         self._audit = audit
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self.draining = False
 
     async def intercept_service(
@@ -71,14 +76,19 @@ class Boundary(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """See grpc.aio.ServerInterceptor."""
+        path = handler_call_details.method
+        known = self._handlers.get(path)
+        if known is not None:
+            return known
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or not handler_call_details.method.startswith(_OURS):
+        if handler is None or handler.unary_unary is None or not path.startswith(_OURS):
             return handler
-        name = handler_call_details.method.rpartition("/")[2]
-        method = _Method(name, cast("Work", handler.unary_unary), handler.request_deserializer)
-        return grpc.unary_unary_rpc_method_handler(
+        method = _Method(path.rpartition("/")[2], cast("Work", handler.unary_unary), handler.request_deserializer)
+        bounded: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
             self._handler(method), response_serializer=handler.response_serializer
         )
+        self._handlers[path] = bounded
+        return bounded
 
     async def idle(self) -> None:
         """Return when no call is under way any longer."""
@@ -130,7 +140,11 @@ class Boundary(grpc.aio.ServerInterceptor):
         return await asyncio.shield(task)
 
     async def _decided(self, method: _Method, arrival: Arrival, body: bytes, context: Context) -> Any:
-        """Run a call inside its decision: who calls comes first, then what is asked; the work itself asks for permission."""
+        """Run a call inside its decision.
+
+        The order is the same for every call: who calls, whether the request is within bounds, whether the caller may make it (the
+        work asks first of all), and only then whether it is valid.
+        """
         async with self._audit.decision(arrival, EVENTS[method.name]) as decision:
             self._refuse_if_draining()
             decision.identify(self._authentication.caller(context))
@@ -148,5 +162,5 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 
 def _count(name: str, code: str, reason: str, start: float) -> None:
-    metrics.RPCS.labels(name, code, reason).inc()
-    metrics.RPC_SECONDS.labels(name).observe(time.perf_counter() - start)
+    metrics.child(metrics.RPCS, name, code, reason).inc()
+    metrics.child(metrics.RPC_SECONDS, name).observe(time.perf_counter() - start)

@@ -29,8 +29,9 @@ _DRAIN_PAUSE: Final = 0.2
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
-    ("grpc.max_concurrent_streams", 1000),
+    ("grpc.max_concurrent_streams", 256),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )

@@ -14,6 +14,7 @@ from sealwright.audit.decisions import Decision
 from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, Violation
 from sealwright.ids import uuid7
 from sealwright.jose.claims import ClaimsRequest
+from sealwright.server.rpc import bounds
 from sealwright.server.rpc.names import parse_issuer
 from sealwright.server.rpc.status import to_status
 from sealwright.signing import SignedToken, Signer, SignRequest
@@ -66,6 +67,7 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
         error: SealwrightError
         try:
             async with decision:
+                bounds.check(request)
                 return signing_pb2.BatchSignJwtResult(
                     response=_response(await self._signer.sign(decision, _request(request)))
                 )

@@ -11,7 +11,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from . import ed25519ph
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives import hashes
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+MlDsaPrivateKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
+MlDsaPublicKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | MlDsaPrivateKey
 Material = PrivateKey | bytes
 
 _PUBLIC_EXPONENT: Final = 65537
@@ -32,6 +34,11 @@ _CURVES: Final[Mapping[KeySpec, type[ec.EllipticCurve]]] = {
     KeySpec.ECC_NIST_P384: ec.SECP384R1,
     KeySpec.ECC_NIST_P521: ec.SECP521R1,
     KeySpec.ECC_SECG_P256K1: ec.SECP256K1,
+}
+_ML_DSA: Final[Mapping[KeySpec, type[MlDsaPrivateKey]]] = {
+    KeySpec.ML_DSA_44: mldsa.MLDSA44PrivateKey,
+    KeySpec.ML_DSA_65: mldsa.MLDSA65PrivateKey,
+    KeySpec.ML_DSA_87: mldsa.MLDSA87PrivateKey,
 }
 
 
@@ -44,6 +51,8 @@ def generate(spec: KeySpec) -> Material:
         return rsa.generate_private_key(_PUBLIC_EXPONENT, int(spec.removeprefix("RSA_")))
     if spec is KeySpec.ECC_NIST_EDWARDS25519:
         return ed25519.Ed25519PrivateKey.generate()
+    if spec in _ML_DSA:
+        return _ML_DSA[spec].generate()
     if spec in _CURVES:
         return ec.generate_private_key(_CURVES[spec]())
     return secrets.token_bytes(int(spec.removeprefix("HMAC_")) // 8 if spec.is_hmac else _SYMMETRIC_BYTES)
@@ -57,7 +66,7 @@ def public_key_der(material: Material) -> bytes:
 def sign(material: Material, algorithm: SigningAlgorithm, message: bytes, message_type: MessageType) -> bytes:
     """Return a signature in the encoding of AWS KMS: DER for ECDSA, otherwise the plain bytes.
 
-    A RAW message is hashed, a DIGEST is not. The caller has checked that key, algorithm and message fit.
+    A RAW message is hashed, a DIGEST or EXTERNAL_MU is not. The caller has checked that key, algorithm and message fit.
     """
     key = _pair(material)
     if isinstance(key, ed25519.Ed25519PrivateKey):
@@ -65,6 +74,8 @@ def sign(material: Material, algorithm: SigningAlgorithm, message: bytes, messag
             # The service hashes the digest again: it applies the prehash of RFC 8032 to its input.
             return ed25519ph.sign(key.private_bytes_raw(), message)
         return key.sign(message)
+    if isinstance(key, MlDsaPrivateKey):
+        return key.sign_mu(message) if message_type is MessageType.EXTERNAL_MU else key.sign(message)
     chosen = _hash(algorithm, message_type)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(message, ec.ECDSA(chosen))
@@ -81,6 +92,9 @@ def verify(
             if algorithm is SigningAlgorithm.ED25519_PH_SHA_512:
                 return ed25519ph.verify(public.public_bytes_raw(), signature, message)
             public.verify(signature, message)
+        elif isinstance(public, MlDsaPublicKey):
+            check = public.verify_mu if message_type is MessageType.EXTERNAL_MU else public.verify
+            check(signature, message)
         elif isinstance(public, ec.EllipticCurvePublicKey):
             public.verify(signature, message, ec.ECDSA(_hash(algorithm, message_type)))
         else:

@@ -1,6 +1,6 @@
 """The kinds of keys of AWS KMS, and what each can do.
 
-AWS KMS Developer Guide, "Key spec reference". SM2 (China only), ML-DSA and ML-KEM keys are not emulated.
+AWS KMS Developer Guide, "Key spec reference". SM2 keys (China only) are not emulated.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ class KeySpec(StrEnum):
     ECC_NIST_P521 = "ECC_NIST_P521"
     ECC_SECG_P256K1 = "ECC_SECG_P256K1"
     ECC_NIST_EDWARDS25519 = "ECC_NIST_EDWARDS25519"
+    ML_DSA_44 = "ML_DSA_44"
+    ML_DSA_65 = "ML_DSA_65"
+    ML_DSA_87 = "ML_DSA_87"
     HMAC_224 = "HMAC_224"
     HMAC_256 = "HMAC_256"
     HMAC_384 = "HMAC_384"
@@ -43,9 +46,14 @@ class KeySpec(StrEnum):
         return self.startswith("HMAC_")
 
     @property
+    def is_ml_dsa(self) -> bool:
+        """Whether it is an ML-DSA key pair."""
+        return self.startswith("ML_DSA_")
+
+    @property
     def is_asymmetric(self) -> bool:
         """Whether it is a key pair, which has a public key."""
-        return self.is_rsa or self.startswith("ECC_")
+        return self.is_rsa or self.is_ml_dsa or self.startswith("ECC_")
 
     @property
     def family(self) -> str:
@@ -135,9 +143,29 @@ SIGNING_ALGORITHMS: Final[Mapping[KeySpec, tuple[SigningAlgorithm, ...]]] = Mapp
         KeySpec.ECC_NIST_P521: (SigningAlgorithm.ECDSA_SHA_512,),
         KeySpec.ECC_SECG_P256K1: (SigningAlgorithm.ECDSA_SHA_256,),
         KeySpec.ECC_NIST_EDWARDS25519: (SigningAlgorithm.ED25519_SHA_512, SigningAlgorithm.ED25519_PH_SHA_512),
+        KeySpec.ML_DSA_44: (SigningAlgorithm.ML_DSA_SHAKE_256,),
+        KeySpec.ML_DSA_65: (SigningAlgorithm.ML_DSA_SHAKE_256,),
+        KeySpec.ML_DSA_87: (SigningAlgorithm.ML_DSA_SHAKE_256,),
     },
 )
 """Which algorithms fit a key whose usage is SIGN_VERIFY."""
+
+MU_BYTES: Final = 64
+"""Length of the Message of EXTERNAL_MU: mu of FIPS 204, section 6.2."""
+
+_MESSAGE_TYPES: Final[Mapping[SigningAlgorithm, tuple[MessageType, ...]]] = MappingProxyType(
+    {
+        SigningAlgorithm.ED25519_SHA_512: (MessageType.RAW,),
+        SigningAlgorithm.ED25519_PH_SHA_512: (MessageType.DIGEST,),
+        SigningAlgorithm.ML_DSA_SHAKE_256: (MessageType.RAW, MessageType.EXTERNAL_MU),
+    },
+)
+
+
+def message_types(algorithm: SigningAlgorithm) -> tuple[MessageType, ...]:
+    """Return the types of message that an algorithm signs. AWS KMS API Reference, Sign, `MessageType`."""
+    return _MESSAGE_TYPES.get(algorithm, (MessageType.RAW, MessageType.DIGEST))
+
 
 _NIST_CURVES: Final = (KeySpec.ECC_NIST_P256, KeySpec.ECC_NIST_P384, KeySpec.ECC_NIST_P521)
 

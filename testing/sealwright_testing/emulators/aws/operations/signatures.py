@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sealwright_testing.emulators.aws import signing
 from sealwright_testing.emulators.aws.errors import AwsError, invalid, invalid_usage
 from sealwright_testing.emulators.aws.faults import FaultKind
 from sealwright_testing.emulators.aws.params import MAX_SIGNATURE
 from sealwright_testing.emulators.aws.specs import (
+    MU_BYTES,
     SIGNING_ALGORITHMS,
     KeyUsage,
     MacAlgorithm,
@@ -17,6 +18,7 @@ from sealwright_testing.emulators.aws.specs import (
     SigningAlgorithm,
     algorithms,
     mac_algorithm,
+    message_types,
 )
 
 if TYPE_CHECKING:
@@ -28,11 +30,6 @@ if TYPE_CHECKING:
     from .call import Answer, Call
 
 T = TypeVar("T")
-
-_FIXED_MESSAGE_TYPE: Final = {
-    SigningAlgorithm.ED25519_SHA_512: MessageType.RAW,
-    SigningAlgorithm.ED25519_PH_SHA_512: MessageType.DIGEST,
-}
 
 
 async def get_public_key(call: Call) -> Answer:
@@ -59,7 +56,7 @@ async def get_public_key(call: Call) -> Answer:
 async def sign(call: Call) -> Answer:
     """Sign a message or digest. AWS KMS API Reference, Sign.
 
-    Checks come in the order: parameters, key, state, usage, algorithm, length of a digest, DryRun. GrantTokens and
+    Checks come in the order: parameters, key, state, usage, algorithm, length of a digest or mu, DryRun. GrantTokens and
     key policies are not looked at.
     """
     key, message, message_type, algorithm = _signing_request(call)
@@ -111,10 +108,10 @@ def _signing_request(call: Call) -> tuple[KmsKey, bytes, MessageType, SigningAlg
     _check_usage(call, key, KeyUsage.SIGN_VERIFY)
     if algorithm not in SIGNING_ALGORITHMS[key.spec]:
         raise invalid_usage(f"Algorithm {algorithm} is incompatible with key spec {key.spec}.")
-    if message_type is not _FIXED_MESSAGE_TYPE.get(algorithm, message_type):
+    if message_type not in message_types(algorithm):
         raise invalid(f"Message type {message_type} is incompatible with algorithm {algorithm}.")
-    if message_type is MessageType.EXTERNAL_MU:
-        raise invalid(f"Message type {message_type} is incompatible with key spec {key.spec}.")
+    if message_type is MessageType.EXTERNAL_MU and len(message) != MU_BYTES:
+        raise invalid(f"Message of type {message_type} must have {MU_BYTES} bytes.")
     if message_type is MessageType.DIGEST and len(message) != algorithm.hash.digest_size:
         raise invalid(f"Digest is invalid length for algorithm {algorithm}.")
     return key, message, message_type, algorithm
@@ -157,5 +154,5 @@ async def _answering(call: Call, key: KmsKey) -> tuple[str, Material]:
 
 
 async def _compute(key: KmsKey, work: Callable[[], T]) -> T:
-    # RSA takes milliseconds, which would block all other clients. EC and Ed25519 take less time than a change of thread.
+    # RSA takes milliseconds, which would block all other clients. The others take little more than a change of thread.
     return await asyncio.to_thread(work) if key.spec.is_rsa else work()

@@ -1,0 +1,107 @@
+"""Maps gRPC errors of Google Cloud KMS to ours (AIP-193, and Cloud KMS, "Error messages").
+
+Their texts name projects and keys, and are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from sealwright.provider import (
+    ProviderAccessDeniedError,
+    ProviderError,
+    ProviderKeyDisabledError,
+    ProviderKeyMissingError,
+    ProviderThrottledError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    ProviderUnsupportedError,
+)
+
+M = TypeVar("M", bound=Message)
+
+
+class CredentialsRefusedError(ProviderAccessDeniedError):
+    """There are no valid credentials, or Google does not recognise them, so that every call would fail."""
+
+
+class KeyExistsError(ProviderUnsupportedError):
+    """A CryptoKey of that name exists."""
+
+
+class KeyPendingError(ProviderKeyDisabledError):
+    """Cloud KMS is still generating the key."""
+
+
+_PENDING: Final = "KEY_PENDING_GENERATION"
+"""The `type` of a violation in PreconditionFailure."""
+_DETAILS: Final = "grpc-status-details-bin"
+
+_UNAVAILABLE: Final = (
+    "Google Cloud KMS cannot be reached, or reports a failure on its own side",
+    ProviderUnavailableError,
+)
+_UNSUPPORTED: Final = ("Google Cloud KMS does not support this operation for the key", ProviderUnsupportedError)
+
+_BY_CODE: Final[dict[grpc.StatusCode, tuple[str, type[ProviderError]]]] = {
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ("Google Cloud KMS limits the rate of requests", ProviderThrottledError),
+    grpc.StatusCode.DEADLINE_EXCEEDED: ("Google Cloud KMS did not answer before the deadline", ProviderTimeoutError),
+    grpc.StatusCode.PERMISSION_DENIED: (
+        "Google Cloud KMS denies access to the service's own identity; check its role on the key ring, and the project's API",
+        ProviderAccessDeniedError,
+    ),
+    grpc.StatusCode.UNAUTHENTICATED: ("Google refuses the service's credentials", CredentialsRefusedError),
+    grpc.StatusCode.NOT_FOUND: (
+        "the key or its key ring does not exist in Google Cloud KMS",
+        ProviderKeyMissingError,
+    ),
+    grpc.StatusCode.FAILED_PRECONDITION: (
+        "the key in Google Cloud KMS is disabled, scheduled for destruction, destroyed or not ready",
+        ProviderKeyDisabledError,
+    ),
+    grpc.StatusCode.ALREADY_EXISTS: ("a key of that name exists in Google Cloud KMS", KeyExistsError),
+    grpc.StatusCode.INVALID_ARGUMENT: _UNSUPPORTED,
+    grpc.StatusCode.OUT_OF_RANGE: _UNSUPPORTED,
+    grpc.StatusCode.UNIMPLEMENTED: _UNSUPPORTED,
+}
+"""All other codes are outages: UNAVAILABLE, INTERNAL, UNKNOWN, ABORTED, DATA_LOSS, CANCELLED."""
+
+
+def to_provider_error(error: grpc.aio.AioRpcError) -> ProviderError:
+    """Return our error for an error of a call to Google Cloud KMS."""
+    message, kind = _BY_CODE.get(error.code(), _UNAVAILABLE)
+    details = dict(error.trailing_metadata() or ()).get(_DETAILS, b"")
+    if kind is ProviderKeyDisabledError and _is_pending(details):
+        return KeyPendingError("Google Cloud KMS is still generating the key")
+    return kind(message, retry_after=_retry_after(details))
+
+
+def _is_pending(details: object) -> bool:
+    failures = _unpacked(details, error_details_pb2.PreconditionFailure)
+    return any(v.type == _PENDING for failure in failures for v in failure.violations)
+
+
+def _retry_after(details: object) -> float | None:
+    """Return the seconds until a retry, if the error has a RetryInfo."""
+    for info in _unpacked(details, error_details_pb2.RetryInfo):
+        return float(info.retry_delay.ToNanoseconds() / 1e9)
+    return None
+
+
+def _unpacked(details: object, kind: Any) -> Iterator[Any]:
+    """Yield the details of that kind from a serialised google.rpc.Status."""
+    if not isinstance(details, bytes) or not details:
+        return
+    try:
+        for detail in status_pb2.Status.FromString(details).details:
+            if detail.Is(kind.DESCRIPTOR):
+                message = kind()
+                detail.Unpack(message)
+                yield message
+    except DecodeError:
+        return

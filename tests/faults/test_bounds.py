@@ -1,0 +1,97 @@
+"""Kinds A and B: requests of any size, from callers with and without rights."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sealwright.errors import RequestInvalidError, TokenTooLargeError
+from sealwright.server.rpc import bounds
+from sealwright.v1 import jwks_pb2, keys_pb2, signing_pb2
+from sealwright_testing.emulators.aws import AwsEmulator
+from support.document import CREDENTIALS, document
+from support.service import audit_records, failure, running
+
+REQUESTS = [
+    message
+    for module in (signing_pb2, keys_pb2, jwks_pb2)
+    for message in vars(module).values()
+    if isinstance(message, type) and message.__name__.endswith("Request")
+]
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+
+def texts(message: Any) -> list[str]:
+    return [f.name for f in message.DESCRIPTOR.fields if f.type == f.TYPE_STRING]
+
+
+@pytest.mark.parametrize("message", REQUESTS, ids=lambda m: str(m.__name__))
+def test_f07_every_text_field_of_every_request_has_a_bound(message: Any) -> None:
+    unbounded = set(texts(message)) - set(bounds.MAX_CHARACTERS) - {"claims_json"}
+    assert unbounded == set()
+
+
+@pytest.mark.parametrize("message", REQUESTS, ids=lambda m: str(m.__name__))
+@given(data=st.data())
+@settings(max_examples=20, suppress_health_check=[HealthCheck.differing_executors], deadline=None)
+def test_f07_what_is_longer_than_its_bound_is_refused(message: Any, data: st.DataObject) -> None:
+    names = [n for n in texts(message) if n != "claims_json"]
+    if not names:
+        return
+    name = data.draw(st.sampled_from(names))
+    limit = bounds.MAX_CHARACTERS[name]
+    many = message.DESCRIPTOR.fields_by_name[name].is_repeated
+    size = data.draw(st.sampled_from([0, 1, limit - 1, limit, limit + 1, 4 * limit]))
+    value = data.draw(st.sampled_from(["a", "\x01", "é", "\U0001f511"])) * size
+    request = message(**{name: [value] if many else value})
+    if size <= limit:
+        bounds.check(request)
+        return
+    with pytest.raises(RequestInvalidError) as refused:
+        bounds.check(request)
+    assert [v.field for v in refused.value.violations] == [f"{name}[0]" if many else name]
+
+
+def test_f04_many_audiences_and_long_claims_are_refused_without_being_looked_at() -> None:
+    many = signing_pb2.SignJwtRequest(audience=[""] * 900_000)
+    start = time.process_time()
+    with pytest.raises(RequestInvalidError, match="audience"):
+        bounds.check(many)
+    with pytest.raises(TokenTooLargeError):
+        bounds.check(signing_pb2.SignJwtRequest(claims_json="x" * 1_000_000))
+    assert time.process_time() - start < 1
+
+
+async def test_f04_f07_a_request_out_of_bounds_is_refused_before_permission_and_leaves_a_short_record(
+    tmp_path: Any,
+) -> None:
+    async with AwsEmulator() as emulator:
+        config = document(tmp_path, emulator.endpoint, grants=[])
+        async with running(config) as service:
+            bad = {"series": "\x01" * 1_900_000}
+            refused = await failure(service.rotate(**bad))
+            assert (refused.reason, set(refused.violations)) == ("REQUEST_INVALID", {"series"})
+            refused = await failure(service.sign(subject="\x01" * 1_900_000))
+            assert (refused.reason, set(refused.violations)) == ("REQUEST_INVALID", {"subject"})
+            refused = await failure(service.rotate())
+            assert refused.reason == "CALLER_NOT_PERMITTED"
+        assert all(len(json.dumps(r)) < 2000 for r in audit_records(config))
+
+
+async def test_f04_a_batch_of_repeated_names_does_not_hold_the_loop(tmp_path: Any) -> None:
+    async with AwsEmulator() as emulator, running(document(tmp_path, emulator.endpoint)) as service:
+        claims = "{" + ",".join(['"a":1'] * 10_000) + "}"
+        one = signing_pb2.SignJwtRequest(issuer="issuers/payments", claims_json=claims)
+        answer = await service.signing.BatchSignJwt(signing_pb2.BatchSignJwtRequest(requests=[one] * 32))
+        assert {r.error.code for r in answer.results} == {grpc.StatusCode.INVALID_ARGUMENT.value[0]}

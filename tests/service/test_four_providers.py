@@ -1,0 +1,217 @@
+"""One issuer with keys on all four kinds of provider: other libraries verify its tokens, and providers replace each other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
+from joserfc import jwt as joserfc_jwt
+from joserfc.jwk import KeySet
+from jwt.utils import base64url_decode
+
+from interop import go_support, node_support
+from support.document import document, issuer, series
+from support.four_providers import FAULTS, PROVIDERS, FourProviders, four_providers
+from support.service import Service, audit_records, failure, running, until
+
+COMMON = {"aws": "ES256", "gcp": "ES384", "azure": "RS256", "pkcs11": "PS256"}
+"""An algorithm that every verifier has, by provider."""
+RARE = {"aws": "EdDSA", "azure": "ES512", "gcp": "ML-DSA-65", "pkcs11": "HS256"}
+"""Algorithms that are not in every verifier."""
+AUDIENCE = "https://api.example.com"
+ISSUER = "https://id.example.com/payments"
+SCHEMES = {"aws": "awskms:///", "gcp": "gcpkms://", "azure": "azurekms://", "pkcs11": "pkcs11:"}
+
+
+@pytest.fixture(scope="module")
+def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FourProviders]:
+    with four_providers(tmp_path_factory.mktemp("faults")) as four:
+        yield four
+
+
+@pytest.fixture
+def four(backends: FourProviders) -> Iterator[FourProviders]:
+    yield backends
+    backends.mend()
+
+
+def on_four(directory: Path, four: FourProviders, *issuers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the configuration of a service with all four providers."""
+    return document(directory, "", *issuers, providers=four.settings(directory, **more))
+
+
+class Signed:
+    """A service with an issuer on four providers, and a token of each."""
+
+    def __init__(self, service: Service, tokens: Mapping[str, str]) -> None:
+        self.service = service
+        self.tokens = tokens
+        self.url = f"http://{service.app.addresses['http']}/payments/.well-known/jwks.json"
+
+    async def key_set(self) -> dict[str, Any]:
+        """Return the JWK Set as it is served."""
+        return dict(json.loads((await self.service.get("/payments/.well-known/jwks.json"))[2]))
+
+    def job(self) -> dict[str, Any]:
+        """Return a job for the verifiers in other languages."""
+        return {
+            "url": self.url,
+            "issuer": ISSUER,
+            "audience": AUDIENCE,
+            "algorithms": list(COMMON.values()),
+            "tokens": self.tokens,
+        }
+
+    async def assert_judged(self, answer: Mapping[str, Any]) -> None:
+        """Check that a verifier in another language read all keys and verified all tokens."""
+        assert sorted(answer["keys"]) == sorted(k["kid"] for k in (await self.key_set())["keys"])
+        assert {p: r.get("claims", r).get("sub") for p, r in answer["results"].items()} == dict.fromkeys(COMMON, "42")
+
+
+@pytest_asyncio.fixture
+async def signed(tmp_path: Path, four: FourProviders) -> AsyncIterator[Signed]:
+    """Sign with a key of each provider."""
+    made = [series(a, provider=p) for p, a in COMMON.items()]
+    one = issuer("payments", mixed_key_types=True, series=made)
+    async with running(on_four(tmp_path, four, one)) as service:
+        tokens = {}
+        uris = {k.kid: k.key_uri for k in await service.list_keys()}
+        for provider, algorithm in COMMON.items():
+            answer = await service.sign(algorithm=algorithm, subject="42", audience=[AUDIENCE])
+            assert uris[answer.kid].startswith(SCHEMES[provider])
+            tokens[provider] = answer.token
+        yield Signed(service, tokens)
+
+
+async def test_pyjwt_verifies_the_tokens_of_all_four(signed: Signed) -> None:
+    keys = jwt.PyJWKSet.from_dict(await signed.key_set())
+    assert len(keys.keys) == 8
+    for provider, token in signed.tokens.items():
+        key = keys[jwt.get_unverified_header(token)["kid"]]
+        claims = jwt.decode(token, key, [COMMON[provider]], audience=AUDIENCE, issuer=ISSUER)
+        assert claims["sub"] == "42"
+
+
+async def test_joserfc_verifies_the_tokens_of_all_four(signed: Signed) -> None:
+    served: Any = await signed.key_set()
+    keys = KeySet.import_key_set(served)
+    assert len(keys.keys) == 8
+    for provider, token in signed.tokens.items():
+        decoded = joserfc_jwt.decode(token, keys, algorithms=[COMMON[provider]])
+        assert (decoded.claims["iss"], decoded.claims["sub"]) == (ISSUER, "42")
+
+
+async def test_jose_verifies_the_tokens_of_all_four(signed: Signed) -> None:
+    node = await asyncio.to_thread(node_support.install)
+    await signed.assert_judged(await asyncio.to_thread(node.run, "jose", signed.job()))
+
+
+async def test_golang_jwt_verifies_the_tokens_of_all_four(signed: Signed) -> None:
+    go = await asyncio.to_thread(go_support.install)
+    await signed.assert_judged(await asyncio.to_thread(go.run, signed.job()))
+
+
+async def test_golang_jwt_refuses_a_token_that_was_changed(signed: Signed) -> None:
+    go = await asyncio.to_thread(go_support.install)
+    changed = {}
+    for provider, token in signed.tokens.items():
+        head, payload, signature = token.split(".")
+        middle = len(signature) // 2
+        changed[provider] = (
+            f"{head}.{payload}.{signature[:middle]}{'BA'[signature[middle] == 'B']}{signature[middle + 1 :]}"
+        )
+    answer = await asyncio.to_thread(go.run, signed.job() | {"tokens": changed})
+    assert ["signature is invalid" in r["error"] for r in answer["results"].values()] == [True] * 4
+
+
+async def test_the_set_says_nothing_about_the_providers(signed: Signed) -> None:
+    served = await signed.key_set()
+    assert {name for key in served["keys"] for name in key} == {"kty", "use", "alg", "kid", "crv", "x", "y", "n", "e"}
+    # Not shorter words, since base64url may contain them by chance.
+    assert not any(word in json.dumps(served) for word in (*SCHEMES.values(), "localhost", "cryptoKey", "eu-west-1"))
+
+
+async def test_rare_algorithms_of_all_four_verify_too(tmp_path: Path, four: FourProviders) -> None:
+    made = [series(a, provider=p) for p, a in RARE.items()]
+    one = issuer("payments", mixed_key_types=True, series=made)
+    async with running(on_four(tmp_path, four, one)) as service:
+        published = await service.published()
+        assert sorted(k["kty"] for k in published.values()) == ["AKP", "AKP", "EC", "EC", "OKP", "OKP"]
+        for provider, algorithm in RARE.items():
+            answer = await service.sign(algorithm=algorithm)
+            if provider == "pkcs11":
+                assert answer.kid not in published
+            elif provider == "gcp":
+                verify_ml_dsa(answer.token, published[answer.kid])
+            else:
+                await service.verify(answer.token)
+
+
+def verify_ml_dsa(token: str, key: Mapping[str, str]) -> None:
+    """Verify a token with cryptography, since PyJWT 2.15 reads no AKP keys."""
+    signing_input, _, signature = token.rpartition(".")
+    public = MLDSA65PublicKey.from_public_bytes(base64url_decode(key["pub"]))
+    public.verify(base64url_decode(signature), signing_input.encode())
+
+
+def in_each_order() -> list[dict[str, Any]]:
+    """Return four issuers with ES256 on all four providers. Each begins with another provider."""
+    made = []
+    for turn, first in enumerate(PROVIDERS):
+        order = [*PROVIDERS[turn:], *PROVIDERS[:turn]]
+        made.append(issuer(f"{first}-first", series=[series("ES256", name=p, provider=p) for p in order]))
+    return made
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+async def test_the_next_provider_signs_when_the_ones_before_it_fail(
+    tmp_path: Path, four: FourProviders, fault: str
+) -> None:
+    issuers = in_each_order()
+    config = on_four(tmp_path, four, *issuers, timeout="400ms")
+    async with running(config) as service:
+        for one in issuers:
+            name, order = one["name"], [s["provider"] for s in one["series"]]
+            published = await service.published(name)
+            provider_of = {k.kid: k.provider for k in await service.list_keys(name)}
+            assert set(provider_of) == set(published)
+            for down, provider in enumerate(order):
+                answers = await asyncio.gather(*(service.sign(issuer=name) for _ in range(4)))
+                assert {provider_of[a.kid] for a in answers} == {provider}, (fault, order[:down])
+                await asyncio.gather(*(service.verify(a.token, name) for a in answers))
+                if down < len(order) - 1:
+                    four.break_(provider, fault)
+            assert await service.published(name) == published
+            four.mend()
+            # A breaker that opened permits a call again after a second.
+            await until(lambda: _all_sign(service))
+        assert {r["outcome"] for r in audit_records(config, "sign")} == {"allowed"}
+
+
+async def test_only_when_all_four_fail_does_the_caller_see_an_error(tmp_path: Path, four: FourProviders) -> None:
+    one = in_each_order()[0]
+    async with running(on_four(tmp_path, four, one)) as service:
+        for provider in PROVIDERS:
+            await service.sign(issuer="aws-first")
+            four.break_(provider, "denied")
+        refused = await failure(service.sign(issuer="aws-first"))
+        assert (refused.code, refused.reason) == ("FAILED_PRECONDITION", "PROVIDER_ACCESS_DENIED")
+        four.mend()
+        await service.verify((await service.sign(issuer="aws-first")).token, "aws-first")
+
+
+async def _all_sign(service: Service) -> bool:
+    """Tell whether each provider signs for the issuer that begins with it."""
+    for provider in PROVIDERS:
+        name = f"{provider}-first"
+        kid = (await service.sign(issuer=name)).kid
+        if next(k.provider for k in await service.list_keys(name) if k.kid == kid) != provider:
+            return False
+    return True
