@@ -22,7 +22,7 @@ from sealwright_providers.pkcs11.settings import Pkcs11Settings
 
 ES256 = ALGORITHMS["ES256"]
 
-# SoftHSM's file store fails now and then when two processes use it, and the provider says that it recovers. That is not the point here.
+# The file store of SoftHSM fails now and then when two processes use it. The provider then logs that it recovers.
 logging.disable(logging.WARNING)
 
 
