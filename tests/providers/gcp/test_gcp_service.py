@@ -27,7 +27,6 @@ def configuration(tmp_path: Path, emulator: GcpEmulator, *algorithms: str, **mor
         "key_ring": emulator.key_ring,
         "endpoint": emulator.address,
         "insecure_endpoint": True,
-        "manage_timeout": "1s",
     }
     return document(tmp_path, "", made, providers={"gcp": provider})
 
@@ -53,6 +52,7 @@ async def test_c59_a_service_that_dies_while_it_creates_leaves_one_key_for_each_
     tmp_path: Path, emulator: GcpEmulator, operation: str, *, after: bool
 ) -> None:
     config = configuration(tmp_path, emulator)
+    config["providers"]["gcp"]["manage_timeout"] = "1s"  # For so long a lost creation is waited for.
     for _ in range(2):
         emulator.add_fault("hang", operation=operation, after=after)
         async with running(config, wait=False):
