@@ -17,6 +17,7 @@ from sealwright.clock import Clock, SystemClock
 from sealwright.config import Config
 from sealwright.ids import uuid7
 from sealwright.keys.changes import KeyChanges
+from sealwright.keys.health import KeyHealth
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.operations import KeyOperations
 from sealwright.keys.readiness import Readiness
@@ -69,6 +70,7 @@ class App:
         self.keyring = Keyring(config.issuers, config.timing, clock)
         self._authoriser = Authoriser(config.grants)
         self._alive = True
+        self._settled = False
         self._closers = contextlib.AsyncExitStack()
         self._jobs: list[asyncio.Task[None]] = []
         self._providers: dict[str, GuardedProvider] = {}
@@ -106,12 +108,13 @@ class App:
             clock=clock,
             events=audit,
         )
-        self.readiness = Readiness(self.keyring, self.rotator.creation.failing, clock, self._blocked)
+        self.health = KeyHealth(self.keyring, self._providers, clock)
+        self.readiness = Readiness(self.keyring, self.health, self.rotator.creation.failing, clock, self._blocked)
         await sync.refresh()
         # Ended after the listeners: while calls drain, the keyring must be kept fresh.
         self._closers.push_async_callback(self._end_jobs)
         await self._listen(audit, self._services(store, sync, counts, audit))
-        jobs = (sync.run(), self.rotator.run(), self._report_health(), self._tend_audit())
+        jobs = (sync.run(), self.rotator.run(), self._report_health(), self._tend_audit(), self.health.run())
         self._jobs = [asyncio.create_task(job) for job in jobs]
 
     def _services(self, store: SqlStore, sync: ReplicaSync, counts: TokenCounts, audit: Audit) -> AddServices:
@@ -122,6 +125,7 @@ class App:
             providers=self._providers,
             authoriser=self._authoriser,
             counts=counts,
+            health=self.health,
             clock=self._clock,
         )
         verifier = Verifier(
@@ -185,6 +189,7 @@ class App:
     async def wait_until_useful(self, seconds: float = START_SECONDS) -> None:
         """Wait until every issuer can sign, or is blocked by something that waiting will not fix soon."""
         await self.readiness.wait(seconds)
+        self._settled = True
         await self._update_health()
 
     def reopen(self) -> None:
@@ -200,6 +205,8 @@ class App:
     async def _report_health(self) -> None:
         while True:
             await self._update_health()
+            if self._settled:
+                self.readiness.log_changes()
             await asyncio.sleep(_HEALTH_INTERVAL)
 
     def _blocked(self) -> str | None:

@@ -93,12 +93,13 @@ class Gauge:
 
 
 ISSUER_CAN_SIGN: Final = Gauge("sealwright_issuer_can_sign", "1 while the issuer can sign, else 0.", ("issuer",))
+PROVIDER_UP: Final = Gauge("sealwright_provider_up", "1 while the provider answers, else 0.", ("provider",))
 STORE_AGE: Final = Gauge("sealwright_store_age_seconds", "Time since the start of the last read of the store.")
 KEYS: Final = Gauge("sealwright_keys", "Keys by issuer, series and state.", ("issuer", "series", "state"))
 ACTIVE_KEY_AGE: Final = Gauge(
     "sealwright_active_key_age_seconds", "Time since the active key of a series took over.", ("issuer", "series")
 )
-GAUGES: Final = (ISSUER_CAN_SIGN, STORE_AGE, KEYS, ACTIVE_KEY_AGE)
+GAUGES: Final = (ISSUER_CAN_SIGN, PROVIDER_UP, STORE_AGE, KEYS, ACTIVE_KEY_AGE)
 
 Reading = tuple[Gauge, Iterable[tuple[tuple[str, ...], float]]]
 """A gauge, and its values by labels."""

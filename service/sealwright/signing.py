@@ -30,6 +30,7 @@ from sealwright.ids import uuid7
 from sealwright.jose import token as jws
 from sealwright.jose.claims import Claims, ClaimsRequest, build_claims
 from sealwright.jose.signatures import SignatureFormatError, normalise, verify
+from sealwright.keys.health import KeyHealth
 from sealwright.keys.issuer import Issuer, SigningKey
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.token_counts import TokenCounts
@@ -89,14 +90,15 @@ class Signer:
         providers: Mapping[str, GuardedProvider],
         authoriser: Authoriser,
         counts: TokenCounts,
+        health: KeyHealth,
         clock: Clock,
     ) -> None:
         self._keyring = keyring
         self._providers = providers
         self._authoriser = authoriser
         self._counts = counts
+        self._health = health
         self._clock = clock
-        self._failing: dict[str, str] = {}
 
     async def sign(self, decision: Decision, request: SignRequest) -> SignedToken:
         """Sign a token. Its audit record is durable before this returns.
@@ -172,27 +174,16 @@ class Signer:
                 signed = await self._sign_with(decision, issuer, key, claims, token_type)
             except (ProviderError, OverloadedError) as error:
                 if not isinstance(error, MessageTooLargeError | OverloadedError):
-                    self._log_change(key, error.reason)
+                    self._health.failed(key, error.reason)
                 if isinstance(error, _FINAL_ERRORS):
                     raise
                 if not isinstance(error, _KEY_ERRORS):
                     given_up.add(key.provider)
                 failed = failed or error
             else:
-                self._log_change(key, None)
+                self._health.signed(key)
                 return signed
         raise failed or InternalError("there was no key to sign with")
-
-    def _log_change(self, key: SigningKey, reason: str | None) -> None:
-        """Log that a key has begun to fail or signs again, but not every failure."""
-        if self._failing.get(key.kid) == reason:
-            return
-        if reason is None:
-            del self._failing[key.kid]
-            log.info("key %s of provider %s signs again", key.kid, key.provider)
-        else:
-            self._failing[key.kid] = reason
-            log.warning("key %s of provider %s does not sign: %s", key.kid, key.provider, reason)
 
     async def _sign_with(
         self, decision: Decision, issuer: Issuer, key: SigningKey, claims: Claims, token_type: str

@@ -169,10 +169,10 @@ async def test_c88_the_content_type_of_the_set_is_a_setting(tmp_path: Path, emul
 async def test_metrics_count_what_happened_and_are_on_the_admin_listener_alone(
     service: Service, emulator: AwsEmulator
 ) -> None:
-    kid = (await service.sign()).kid
-    await failure(service.sign('{"iss":"x"}'))
     emulator.add_fault("wrong_signature", operation="Sign", times=1)
     await failure(service.sign())
+    await failure(service.sign('{"iss":"x"}'))
+    kid = (await service.sign()).kid
     status, headers, body = await service.get("/metrics", at="admin")
     text = body.decode()
     assert status == 200

@@ -181,15 +181,12 @@ class Issuer:
             raise NoActiveKeyError("no key of the issuer may sign now", retry_after=RETRY_SECONDS)
         return list(heads.values())
 
-    @property
-    def can_sign(self) -> bool:
-        """Whether each algorithm of the issuer has a key that may sign now."""
-        try:
-            for series in self.settings.series:
-                self.signers(series.algorithm)
-        except (StateTooOldError, NoActiveKeyError):
-            return False
-        return True
+    def possible_signers(self) -> list[SigningKey]:
+        """Return the active key of each series, whatever its algorithm and however old the read is."""
+        heads: dict[str, SigningKey] = {}
+        for key in lifecycle.signers(self.state.keys, self.now, [s.name for s in self.settings.series]):
+            heads.setdefault(key.series, self.keys[key.kid])
+        return list(heads.values())
 
     def key(self, kid: str) -> SigningKey:
         """Return a key, whatever its state.

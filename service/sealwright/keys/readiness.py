@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from sealwright.clock import Clock
 from sealwright.keys import lifecycle
+from sealwright.keys.health import KeyHealth
 from sealwright.keys.keyring import Keyring
+
+log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.02
 
@@ -17,30 +21,67 @@ class Readiness:
     """Answers health checks, and lets the start wait."""
 
     def __init__(
-        self, keyring: Keyring, failing: Mapping[str, str], clock: Clock, blocked: Callable[[], str | None]
+        self,
+        keyring: Keyring,
+        health: KeyHealth,
+        failing: Mapping[str, str],
+        clock: Clock,
+        blocked: Callable[[], str | None],
     ) -> None:
         """Prepare.
 
         Args:
             keyring: What the replica signs with.
+            health: What callers met in the last seconds.
             failing: Why keys of an issuer cannot be created, by issuer (`KeyCreation.failing`).
             clock: For the wait.
             blocked: Returns why nothing can be signed at all; None: nothing is blocked.
         """
         self._keyring = keyring
+        self._health = health
         self._blocked = blocked
         self._failing = failing
         self._clock = clock
+        self._logged: dict[str, str] = {}
+
+    def problem(self, name: str) -> str | None:
+        """Return why callers cannot have a token of an issuer now; None: as far as is known, they can."""
+        blocked = self._blocked()
+        if blocked is not None:
+            return blocked
+        issuer = self._keyring.find(name)
+        if issuer is None:
+            return "the store has not been read yet"
+        if issuer.stale is not None:
+            return issuer.stale
+        for algorithm in dict.fromkeys(s.algorithm for s in issuer.settings.series):
+            keys = [k for k in issuer.possible_signers() if k.algorithm.name == algorithm]
+            if not keys:
+                return f"no {algorithm} key may sign now"
+            troubles = [self._health.trouble(k) for k in keys]
+            if all(troubles):
+                return f"{algorithm}: {troubles[0]}"
+        return None
 
     def can_sign(self, name: str) -> bool:
-        """Return whether each algorithm of the issuer has a key that may sign now."""
-        issuer = self._keyring.find(name)
-        return issuer is not None and issuer.can_sign and self._blocked() is None
+        """Return whether callers can have a token of each algorithm of the issuer."""
+        return self.problem(name) is None
 
-    @property
-    def blocked(self) -> str | None:
-        """Why nothing can be signed at all; None: nothing is blocked."""
-        return self._blocked()
+    def providers(self) -> dict[str, bool]:
+        """Return which providers answer, by name."""
+        return self._health.providers()
+
+    def log_changes(self) -> None:
+        """Log, once, that an issuer cannot sign and why, and once that it can again."""
+        for settings in self._keyring.issuers:
+            problem = self.problem(settings.name)
+            before = self._logged.get(settings.name)
+            if problem is not None and problem != before:
+                log.warning("issuer %s cannot sign: %s", settings.name, problem)
+                self._logged[settings.name] = problem
+            elif problem is None and before is not None:
+                log.info("issuer %s can sign again", settings.name)
+                del self._logged[settings.name]
 
     def unable(self) -> list[str]:
         """Return the names of the issuers that cannot sign now."""

@@ -123,6 +123,8 @@ class GuardedProvider:
         self._places = asyncio.Semaphore(settings.max_in_flight)
         self._waiting = 0
         self.breaker = Breaker(clock)
+        self.trouble: str | None = None
+        self.heard = clock.elapsed()
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         """See `KeyProvider.sign`."""
@@ -131,6 +133,10 @@ class GuardedProvider:
     async def describe(self, uri: str, *, timeout: float) -> KeyDescription:
         """See `KeyProvider.describe`."""
         return await self._call("describe", lambda left: self._inner.describe(uri, timeout=left), timeout)
+
+    async def check(self, *, timeout: float) -> None:
+        """See `KeyProvider.check`."""
+        await self._call("check", lambda left: self._inner.check(timeout=left), timeout, attempts=1)
 
     @property
     def manage_timeout(self) -> float:
@@ -273,13 +279,18 @@ class GuardedProvider:
                 raise  # Our caller cancelled the call. Otherwise the provider cancelled itself.
             log.error("provider %s has a bug: it raised %s", self.name, _outline(fault))  # noqa: TRY400 - texts may hold key URIs
             raise self._named(ProviderFaultError("the provider failed because of a bug in it")) from None
+        self._hear(None)
         if self.breaker.record(answered=True):
             log.info("provider %s answers again", self.name)
         return result
 
+    def _hear(self, trouble: str | None) -> None:
+        self.trouble, self.heard = trouble, self._clock.elapsed()
+
     def _record_failure(self, error: ProviderError, *, fair: bool) -> None:
         if isinstance(error, _SILENT) or (isinstance(error, ProviderTimeoutError) and not fair):
             return
+        self._hear(error.reason if isinstance(error, _FAILED) else None)
         changed = self.breaker.record(answered=not isinstance(error, _FAILED))
         if changed and self.breaker.open:
             cause = type(error.__cause__).__name__ if error.__cause__ else "no further details"

@@ -32,6 +32,7 @@ class AdminPages:
         """Yield what this worker sees now. It is the same on every worker, except for the age of its read."""
         names = [i.name for i in self._keyring.issuers]
         yield metrics.ISSUER_CAN_SIGN, [((name,), float(self._readiness.can_sign(name))) for name in names]
+        yield metrics.PROVIDER_UP, [((name,), float(up)) for name, up in self._readiness.providers().items()]
         age = self._keyring.age().total_seconds() if self._keyring.state else float("inf")
         yield metrics.STORE_AGE, [((), age)]
         yield metrics.KEYS, self._key_counts()

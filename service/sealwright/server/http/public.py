@@ -21,6 +21,8 @@ _NO_STORE: Final = _CORS | {"Cache-Control": "no-store"}
 _METHODS: Final = "GET, HEAD, OPTIONS"
 _JSON: Final = "application/json"
 PEM: Final = ".pem"
+_SHOWN: Final = 10
+"""Reasons of readiness that are shown. The log has all of them, with the names of the issuers."""
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 
 
@@ -83,20 +85,18 @@ class PublicPages:
         return issuer.document() if issuer else None
 
     def _ready(self) -> Page:
-        blocked = self._readiness.blocked
-        if blocked is not None and self._alive():
-            return _text(503, f"nothing can be signed: {blocked}", _NO_STORE | _RETRY_AFTER)
-        return self._verdict(self._readiness.unable(), "cannot sign")
+        problems = [p for s in self._keyring.issuers if (p := self._readiness.problem(s.name)) is not None]
+        return self._verdict(problems, "cannot sign", ": " + "; ".join(dict.fromkeys(problems[:_SHOWN])))
 
     def _jwks_ready(self) -> Page:
         missing = [i.name for i in self._keyring.issuers if self._document(i.name) is None]
         return self._verdict(missing, "have no JWK Set")
 
-    def _verdict(self, stuck: Sequence[str], problem: str) -> Page:
+    def _verdict(self, stuck: Sequence[str], problem: str, why: str = "") -> Page:
         if not self._alive():
             return _text(503, "shutting down", _NO_STORE | _RETRY_AFTER)
         if stuck:
-            return _text(503, f"{len(stuck)} issuers {problem}", _NO_STORE | _RETRY_AFTER)
+            return _text(503, f"{len(stuck)} issuers {problem}{why}", _NO_STORE | _RETRY_AFTER)
         return _text(200, "ok")
 
 
