@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 from rich.console import Console
 
+from sealwright.cli.inputs import read_bytes
 from sealwright.cli.output import fail
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +48,7 @@ class Target:
     timeout: float
 
 
-_FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
+_FILE: Final = click.Path(path_type=Path)
 _OPTIONS: Final = (
     click.option(
         "--address",
@@ -97,7 +98,8 @@ def channel(target: Target) -> Iterator[grpc.Channel]:
     if target.plaintext or target.address.startswith("unix:"):
         opened = grpc.insecure_channel(target.address)
     else:
-        files = [None if p is None else p.read_bytes() for p in (target.ca, target.private_key, target.certificate)]
+        paths = {"--ca": target.ca, "--private-key": target.private_key, "--certificate": target.certificate}
+        files = [None if path is None else read_bytes(path, name) for name, path in paths.items()]
         opened = grpc.secure_channel(target.address, grpc.ssl_channel_credentials(*files))
     with opened:
         yield opened

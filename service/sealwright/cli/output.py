@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, TypeVar
@@ -41,11 +42,17 @@ def show_table(table: Table) -> None:
     console.print(table)
 
 
+def show_error(message: str) -> None:
+    """Print one line to standard error. Its failure has no effect, because the exit status tells the rest."""
+    with contextlib.suppress(OSError):
+        click.echo(f"error: {message}", err=True)
+
+
 def fail(output: str, problems: Sequence[str]) -> NoReturn:
     """Print problems and end with status 1. Text goes to standard error, JSON to standard output."""
     if output == "json":
         click.echo(json.dumps({"problems": list(problems)}, ensure_ascii=False))
     else:
         for problem in problems:
-            click.echo(f"error: {problem}", err=True)
+            show_error(problem)
     raise SystemExit(1)
