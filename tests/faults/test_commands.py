@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import pty
 import shutil
 import subprocess
+import termios
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -159,3 +162,23 @@ def test_f46_errors_that_nobody_can_read_do_not_change_the_status(dev: Process) 
     assert run(*signed(dev), redirect="2>&-").returncode == 0
     for redirect in ("2>&-", "2>/dev/full"):
         assert run("sign", "dev", "--claims", "@none.json", redirect=redirect).returncode == 2
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_f47_kids_are_whole_on_a_narrow_terminal(dev: Process, columns: int) -> None:
+    command = [SEALWRIGHT, "keys", "list", "dev", *connection(dev)]
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
+    env = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES"}} | {"TERM": "xterm"}
+    with subprocess.Popen(command, stdout=terminal, stderr=subprocess.PIPE, env=env) as running:  # noqa: S603 - ours
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the process has ended
+            while part := os.read(controller, 4096):
+                shown += part
+        assert running.wait(30) == 0
+    os.close(controller)
+    listed = json.loads(run("keys", "list", "dev", *connection(dev), "--output", "json").stdout)
+    assert len(listed) == 2
+    for key in listed:
+        assert key["kid"].encode() in shown
