@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
@@ -62,10 +63,16 @@ def show_error(message: str) -> None:
         click.echo(f"error: {message}", err=True)
 
 
-def fail(output: str, problems: Sequence[str]) -> NoReturn:
-    """Print problems and end with status 1. Text goes to standard error, JSON to standard output."""
+def fail(output: str, problems: Sequence[str], about: Mapping[str, Any] = MappingProxyType({})) -> NoReturn:
+    """Print problems and end with status 1. Text goes to standard error, JSON to standard output.
+
+    Args:
+        output: `text` or `json`.
+        problems: Texts for people.
+        about: Further members of the JSON, for programs.
+    """
     if output == "json":
-        click.echo(json.dumps({"problems": list(problems)}, ensure_ascii=False))
+        click.echo(json.dumps({"problems": list(problems), **about}, ensure_ascii=False))
     else:
         for problem in problems:
             show_error(problem)
