@@ -10,11 +10,12 @@ from sealwright.cli.config import config
 from sealwright.cli.db import db
 from sealwright.cli.dev import dev
 from sealwright.cli.keys import keys
+from sealwright.cli.program import Program
 from sealwright.cli.serve import serve, worker
 from sealwright.cli.tokens import jwks, sign, verify
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sealwright")
 def main() -> None:
     """Sign JSON Web Tokens with keys that never leave a KMS or an HSM.

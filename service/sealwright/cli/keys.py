@@ -9,7 +9,7 @@ from typing import Any
 import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.table import Table
+from rich.text import Text
 
 from sealwright.cli.arguments import KidCommand, issuer_argument
 from sealwright.cli.connection import Target, ask, channel, connection_options
@@ -121,12 +121,12 @@ def _show_keys(output: str, found: Sequence[Key]) -> None:
     if output == "json":
         show(output, "", [MessageToDict(k, preserving_proto_field_name=True) for k in found])
         return
-    table = Table("kid", "state", "algorithm", "series", "provider", "ready", "retired", "withdrawn")
+    rows: list[list[Text]] = []
     for key in found:
         state = Key.State.Name(key.state).removeprefix("STATE_")
-        cells = [key.kid, f"[{_STYLES.get(state, 'dim')}]{state}[/]", key.algorithm, key.series, key.provider]
-        table.add_row(*cells, *_times(key, ("ready_time", "retire_time", "withdraw_time")))
-    show_table(table)
+        plain = [key.algorithm, key.series, key.provider, *_times(key, ("ready_time", "retire_time", "withdraw_time"))]
+        rows.append([Text(key.kid), Text(state, _STYLES.get(state, "dim")), *map(Text, plain)])
+    show_table(("kid", "state", "algorithm", "series", "provider", "ready", "retired", "withdrawn"), rows)
 
 
 def _times(key: Key, names: Iterable[Any]) -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 from google.protobuf.duration_pb2 import Duration
 
 from sealwright.cli.arguments import DurationType, issuer_argument
 from sealwright.cli.connection import Target, ask, channel, connection_options
+from sealwright.cli.inputs import read_standard_input, read_text
 from sealwright.cli.output import output_option, show
 from sealwright.v1.jwks_pb2 import GetJwksRequest
 from sealwright.v1.jwks_pb2_grpc import JwksServiceStub
@@ -94,7 +95,7 @@ def verify(issuer: str, token: str, audience: str, skip_audience_check: bool, ta
     """  # noqa: D301 - click reads the control character
     request = VerifyJwtRequest(
         issuer=issuer,
-        token=sys.stdin.read().strip() if token == "-" else token,  # noqa: S105 - not a password
+        token=read_standard_input("TOKEN").strip() if token == "-" else token,  # noqa: S105 - not a password
         audience=audience,
         skip_audience_check=skip_audience_check,
     )
@@ -121,11 +122,8 @@ def jwks(issuer: str, target: Target, output: str) -> None:
 
 def _text(value: str) -> str:
     if value == "-":
-        return sys.stdin.read()
-    if value.startswith("@"):
-        with click.open_file(value[1:], encoding="utf-8") as file:
-            return str(file.read())
-    return value
+        return read_standard_input("--claims")
+    return read_text(Path(value[1:]), "--claims") if value.startswith("@") else value
 
 
 def _pretty(text: str) -> str:
