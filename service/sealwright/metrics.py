@@ -98,7 +98,12 @@ KEYS: Final = Gauge("sealwright_keys", "Keys by issuer, series and state.", ("is
 ACTIVE_KEY_AGE: Final = Gauge(
     "sealwright_active_key_age_seconds", "Time since the active key of a series took over.", ("issuer", "series")
 )
-GAUGES: Final = (ISSUER_CAN_SIGN, STORE_AGE, KEYS, ACTIVE_KEY_AGE)
+CERTIFICATE_EXPIRY: Final = Gauge(
+    "sealwright_tls_certificate_expiry_seconds",
+    "Time until the certificate of a listener expires; negative after that.",
+    ("listener",),
+)
+GAUGES: Final = (ISSUER_CAN_SIGN, STORE_AGE, KEYS, ACTIVE_KEY_AGE, CERTIFICATE_EXPIRY)
 
 Reading = tuple[Gauge, Iterable[tuple[tuple[str, ...], float]]]
 """A gauge, and its values by labels."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from aiohttp import web
 
 from sealwright.server.addresses import Address, CannotListenError
 from sealwright.server.http.public import Page, handler
 from sealwright.server.settings import TlsSettings
-from sealwright.server.tls import https_context
+from sealwright.server.tls import TlsFiles, https_context
 
 _GRACE_SECONDS = 5.0
 
@@ -34,6 +35,7 @@ class HttpListener:
         self._name = name
         self._tls = tls
         self._share_port = share_port
+        self._files: TlsFiles | None = None
         self._runner = web.ServerRunner(web.Server(handler(pages), access_log=None), shutdown_timeout=_GRACE_SECONDS)  # type: ignore[arg-type]
 
     async def start(self) -> None:
@@ -43,7 +45,10 @@ class HttpListener:
             ConfigurationError: The address cannot be bound, or the TLS files cannot be used.
         """
         await self._runner.setup()
-        context = https_context(self._tls) if self._tls else None
+        context = None
+        if self._tls is not None:
+            self._files = TlsFiles(self._tls, "HTTPS", for_grpc=False)
+            context = https_context(self._files)
         host, port = self.address.host, self.address.port
         site = web.TCPSite(self._runner, host, port, ssl_context=context, reuse_port=self._share_port)
         try:
@@ -51,6 +56,11 @@ class HttpListener:
         except OSError as e:
             raise CannotListenError(self._name, self.address, e) from e
         self.address = Address(host, self._runner.addresses[0][1])
+
+    @property
+    def certificate_end(self) -> datetime | None:
+        """The time at which the certificate in use expires; None: the listener does not use TLS."""
+        return self._files.used.end if self._files else None
 
     async def close(self) -> None:
         """Finish the running requests and close. A second call does nothing."""
