@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Callable
 from datetime import datetime
 
@@ -13,6 +15,7 @@ from sealwright.server.settings import TlsSettings
 from sealwright.server.tls import TlsFiles, https_context
 
 _GRACE_SECONDS = 5.0
+_BACKLOG = 128
 
 
 class HttpListener:
@@ -49,13 +52,21 @@ class HttpListener:
         if self._tls is not None:
             self._files = TlsFiles(self._tls, "HTTPS", for_grpc=False)
             context = https_context(self._files)
-        host, port = self.address.host, self.address.port
-        site = web.TCPSite(self._runner, host, port, ssl_context=context, reuse_port=self._share_port)
         try:
-            await site.start()
+            await self._site(context).start()
         except OSError as e:
             raise CannotListenError(self._name, self.address, e) from e
-        self.address = Address(host, self._runner.addresses[0][1])
+        self.address = Address(self.address.host, self._runner.addresses[0][1])
+
+    def _site(self, context: ssl.SSLContext | None) -> web.BaseSite:
+        host, port = self.address.host, self.address.port
+        if not self.address.every_address:
+            return web.TCPSite(self._runner, host, port, ssl_context=context, reuse_port=self._share_port)
+        # asyncio would make a socket for IPv6 alone. gRPC listens on both families.
+        both = socket.create_server(
+            (host, port), family=socket.AF_INET6, dualstack_ipv6=True, reuse_port=self._share_port, backlog=_BACKLOG
+        )
+        return web.SockSite(self._runner, both, ssl_context=context)
 
     @property
     def certificate_end(self) -> datetime | None:

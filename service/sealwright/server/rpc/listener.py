@@ -18,6 +18,7 @@ from sealwright.errors import ConfigurationError
 from sealwright.server.addresses import Address, CannotListenError, UnixSocket
 from sealwright.server.rpc.interceptors import Boundary
 from sealwright.server.settings import ServerSettings
+from sealwright.server.socket_file import SocketFile
 from sealwright.server.tls import TlsFiles, grpc_credentials
 
 SIGNING: Final = "sealwright.v1.SigningService"
@@ -54,6 +55,7 @@ class GrpcListener:
         self._settings = settings
         self._boundary = boundary
         self._files: TlsFiles | None = None
+        self._socket_file = SocketFile(settings.grpc.path) if isinstance(settings.grpc, UnixSocket) else None
         # gRPC shares ports by default. A second service would then silently receive half of the calls.
         options = (*_OPTIONS, ("grpc.so_reuseport", int(share_port)))
         self._server = grpc.aio.server(interceptors=[boundary], options=options)
@@ -73,8 +75,12 @@ class GrpcListener:
         """
         await self.set_serving(signing=False)
         try:
+            if self._socket_file is not None:
+                await self._socket_file.take()
             self.address = self._bind()
         except (RuntimeError, OSError) as e:
+            if self._socket_file is not None:
+                self._socket_file.unlock()
             raise CannotListenError("grpc", self.address, e) from e
         await self._server.start()
 
@@ -115,3 +121,5 @@ class GrpcListener:
         await asyncio.sleep(_DRAIN_PAUSE)
         await self._server.stop(self._settings.drain_seconds)
         await self._boundary.idle()
+        if self._socket_file is not None:
+            self._socket_file.unlock()
