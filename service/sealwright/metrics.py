@@ -63,6 +63,7 @@ REFUSALS_OMITTED: Final = _counter(
     "sealwright_refusals_omitted",
     "Refused calls without an audit record of their own, because their caller had too many.",
 )
+HTTP_ERRORS: Final = _counter("sealwright_http_errors", "Malformed HTTP requests by listener.", "listener")
 AUDIT_FAILURES: Final = _counter(
     "sealwright_audit_failures", "Audit records that could not be made durable. What they describe did not happen."
 )

@@ -10,6 +10,7 @@ from datetime import datetime
 from aiohttp import web
 
 from sealwright.server.addresses import Address, CannotListenError
+from sealwright.server.http.protocol import Server
 from sealwright.server.http.public import Page, handler
 from sealwright.server.settings import TlsSettings
 from sealwright.server.tls import TlsFiles, https_context
@@ -39,7 +40,7 @@ class HttpListener:
         self._tls = tls
         self._share_port = share_port
         self._files: TlsFiles | None = None
-        self._runner = web.ServerRunner(web.Server(handler(pages), access_log=None), shutdown_timeout=_GRACE_SECONDS)  # type: ignore[arg-type]
+        self._runner = web.ServerRunner(Server(handler(pages), name), shutdown_timeout=_GRACE_SECONDS)
 
     async def start(self) -> None:
         """Bind and serve.
