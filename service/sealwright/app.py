@@ -169,7 +169,7 @@ class App:
         tls = None if settings.http_is_plaintext else settings.tls
         share = self._share_ports
         self._http = HttpListener("http", settings.http, public.page, tls=tls, share_port=share)
-        self._admin = HttpListener("admin", settings.admin, admin.page, share_port=share)
+        self._admin = HttpListener("admin", settings.admin, admin.page, share_port=share, only_loopback=True)
         self._grpc = GrpcListener(settings, boundary, add_services, share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()

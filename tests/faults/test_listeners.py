@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import stat
@@ -18,6 +19,7 @@ import pytest
 from sealwright.app import build
 from sealwright.config import parse
 from sealwright.errors import ConfigurationError
+from sealwright.server.http.hosts import is_loopback
 from sealwright.server.socket_file import SocketFile
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
@@ -181,3 +183,106 @@ async def test_f29_an_address_that_is_in_use_is_refused_on_either_family(tmp_pat
             }
             with pytest.raises(ConfigurationError, match=r"server\.http: cannot listen on .*: Address already in use"):
                 await build(parse(config)).start()
+
+
+GOOD_HOSTS = [
+    "127.0.0.1",
+    "127.0.0.1:9090",
+    "127.9.9.9:1",
+    "localhost",
+    "LocalHost:80",
+    "localhost.:9090",
+    "[::1]",
+    "[::1]:9090",
+]
+BAD_HOSTS = [
+    "",
+    "evil.example",
+    "evil.example:9090",
+    "localhost.evil.example",
+    "evil-localhost",
+    "127.0.0.1.evil.example:9090",
+    "0.0.0.0:9090",
+    "[::]",
+    "10.0.0.1",
+    "localhost:",
+    "localhost:x",
+    "localhost, evil.example",
+    "user@localhost",
+    "::1",
+    "2130706433",
+    "localhost/",
+    "localhost\u00e9",
+]
+
+
+def test_f42_hosts_of_loopback_are_told_from_others() -> None:
+    assert [h for h in GOOD_HOSTS if not is_loopback(h)] == []
+    assert [h for h in BAD_HOSTS if is_loopback(h)] == []
+
+
+async def status_of(address: str, head: str) -> str:
+    """Return the status of the answer to `GET /metrics` with some lines."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{head}Connection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    status, _, body = answer.partition(b"\r\n")
+    assert (b"sealwright_keys" in body) == (b" 200 " in status)
+    return status.split()[1].decode()
+
+
+async def test_f42_the_admin_listener_answers_only_hosts_of_loopback(tmp_path: Path, emulator: AwsEmulator) -> None:
+    async with running(document(tmp_path, emulator.endpoint), wait=False) as service:
+        admin = service.app.addresses["admin"]
+        start = "GET /metrics HTTP/1.1\r\n"
+        for host in GOOD_HOSTS:
+            assert await status_of(admin, f"{start}Host: {host}\r\n") == "200", host
+        for host in BAD_HOSTS:
+            assert await status_of(admin, f"{start}Host: {host}\r\n") in {"400", "421"}, host
+        assert await status_of(admin, f"{start}Host: evil.example\r\n") == "421"
+        assert await status_of(admin, f"{start}Host: localhost\r\nHost: evil.example\r\n") in {"400", "421"}
+        assert await status_of(admin, start) == "400"
+        assert await status_of(admin, "GET /metrics HTTP/1.0\r\n") == "200"
+        status, _, _ = await service.get("/healthz", Host="id.example.com")
+        assert status == 200, "the public listener has any name"
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def modes_of(directory: Path) -> dict[str, int]:
+    return {f.name: mode_of(f) for f in directory.glob("state.db*")}
+
+
+async def test_f42_the_store_is_readable_by_its_owner_alone(tmp_path: Path, emulator: AwsEmulator) -> None:
+    directory = mode_of(tmp_path)
+    before = os.umask(0)
+    try:
+        async with running(document(tmp_path, emulator.endpoint)):
+            modes = modes_of(tmp_path)
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("state.db", "state.db-wal", "state.db-shm"), 0o600)
+    assert mode_of(tmp_path) == directory
+
+
+async def test_f42_the_mode_of_a_store_that_exists_stays(tmp_path: Path, emulator: AwsEmulator) -> None:
+    store = tmp_path / "state.db"
+    store.touch()
+    store.chmod(0o640)
+    async with running(document(tmp_path, emulator.endpoint)):
+        modes = modes_of(tmp_path)
+    assert set(modes.values()) == {0o640}
+
+
+async def test_f42_a_link_to_a_store_that_does_not_exist_yet_is_followed(tmp_path: Path, emulator: AwsEmulator) -> None:
+    (tmp_path / "state.db").symlink_to(tmp_path / "elsewhere.db")
+    before = os.umask(0)
+    try:
+        async with running(document(tmp_path, emulator.endpoint)):
+            assert mode_of(tmp_path / "elsewhere.db") == 0o600
+    finally:
+        os.umask(before)

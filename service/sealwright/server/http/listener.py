@@ -10,6 +10,7 @@ from datetime import datetime
 from aiohttp import web
 
 from sealwright.server.addresses import Address, CannotListenError
+from sealwright.server.http.hosts import for_loopback
 from sealwright.server.http.protocol import Server
 from sealwright.server.http.public import Page, handler
 from sealwright.server.settings import TlsSettings
@@ -34,13 +35,25 @@ class HttpListener:
         *,
         tls: TlsSettings | None = None,
         share_port: bool = False,
+        only_loopback: bool = False,
     ) -> None:
+        """Prepare.
+
+        Args:
+            name: Name of its setting.
+            address: Where it listens.
+            pages: The answers, by path.
+            tls: Files for HTTPS; None: plaintext.
+            share_port: Whether other workers listen on the same port.
+            only_loopback: Whether to answer only requests whose header Host names loopback.
+        """
         self.address = address
         self._name = name
         self._tls = tls
         self._share_port = share_port
         self._files: TlsFiles | None = None
-        self._runner = web.ServerRunner(Server(handler(pages), name), shutdown_timeout=_GRACE_SECONDS)
+        answer = for_loopback(handler(pages)) if only_loopback else handler(pages)
+        self._runner = web.ServerRunner(Server(answer, name), shutdown_timeout=_GRACE_SECONDS)
 
     async def start(self) -> None:
         """Bind and serve.
