@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from datetime import datetime
 from typing import Final
 
 import grpc
@@ -168,17 +169,21 @@ class App:
         local = settings.insecure_local or settings.grpc_is_unix
         boundary = Boundary(Authentication(self._clock, local=local), audit)
         public = PublicPages(self.keyring, self.readiness, alive=lambda: self._alive)
-        admin = AdminPages(public, self.keyring, self.readiness)
+        admin = AdminPages(public, self.keyring, self.readiness, self._certificate_ends)
         tls = None if settings.http_is_plaintext else settings.tls
         share = self._share_ports
         self._http = HttpListener("http", settings.http, public.page, tls=tls, share_port=share)
-        self._admin = HttpListener("admin", settings.admin, admin.page, share_port=share)
+        self._admin = HttpListener("admin", settings.admin, admin.page, share_port=share, only_loopback=True)
         self._grpc = GrpcListener(settings, boundary, add_services, share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()
             self._closers.push_async_callback(listener.close)
         await self._grpc.start()
         self._closers.push_async_callback(self._grpc.drain)
+
+    def _certificate_ends(self) -> dict[str, datetime]:
+        ends = {"grpc": self._grpc.certificate_end, "http": self._http.certificate_end}
+        return {listener: end for listener, end in ends.items() if end is not None}
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -63,6 +63,7 @@ REFUSALS_OMITTED: Final = _counter(
     "sealwright_refusals_omitted",
     "Refused calls without an audit record of their own, because their caller had too many.",
 )
+HTTP_ERRORS: Final = _counter("sealwright_http_errors", "Malformed HTTP requests by listener.", "listener")
 AUDIT_FAILURES: Final = _counter(
     "sealwright_audit_failures", "Audit records that could not be made durable. What they describe did not happen."
 )
@@ -99,7 +100,12 @@ KEYS: Final = Gauge("sealwright_keys", "Keys by issuer, series and state.", ("is
 ACTIVE_KEY_AGE: Final = Gauge(
     "sealwright_active_key_age_seconds", "Time since the active key of a series took over.", ("issuer", "series")
 )
-GAUGES: Final = (ISSUER_CAN_SIGN, PROVIDER_UP, STORE_AGE, KEYS, ACTIVE_KEY_AGE)
+CERTIFICATE_EXPIRY: Final = Gauge(
+    "sealwright_tls_certificate_expiry_seconds",
+    "Time until the certificate of a listener expires; negative after that.",
+    ("listener",),
+)
+GAUGES: Final = (ISSUER_CAN_SIGN, PROVIDER_UP, STORE_AGE, KEYS, ACTIVE_KEY_AGE, CERTIFICATE_EXPIRY)
 
 Reading = tuple[Gauge, Iterable[tuple[tuple[str, ...], float]]]
 """A gauge, and its values by labels."""

@@ -13,6 +13,7 @@ from providers.aws_provider_support import ES256, SECONDS, make, opened, setting
 from sealwright.errors import ConfigurationError, ProviderNotInstalledError
 from sealwright_providers.aws import FACTORY
 from sealwright_providers.aws.boto3_transport import Boto3Transport
+from sealwright_providers.aws.endpoint import endpoint_of
 from sealwright_providers.aws.http_transport import HttpTransport, _host
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_testing.emulators.aws import AwsEmulator
@@ -131,9 +132,65 @@ def test_an_endpoint_is_scheme_host_and_port_alone(value: str) -> None:
     ],
 )
 def test_the_host_header_leaves_out_the_schemes_own_port(value: str, host: str) -> None:
-    endpoint = settings(value).endpoint_url
+    endpoint = settings(value, insecure_endpoint=True).endpoint_url
     assert endpoint == value.rstrip("/")
     assert _host(endpoint) == host
+
+
+EXPOSED = [
+    "http://kms.corp.example",
+    "http://kms.corp.example:80/",
+    "HTTP://kms.corp.example",
+    "http://10.0.0.1:4566",
+    "http://169.254.169.254",
+    "http://0.0.0.0:4566",
+    "http://[::]:4566",
+    "http://[fd00::1]",
+    "http://127.0.0.1.corp.example",
+    "http://localhost.corp.example",
+    "http://2130706433",
+]
+
+
+@pytest.mark.parametrize("value", EXPOSED)
+def test_f38_a_plaintext_endpoint_elsewhere_must_be_meant(value: str) -> None:
+    for more in ({}, {"insecure_endpoint": False}):
+        with pytest.raises(ValidationError, match="endpoint_url"):
+            settings(value, **more)
+    if value.startswith("http:"):
+        assert settings(value, insecure_endpoint=True).endpoint_url == value.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "https://kms.corp.example",
+        "http://127.0.0.1:4566",
+        "http://127.9.9.9",
+        "http://[::1]:80",
+        "http://localhost:1",
+    ],
+)
+def test_f38_other_endpoints_need_no_setting_and_leave_no_warning(
+    value: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint_of(botocore.session.Session(), settings(value))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("transport", ["http", "boto3"])
+async def test_f38_a_plaintext_endpoint_is_warned_of_at_each_start(
+    transport: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    meant = settings("http://kms.corp.example", insecure_endpoint=True, transport=transport)
+    for starts in (1, 2):
+        await (await FACTORY.open(meant)).aclose()
+        warned = [r for r in caplog.records if r.levelname == "WARNING" and "plaintext" in r.message]
+        assert len(warned) == starts
+        assert "http://kms.corp.example" in warned[-1].message
 
 
 @pytest.mark.parametrize("region", ["", "eu", "EU-WEST-1", "eu-west-1a", "eu-west-1\n", "eu-west-٣", "localhost"])

@@ -47,7 +47,7 @@ PRIVATE = {
 }
 """Names by which cryptography, and the KMS APIs, make, load or export private keys."""
 
-TLS_FILES = {("settings.py", "private_key"), ("tls.py", "private_key"), ("connection.py", "private_key")}
+TLS_FILES = {(name, "private_key") for name in ("settings.py", "certificates.py", "tls.py", "connection.py")}
 """`server.tls.private_key` is the name of a file that OpenSSL reads; it signs no token."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import botocore.exceptions
@@ -9,7 +10,9 @@ import botocore.session
 from botocore.config import Config
 
 from sealwright.provider import ConfigurationError
-from sealwright_providers.aws.settings import AwsSettings
+from sealwright_providers.aws.settings import AwsSettings, is_exposed
+
+log = logging.getLogger(__name__)
 
 
 def client_config(**more: Any) -> Config:
@@ -30,6 +33,11 @@ def endpoint_of(session: botocore.session.Session, settings: AwsSettings) -> str
         ConfigurationError: The SDK does not know the region.
     """
     if settings.endpoint_url is not None:
+        if is_exposed(settings.endpoint_url):
+            log.warning(
+                "insecure_endpoint: calls to %s are plaintext; anyone on the way can read tokens and replace keys",
+                settings.endpoint_url,
+            )
         return settings.endpoint_url
     try:
         session.get_partition_for_region(settings.region)

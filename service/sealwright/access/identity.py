@@ -31,8 +31,8 @@ _UNREADABLE: Final = (
 def caller_of_certificate(pem: bytes) -> str:
     """Return the caller that a client certificate names. The TLS stack has already verified the certificate.
 
-    A certificate with URI names must have exactly one, the SPIFFE ID of a workload, and must not be a CA certificate (X509-SVID
-    specification §2, §3.1 and §5.2). A certificate without URI names must have exactly one DNS name, without a wildcard; the
+    The certificate must not be a CA certificate. With URI names, it must have exactly one, the SPIFFE ID of a workload
+    (X509-SVID specification §2, §3.1 and §5.2). Without URI names, it must have exactly one DNS name, without a wildcard; the
     caller is then `dns:` and that name. The subject's common name is ignored (RFC 6125 §6.4.4).
 
     Args:
@@ -44,16 +44,17 @@ def caller_of_certificate(pem: bytes) -> str:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        authority = _is_authority(certificate)
     except _UNREADABLE:
         raise CallerUnauthenticatedError("the client certificate names no caller") from None
+    if authority:
+        raise CallerUnauthenticatedError("the client certificate must not be a CA certificate")
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if uris:
         if len(uris) != 1 or not _is_workload_id(uris[0]):
             raise CallerUnauthenticatedError(
                 "the client certificate must have exactly one URI name, a workload's SPIFFE ID"
             )
-        if _is_authority(certificate):
-            raise CallerUnauthenticatedError("the client certificate must not be a CA certificate")
         return uris[0]
     hosts = names.get_values_for_type(x509.DNSName)
     if len(hosts) != 1:
@@ -73,7 +74,9 @@ def _is_workload_id(uri: str) -> bool:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
+    """Return whether a certificate may sign others. X509-SVID §5.2 asks for both extensions to be looked at."""
+    for extension in certificate.extensions:
+        match extension.value:
+            case x509.BasicConstraints(ca=True) | x509.KeyUsage(key_cert_sign=True) | x509.KeyUsage(crl_sign=True):
+                return True
+    return False

@@ -40,6 +40,14 @@ class Address:
         except ValueError:
             return self.host == "localhost"
 
+    @property
+    def every_address(self) -> bool:
+        """Whether it is `[::]`: every address of this machine, of IPv4 and IPv6."""
+        try:
+            return ipaddress.ip_address(self.host) == ipaddress.IPv6Address(0)
+        except ValueError:
+            return False
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

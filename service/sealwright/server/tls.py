@@ -4,29 +4,97 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import grpc
 
 from sealwright.errors import ConfigurationError
+from sealwright.server import certificates
 from sealwright.server.settings import TlsSettings
 
 log = logging.getLogger(__name__)
 
 _Stamp = tuple[tuple[int, int, int], ...]
+_ADVICE_INTERVAL: Final = timedelta(days=1)
 
 
 class TlsFiles:
-    """The files of the TLS listeners. Detects whether they have changed since the last check."""
+    """The files of a TLS listener.
 
-    def __init__(self, settings: TlsSettings) -> None:
+    Attributes:
+        used: What the listener uses of them.
+    """
+
+    def __init__(
+        self, settings: TlsSettings, listener: str, clock: Callable[[], datetime] = certificates.now, *, for_grpc: bool
+    ) -> None:
+        """Read the files for the first time, and warn of certificates that have expired or soon will.
+
+        Raises:
+            ConfigurationError: The files cannot be used.
+        """
         self._settings = settings
+        self._listener = listener
+        self._clock = clock
+        self._for_grpc = for_grpc
         self._stamp: _Stamp | None = None
+        self._again: datetime | None = None
+        self._changed()
+        self.used = certificates.read(settings, for_grpc=for_grpc)
+        self._advise(clock())
 
-    def changed(self) -> bool:
-        """Return whether a file has changed since the last call of `changed`; False if a file cannot be found."""
+    def renewed(self) -> bool:
+        """Return whether files have changed and are in use now. Files that cannot be used leave the old ones in use.
+
+        A certificate that is not valid yet is used as soon as it is.
+        """
+        now = self._clock()
+        due = self._again is not None and now >= self._again
+        if not self._changed() and not due:
+            if now >= self._next_advice:
+                self._advise(now)
+            return False
+        self._again = None
         try:
-            files = [Path(p).stat() for p in self._paths]
+            fresh = certificates.read(self._settings, for_grpc=self._for_grpc)
+        except ConfigurationError as e:
+            self._keep(str(e))
+            return False
+        problem = fresh.untimely(now)
+        if problem is not None:
+            self._again = fresh.start if now < fresh.start else None
+            self._keep(problem)
+            return False
+        self.used = fresh
+        log.info("the TLS files have changed; %s uses the new certificate", self._listener)
+        self._advise(now)
+        return True
+
+    def _keep(self, problem: str) -> None:
+        log.warning("the TLS files have changed, but %s still uses the old ones: %s", self._listener, problem)
+
+    def https_context(self) -> ssl.SSLContext:
+        """Return a context for HTTPS.
+
+        Raises:
+            ConfigurationError: The files have changed since they were checked, and cannot be used.
+        """
+        return certificates.https_context(self._settings)
+
+    def _advise(self, now: datetime) -> None:
+        self._next_advice = now + _ADVICE_INTERVAL
+        advice = self.used.advice(now)
+        if advice is not None:
+            log.warning("%s: %s", self._listener, advice)
+
+    def _changed(self) -> bool:
+        """Return whether a file has changed since the last call; False if a file cannot be found."""
+        paths = (self._settings.certificate, self._settings.private_key, self._settings.client_ca)
+        try:
+            files = [Path(p).stat() for p in paths]
         except OSError:
             return False
         stamp = tuple((f.st_mtime_ns, f.st_ino, f.st_size) for f in files)
@@ -35,97 +103,40 @@ class TlsFiles:
         self._stamp = stamp
         return True
 
-    def context(self) -> ssl.SSLContext:
-        """Return a context for HTTPS, which does not request a client certificate.
 
-        Raises:
-            OSError: A file cannot be read, or certificate and key do not match (`ssl.SSLError`).
-        """
-        for path in self._paths:
-            Path(path).open("rb").close()  # the errors of ssl do not name a missing file
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._settings.certificate, self._settings.private_key)
-        return context
-
-    def grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
-        """Return the configuration of mutual TLS for gRPC. gRPC itself would not report unusable files.
-
-        Raises:
-            OSError: A file cannot be read, or certificate and key do not match (`ssl.SSLError`).
-        """
-        self.context()
-        chain, key, roots = (Path(p).read_bytes() for p in self._paths)
-        ssl.create_default_context(cadata=roots.decode("ascii", "replace"))
-        return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=roots)
-
-    @property
-    def _paths(self) -> tuple[str, str, str]:
-        return self._settings.certificate, self._settings.private_key, self._settings.client_ca
-
-
-def https_context(settings: TlsSettings) -> ssl.SSLContext:
+def https_context(files: TlsFiles) -> ssl.SSLContext:
     """Return a context for a listener that uses a renewed certificate from the next handshake on.
 
     Raises:
         ConfigurationError: The files cannot be used.
     """
-    files = TlsFiles(settings)
-    files.changed()
-    try:
-        listening = current = files.context()
-    except OSError as e:
-        raise unusable(e) from e
+    listening = current = files.https_context()
 
     def on_hello(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
         nonlocal current
-        if files.changed():
+        if files.renewed():
             try:
-                current = files.context()
-                log.info("the TLS files have changed; HTTPS uses the new certificate")
-            except OSError:
-                log.warning("the TLS files have changed and cannot be used; HTTPS still uses the old certificate")
+                current = files.https_context()
+            except ConfigurationError as e:  # changed again since they were checked
+                log.warning("HTTPS still uses the old certificate: %s", e)
         connection.context = current
 
     listening.sni_callback = on_hello  # called for each ClientHello, with or without a server name
     return listening
 
 
-def grpc_credentials(settings: TlsSettings) -> grpc.ServerCredentials:
-    """Return credentials for mutual TLS that use a renewed certificate from the next handshake on.
+def grpc_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """Return credentials for mutual TLS that use a renewed certificate from the next handshake on."""
 
-    Raises:
-        ConfigurationError: The files cannot be used.
-    """
-    files = TlsFiles(settings)
-    files.changed()
-    try:
-        first = files.grpc_configuration()
-    except OSError as e:
-        raise unusable(e) from e
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        used = files.used
+        return grpc.ssl_server_certificate_configuration([(used.key, used.chain_pem)], root_certificates=used.roots_pem)
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
-        if not files.changed():
-            return None
-        try:
-            fresh = files.grpc_configuration()
-        except OSError:
-            log.warning("the TLS files have changed and cannot be used; gRPC still uses the old certificate")
-            return None
-        log.info("the TLS files have changed; gRPC uses the new certificate")
-        return fresh
+        return configuration() if files.renewed() else None
 
     return grpc.dynamic_ssl_server_credentials(
-        first,
+        configuration(),
         renewed,  # type: ignore[arg-type] # gRPC's documentation allows None: unchanged
         require_client_authentication=True,
     )
-
-
-def unusable(error: OSError) -> ConfigurationError:
-    """Return the error for TLS files that cannot be used."""
-    if isinstance(error, ssl.SSLError) or error.filename is None:
-        return ConfigurationError(
-            ["server.tls: the files are not certificates and a key in PEM, or certificate and key do not match"]
-        )
-    return ConfigurationError([f"server.tls: {error.strerror}: {error.filename}"])

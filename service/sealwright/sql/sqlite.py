@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from sealwright.settings import check_path
 
 BUSY_TIMEOUT: Final = 5.0
 """Longest time in seconds that a transaction waits for the transaction of another process."""
+_MODE: Final = 0o600
 _PAUSE: Final = 0.01
 _READ_ONLY: Final = "sealwright_read_only"
 
@@ -55,6 +57,10 @@ class SqliteDialect:
         file = Path(engine.url.database or "")
         opened: list[tuple[int, int]] = []
 
+        @event.listens_for(engine, "do_connect")
+        def _before_connect(*_: Any) -> None:
+            _create_private(file)
+
         @event.listens_for(engine, "connect")
         def _on_connect(connection: Any, _record: Any) -> None:
             cursor = connection.cursor()
@@ -82,6 +88,16 @@ class SqliteDialect:
         """See `Dialect.upsert`."""
         statement = insert(table).values(**values)
         return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=dict(changes))
+
+
+def _create_private(file: Path) -> None:
+    """Create the file if it is missing, so that only its owner can read it. SQLite gives its -wal and -shm the same mode.
+
+    A file that exists must not be opened here: closing it would release the locks that SQLite holds in this process
+    (https://www.sqlite.org/howtocorrupt.html §2.2). Of other errors, such as a missing directory, SQLite reports the reason.
+    """
+    with suppress(OSError):
+        os.close(os.open(os.path.realpath(file), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
 
 
 def _use_wal(cursor: Any, busy_timeout: float) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 
 from sealwright import metrics
 from sealwright.keys import lifecycle
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.readiness import Readiness
+from sealwright.server import certificates
 from sealwright.server.http.public import Page, PublicPages
 
 _HEALTH = ("/healthz", "/readyz", "/readyz/jwks")
@@ -16,10 +18,17 @@ _HEALTH = ("/healthz", "/readyz", "/readyz/jwks")
 class AdminPages:
     """Health, as on the public listener, and metrics."""
 
-    def __init__(self, public: PublicPages, keyring: Keyring, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        public: PublicPages,
+        keyring: Keyring,
+        readiness: Readiness,
+        certificate_ends: Callable[[], Mapping[str, datetime]],
+    ) -> None:
         self._public = public
         self._keyring = keyring
         self._readiness = readiness
+        self._certificate_ends = certificate_ends
 
     def page(self, path: str) -> Page:
         """Return the answer to a path."""
@@ -37,6 +46,9 @@ class AdminPages:
         yield metrics.STORE_AGE, [((), age)]
         yield metrics.KEYS, self._key_counts()
         yield metrics.ACTIVE_KEY_AGE, self._active_ages()
+        now = certificates.now()
+        ends = self._certificate_ends().items()
+        yield metrics.CERTIFICATE_EXPIRY, [((name,), (end - now).total_seconds()) for name, end in ends]
 
     def _key_counts(self) -> Iterator[tuple[tuple[str, ...], float]]:
         for settings in self._keyring.issuers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -151,7 +151,7 @@ def matches(if_none_match: str, etag: str) -> bool:
     return if_none_match.strip() == "*" or etag in _TAGS.findall(if_none_match)
 
 
-def handler(pages: Callable[[str], Page]) -> Callable[[web.BaseRequest], object]:
+def handler(pages: Callable[[str], Page]) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """Return a request handler for aiohttp that serves pages."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 import grpc
@@ -17,7 +18,8 @@ from sealwright.errors import ConfigurationError
 from sealwright.server.addresses import Address, CannotListenError, UnixSocket
 from sealwright.server.rpc.interceptors import Boundary
 from sealwright.server.settings import ServerSettings
-from sealwright.server.tls import grpc_credentials
+from sealwright.server.socket_file import SocketFile
+from sealwright.server.tls import TlsFiles, grpc_credentials
 
 SIGNING: Final = "sealwright.v1.SigningService"
 SERVICES: Final = ("", SIGNING, "sealwright.v1.JwksService", "sealwright.v1.KeyService")
@@ -52,6 +54,8 @@ class GrpcListener:
         self.address = settings.grpc
         self._settings = settings
         self._boundary = boundary
+        self._files: TlsFiles | None = None
+        self._socket_file = SocketFile(settings.grpc.path) if isinstance(settings.grpc, UnixSocket) else None
         # gRPC shares ports by default. A second service would then silently receive half of the calls.
         options = (*_OPTIONS, ("grpc.so_reuseport", int(share_port)))
         self._server = grpc.aio.server(interceptors=[boundary], options=options)
@@ -71,8 +75,12 @@ class GrpcListener:
         """
         await self.set_serving(signing=False)
         try:
+            if self._socket_file is not None:
+                await self._socket_file.take()
             self.address = self._bind()
         except (RuntimeError, OSError) as e:
+            if self._socket_file is not None:
+                self._socket_file.unlock()
             raise CannotListenError("grpc", self.address, e) from e
         await self._server.start()
 
@@ -88,10 +96,16 @@ class GrpcListener:
         if settings.insecure_local:
             port = self._server.add_insecure_port(str(address))
         elif settings.tls is not None:
-            port = self._server.add_secure_port(str(address), grpc_credentials(settings.tls))
+            self._files = TlsFiles(settings.tls, "gRPC", for_grpc=True)
+            port = self._server.add_secure_port(str(address), grpc_credentials(self._files))
         else:
             raise ConfigurationError(["server.tls: must be given"])
         return Address(address.host, port)
+
+    @property
+    def certificate_end(self) -> datetime | None:
+        """The time at which the certificate in use expires; None: the listener does not use TLS."""
+        return self._files.used.end if self._files else None
 
     async def set_serving(self, *, signing: bool) -> None:
         """Report over grpc.health.v1 whether tokens can be signed. The other services always serve."""
@@ -107,3 +121,5 @@ class GrpcListener:
         await asyncio.sleep(_DRAIN_PAUSE)
         await self._server.stop(self._settings.drain_seconds)
         await self._boundary.idle()
+        if self._socket_file is not None:
+            self._socket_file.unlock()
