@@ -265,7 +265,7 @@ def test_an_extra_alone_brings_its_provider_and_no_other(
     assert alone.run("python", "-c", loads).stdout.strip() == kind
     config = tmp_path / "sealwright.toml"
     config.write_text(CONFIG.format(directory=tmp_path, provider=PROVIDERS[kind]))
-    assert alone.run("sealwright", "config", "check", str(config)).returncode == 0
+    assert alone.run("sealwright", "config", "check", "--offline", str(config)).returncode == 0
     opens = (
         "import asyncio, sys; from pathlib import Path; from sealwright.config import load;"
         "from sealwright.kms.registry import load_factory;"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
+from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
 
 from sealwright.access.grants import POWERLESS
+from sealwright.access.settings import Role
 from sealwright.config.model import Config
+from sealwright.config.wording import path_of
 from sealwright.issuer_settings import IssuerSettings, SeriesSettings, readers_lost
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.keys.lifecycle import Limits
@@ -16,9 +21,16 @@ _READERS: Final = ((4096, "nginx's default buffer"), (16384, "mod_auth_openidc's
 """The largest JWK Set, in bytes, that some readers accept."""
 
 
+_CERTIFICATE_NAMES: Final = ("spiffe://", "dns:")
+"""How the names of callers begin that a client certificate identifies."""
+_LONG: Final = timedelta(days=30)
+
+
 def warnings(config: Config) -> Iterator[str]:
     """Yield what is allowed, but probably not intended."""
     yield from _about_grants(config)
+    yield from _about_callers(config)
+    yield from _about_plaintext(config)
     for i, issuer in enumerate(config.issuers):
         bounds = limits(issuer, config.timing)
         size = sum(ALGORITHMS[s.algorithm].jwk_size(s.rsa_bits) * _keys_published(s, bounds) for s in issuer.series)
@@ -26,6 +38,8 @@ def warnings(config: Config) -> Iterator[str]:
             if size > limit:
                 yield f"issuers[{i}]: the JWK Set may have about {size} bytes, but {reader} holds only {limit}"
         yield from _about_readers(f"issuers[{i}]", issuer)
+        if issuer.max_lifetime > _LONG:
+            yield f"issuers[{i}].max_lifetime: tokens may live for more than {_LONG.days} days, and nothing can recall one"
         yield from _about_rotation(f"issuers[{i}]", issuer, bounds)
 
 
@@ -39,6 +53,37 @@ def _about_grants(config: Config) -> Iterator[str]:
         for j, pattern in enumerate(grant.issuers):
             if not any(pattern.matches(issuer.name) for issuer in config.issuers):
                 yield f"grants[{i}].issuers[{j}]: no issuer matches this pattern"
+
+
+def _about_callers(config: Config) -> Iterator[str]:
+    local = config.server.insecure_local or config.server.grpc_is_unix
+    for i, grant in enumerate(config.grants):
+        text = grant.caller.text
+        if text in {"*", "**"} and set(Role) - POWERLESS <= set(grant.roles):
+            yield f"grants[{i}].caller: every caller that can connect has all roles"
+        by_certificate = text.startswith(_CERTIFICATE_NAMES)
+        if local and by_certificate:
+            yield f"grants[{i}].caller: matches no caller: without TLS, callers have no certificates (use `local`)"
+        if not local and not by_certificate and not text.startswith("*"):
+            prefixes = " or ".join(_CERTIFICATE_NAMES)
+            yield f"grants[{i}].caller: matches no caller: with TLS, names of callers begin with {prefixes}"
+
+
+def _about_plaintext(config: Config) -> Iterator[str]:
+    if not config.server.insecure_local:
+        return
+    for name, provider in config.providers.items():
+        if provider.kind == "aws" and not _is_loopback(getattr(provider, "endpoint_url", None)):
+            place = path_of(("providers", name))
+            yield f"server.insecure_local: any process on this host may sign with the keys of {place}, which are in AWS"
+
+
+def _is_loopback(url: str | None) -> bool:
+    host = urlsplit(url or "").hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _about_readers(path: str, issuer: IssuerSettings) -> Iterator[str]:
