@@ -127,7 +127,7 @@ def test_f46_what_is_not_utf_8_is_one_line_and_status_2(
         (("--claims", "@"), "--claims: .: Is a directory"),
         (("--claims", "@/dev/zero"), "--claims: /dev/zero: has more than 4194304 bytes"),
         (("--ca", "none.pem"), "--ca: none.pem: No such file or directory"),
-        (("--certificate", "/"), "--certificate: /: Is a directory"),
+        (("--certificate", "/", "--private-key", "/"), "--private-key: /: Is a directory"),
     ],
     ids=str,
 )
