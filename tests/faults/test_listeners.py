@@ -26,6 +26,7 @@ from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document
 from support.service import running
+from support.tls_files import Files
 
 ORDER = SignJwtRequest(issuer="issuers/payments", claims_json="{}")
 
@@ -156,16 +157,23 @@ needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this ma
 async def test_f29_every_address_means_both_families_on_grpc_and_http(
     tmp_path: Path, emulator: AwsEmulator, any_address: str
 ) -> None:
+    tls = Files(tmp_path).settings.model_dump()
     config = document(tmp_path, emulator.endpoint)
     config["server"] = {
-        "grpc": f"unix:{tmp_path}/grpc.sock",
+        "grpc": any_address,
         "http": any_address,
         "http_plaintext": True,
         "admin": "127.0.0.1:0",
+        "tls": tls,
     }
     async with running(config, wait=False) as service:
-        port = service.app.addresses["http"].rpartition(":")[2]
+        for listener in ("grpc", "http"):
+            where = service.app.addresses[listener].rpartition(":")[2]
+            for host in ("127.0.0.1", "::1"):
+                _, writer = await asyncio.open_connection(host, int(where))
+                writer.close()
         for host in ("127.0.0.1", "[::1]"):
+            port = service.app.addresses["http"].rpartition(":")[2]
             async with service.http.get(f"http://{host}:{port}/healthz") as answer:
                 assert answer.status == 200
 
