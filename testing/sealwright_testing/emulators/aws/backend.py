@@ -8,8 +8,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from .calls import CallLog, CallRecord
-from .faults import ANY, Fault, FaultBook, FaultKind
+from sealwright_testing.emulators.calls import CallLog
+from sealwright_testing.emulators.faultbook import ANY, FaultBook
+
+from .calls import CallRecord
+from .faults import Fault, FaultKind
 from .keys import KeySummary
 from .operations.call import Strangers
 from .sigv4 import Credential
@@ -33,8 +36,8 @@ class AwsBackend:
         self.access_key = access_key
         self.secret_key = secret_key
         self.store = KeyStore(account=account, region=region, clock=Clock())
-        self.book = FaultBook()
-        self.log = CallLog()
+        self.book = FaultBook[Fault]()
+        self.log = CallLog[CallRecord](lambda record: record.key_id)
         self.strangers = Strangers()
         self._credentials = {access_key: Credential(access_key=access_key, secret_key=secret_key)}
 
@@ -65,7 +68,7 @@ class AwsBackend:
 
     def calls_for(self, key_id: str) -> Mapping[str, int]:
         """Return how often each operation was requested for one key, given by ID or ARN."""
-        return MappingProxyType(self.log.counts(key_id))
+        return MappingProxyType(self.log.counts(key_id.rpartition("/")[2]))
 
     def reset_calls(self) -> None:
         """Forget the counts and the requests."""

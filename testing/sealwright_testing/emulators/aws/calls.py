@@ -1,25 +1,17 @@
-"""Records requests: counts, and the last ones."""
+"""The record of a request."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-from collections import Counter, deque
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sealwright_testing.emulators.calls import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-MAX_RECORDS: Final = 1000
-"""How many requests are kept. Counts continue beyond that."""
-PENDING: Final = "pending"
-"""The outcome of a request that is not answered yet."""
-GONE: Final = "gone"
-"""The outcome of a request whose client did not wait for the answer."""
-OK: Final = "ok"
-"""The outcome of a successful request."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,38 +42,6 @@ class CallRecord:
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object with the names of the attributes."""
         return asdict(self)
-
-
-@dataclass(slots=True)
-class CallLog:
-    """Counts and the last requests."""
-
-    _records: deque[CallRecord] = field(default_factory=lambda: deque(maxlen=MAX_RECORDS))
-    _counts: Counter[str] = field(default_factory=Counter)
-    _by_key: dict[str, Counter[str]] = field(default_factory=dict)
-
-    def add(self, record: CallRecord) -> None:
-        """Count and keep a request."""
-        self._records.append(record)
-        self._counts[record.operation] += 1
-        if record.key_id is not None:
-            self._by_key.setdefault(record.key_id, Counter())[record.operation] += 1
-
-    def counts(self, key_id: str | None = None) -> dict[str, int]:
-        """Return how often each operation was requested, including refused requests; for one key (an ID or ARN) if given."""
-        if key_id is None:
-            return dict(self._counts)
-        return dict(self._by_key.get(key_id.rpartition("/")[2], {}))
-
-    def records(self) -> tuple[CallRecord, ...]:
-        """Return the last requests, oldest first."""
-        return tuple(self._records)
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._records.clear()
-        self._counts.clear()
-        self._by_key.clear()
 
 
 def describe(operation: str, body: bytes, time: float) -> CallRecord:

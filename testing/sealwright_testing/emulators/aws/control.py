@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Any, Final
 
 from aiohttp import web
+
+from sealwright_testing.emulators.control import PREFIX, FaultRoutes, field, guarded
 
 from .backend import AwsBackend
 from .faults import Fault
 from .sigv4 import Credential
 from .specs import KeyState
-
-PREFIX: Final = "/_emulator"
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Control:
@@ -40,39 +36,24 @@ class Control:
 
     def __init__(self, backend: AwsBackend) -> None:
         self._backend = backend
+        self._faults = FaultRoutes(Fault.from_json, backend.book, backend.clear_faults)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
         return [
-            web.get(f"{PREFIX}/faults", _guarded(self._get_faults)),
-            web.post(f"{PREFIX}/faults", _guarded(self._add_faults)),
-            web.delete(f"{PREFIX}/faults", _guarded(self._clear_faults)),
-            web.get(f"{PREFIX}/calls", _guarded(self._get_calls)),
-            web.post(f"{PREFIX}/calls/reset", _guarded(self._reset_calls)),
-            web.get(f"{PREFIX}/requests", _guarded(self._get_requests)),
-            web.get(f"{PREFIX}/keys", _guarded(self._get_keys)),
-            web.post(f"{PREFIX}/keys/{{key_id}}", _guarded(self._set_state)),
-            web.post(f"{PREFIX}/credentials", _guarded(self._add_credentials)),
-            web.post(f"{PREFIX}/clock", _guarded(self._move_clock)),
+            *self._faults.routes(),
+            web.get(f"{PREFIX}/calls", guarded(self._get_calls)),
+            web.post(f"{PREFIX}/calls/reset", guarded(self._reset_calls)),
+            web.get(f"{PREFIX}/requests", guarded(self._get_requests)),
+            web.get(f"{PREFIX}/keys", guarded(self._get_keys)),
+            web.post(f"{PREFIX}/keys/{{key_id}}", guarded(self._set_state)),
+            web.post(f"{PREFIX}/credentials", guarded(self._add_credentials)),
+            web.post(f"{PREFIX}/clock", guarded(self._move_clock)),
         ]
 
-    async def _get_faults(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response(self._backend.book.to_json())
-
-    async def _add_faults(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        # Parse all before adding any, so that an error in the last one does not leave half of them active.
-        faults = [Fault.from_json(item) for item in (body if isinstance(body, list) else [body])]
-        for fault in faults:
-            self._backend.arm(fault)
-        return await self._get_faults(request)
-
-    async def _clear_faults(self, request: web.Request) -> web.StreamResponse:
-        self._backend.clear_faults()
-        return await self._get_faults(request)
-
     async def _get_calls(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(self._backend.log.counts(request.query.get("key_id")))
+        key_id = request.query.get("key_id")
+        return web.json_response(dict(self._backend.calls if key_id is None else self._backend.calls_for(key_id)))
 
     async def _reset_calls(self, _request: web.Request) -> web.StreamResponse:
         self._backend.reset_calls()
@@ -86,40 +67,21 @@ class Control:
 
     async def _set_state(self, request: web.Request) -> web.StreamResponse:
         key_id = request.match_info["key_id"]
-        self._backend.set_key_state(key_id, KeyState(_field(await request.json(), "state", str)))
+        self._backend.set_key_state(key_id, KeyState(field(await request.json(), "state", str)))
         return web.json_response(asdict(self._backend.keys[key_id]))
 
     async def _add_credentials(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        seconds = _field(body, "expire_in_seconds", int, float, type(None))
+        seconds = field(body, "expire_in_seconds", int, float, type(None))
         credential = Credential(
-            access_key=_field(body, "access_key", str),
-            secret_key=_field(body, "secret_key", str),
-            session_token=_field(body, "session_token", str, type(None)),
+            access_key=field(body, "access_key", str),
+            secret_key=field(body, "secret_key", str),
+            session_token=field(body, "session_token", str, type(None)),
             expire_time=None if seconds is None else time.time() + seconds,
         )
         self._backend.add_credential(credential)
         return web.json_response({})
 
     async def _move_clock(self, request: web.Request) -> web.StreamResponse:
-        self._backend.advance_clock(_field(await request.json(), "advance_seconds", int, float))
+        self._backend.advance_clock(field(await request.json(), "advance_seconds", int, float))
         return web.json_response({"time": self._backend.store.clock.now()})
-
-
-def _field(body: object, name: str, *kinds: type) -> Any:
-    value = body.get(name) if isinstance(body, dict) else None
-    if not isinstance(value, kinds):
-        raise ValueError(f"{name} is required, and must be of the type {' or '.join(k.__name__ for k in kinds)}")  # noqa: TRY004
-    return value
-
-
-def _guarded(handler: _Handler) -> _Handler:
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except json.JSONDecodeError as error:
-            return web.json_response({"message": f"not JSON: {error}"}, status=400)
-        except (ValueError, KeyError) as error:
-            return web.json_response({"message": str(error)}, status=400)
-
-    return guarded

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
+from sealwright_testing.emulators.faultbook import ANY, BaseFault, FaultBook
+
+from .calls import CallRecord
 from .errors import AwsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-ANY: Final = "*"
-"""In `Fault.operation`: every operation."""
 
 
 class FaultKind(StrEnum):
@@ -74,63 +74,23 @@ _DEFAULTS: Final[Mapping[FaultKind, AwsError]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(BaseFault):
     """One fault, which applies to every request that matches it.
 
     Attributes:
         kind: the kind of fault.
-        operation: the operation, such as `Sign`; `*` for all. For `not_yet_visible`: the operation that does not
-            see the key.
         key_id: the only key that is affected: an ID or an ARN; `None` for all.
-        times: how often it applies before it ends; `None` for ever.
-        seconds: the duration, for `delay` and `not_yet_visible`.
         type: the `__type` of the answer, for `error`, `throttle` and `http_500`.
         status: its HTTP status.
-        message: its text.
-        retry_after: seconds for a Retry-After header in it. AWS KMS itself does not send one.
-        after: whether the operation takes effect first, before the failure (so that its answer is lost) or the delay.
     """
 
+    KINDS: ClassVar = FaultKind
+    NEED_SECONDS: ClassVar = frozenset({FaultKind.DELAY, FaultKind.NOT_YET_VISIBLE})
+
     kind: FaultKind
-    operation: str = ANY
     key_id: str | None = None
-    times: int | None = None
-    seconds: float = 0.0
     type: str | None = None
     status: int | None = None
-    message: str | None = None
-    retry_after: float | None = None
-    after: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise ValueError if the fields do not fit together."""
-        if self.times is not None and self.times < 1:
-            raise ValueError("times must be at least 1")
-        if self.seconds < 0:
-            raise ValueError("seconds must not be negative")
-        if self.kind in {FaultKind.DELAY, FaultKind.NOT_YET_VISIBLE} and not self.seconds:
-            raise ValueError(f"{self.kind} needs seconds")
-
-    @classmethod
-    def from_json(cls, value: object) -> Fault:
-        """Read a fault from a JSON object with the names of the attributes.
-
-        Raises:
-            ValueError: it is not an object, has an unknown name, or an invalid value.
-        """
-        if not isinstance(value, dict):
-            raise ValueError("a fault is a JSON object")  # noqa: TRY004 - the caller sees one kind of bad input
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(value) - known):
-            raise ValueError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        try:
-            return cls(**{**value, "kind": FaultKind(value.get("kind", ""))})
-        except TypeError as error:
-            raise ValueError(str(error)) from None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON that `from_json` reads, without attributes that have no value."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def error(self) -> AwsError:
         """Return the error with which the fault answers."""
@@ -162,62 +122,19 @@ class Plan:
     hide: Fault | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Armed:
-    fault: Fault
-    left: int | None
+def plan_for(book: FaultBook[Fault], request: CallRecord) -> Plan:
+    """Return the effects on a request, and count it against the faults that apply.
+
+    Faults are examined in order. The first failure ends the search, so a delay before it applies and one after it does not.
+    """
+    plan = Plan()
+    book.spend(lambda fault: plan.failure is None and _matches(fault, request) and _apply(fault, plan))
+    return plan
 
 
-@dataclass(slots=True)
-class FaultBook:
-    """The active faults, in the order in which they were added."""
-
-    _armed: list[_Armed] = field(default_factory=list)
-
-    def add(self, fault: Fault) -> None:
-        """Add a fault."""
-        self._armed.append(_Armed(fault, fault.times))
-
-    def clear(self) -> None:
-        """Remove all faults."""
-        self._armed.clear()
-
-    def active(self) -> tuple[Fault, ...]:
-        """Return the active faults."""
-        return tuple(armed.fault for armed in self._armed)
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Return the active faults, each with the `left` times if it ends by itself."""
-        return [
-            armed.fault.to_json() | ({} if armed.left is None else {"left": armed.left}) for armed in tuple(self._armed)
-        ]
-
-    def take(self, operation: str, key_id: str | None, reference: str | None) -> Plan:
-        """Return the effects on a request, and count it against the faults that apply.
-
-        Faults are examined in order. The first failure ends the search, so a delay before it applies and one after
-        it does not.
-
-        Args:
-            operation: the operation of the request.
-            key_id: the ID of the key that its KeyId names, if the key exists.
-            reference: its KeyId as received.
-        """
-        plan = Plan()
-        for armed in tuple(self._armed):
-            if plan.failure is None and _matches(armed.fault, operation, key_id, reference) and _apply(armed, plan):
-                self._spend(armed)
-        return plan
-
-    def _spend(self, armed: _Armed) -> None:
-        if armed.left is not None:
-            armed.left -= 1
-            if armed.left <= 0 and armed in self._armed:
-                self._armed.remove(armed)
-
-
-def _matches(fault: Fault, operation: str, key_id: str | None, reference: str | None) -> bool:
-    if fault.kind is FaultKind.NOT_YET_VISIBLE:
+def _matches(fault: Fault, request: CallRecord) -> bool:
+    operation, key_id = request.operation, request.key_id
+    if fault.kind is FaultKind.NOT_YET_VISIBLE:  # its `operation` is the one that does not see the key
         return operation == "CreateKey"
     if fault.operation not in {ANY, operation}:
         return False
@@ -225,12 +142,11 @@ def _matches(fault: Fault, operation: str, key_id: str | None, reference: str | 
         return False
     if fault.key_id is None:
         return True
-    return fault.key_id == reference or (key_id is not None and fault.key_id.rpartition("/")[2] == key_id)
+    return fault.key_id == request.reference or (key_id is not None and fault.key_id.rpartition("/")[2] == key_id)
 
 
-def _apply(armed: _Armed, plan: Plan) -> bool:
+def _apply(fault: Fault, plan: Plan) -> bool:
     """Add a fault to the plan. Return whether it applies."""
-    fault = armed.fault
     if fault.kind in _FINAL:
         plan.failure = fault
     elif fault.kind is FaultKind.DELAY and fault.after:

@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from sealwright_testing.emulators.calls import GONE, OK, PENDING
+
 from . import sigv4
 from .backend import AwsBackend
-from .calls import GONE, OK, PENDING, CallRecord, describe
+from .calls import CallRecord, describe
 from .errors import AwsError
-from .faults import Fault, FaultKind, Plan
+from .faults import Fault, FaultKind, Plan, plan_for
 from .operations import OPERATIONS
 from .operations.call import Answer, Call
 from .params import Params
@@ -79,7 +81,7 @@ class KmsHandler:
         )
 
     async def _answer(self, request: web.Request, body: bytes, record: CallRecord) -> web.StreamResponse:
-        plan = self._backend.book.take(record.operation, record.key_id, record.reference)
+        plan = plan_for(self._backend.book, record)
         failure = plan.failure
         malformed = failure is not None and failure.kind is FaultKind.MALFORMED_JSON
         await asyncio.sleep(plan.delay)

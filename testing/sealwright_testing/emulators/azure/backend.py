@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from .calls import CallLog, CallRecord
-from .faults import ANY, Fault, FaultBook, FaultKind
+from sealwright_testing.emulators.calls import CallLog
+from sealwright_testing.emulators.faultbook import ANY, FaultBook
+
+from .calls import CallRecord
+from .faults import Fault, FaultKind
 from .identity import Identity
 from .keys import Clock, KeyStore, KeyVersion
 from .operations import Vault
@@ -68,8 +71,8 @@ class AzureBackend:
         keys = KeyStore(Clock(), recoverable_days=recoverable_days)
         self.vault = Vault(keys, managed_hsm, purge_protection)
         self.identity = Identity(tenant=tenant, client_id=client_id, client_secret=client_secret)
-        self.book = FaultBook()
-        self.log = CallLog()
+        self.book = FaultBook[Fault]()
+        self.log = CallLog[CallRecord](lambda record: record.name)
 
     @property
     def managed_hsm(self) -> bool:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Any, Final
 
 from aiohttp import web
+
+from sealwright_testing.emulators.control import PREFIX, FaultRoutes, field, guarded
 
 from .backend import AzureBackend
 from .errors import AzureError
 from .faults import Fault
-
-PREFIX: Final = "/_emulator"
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Control:
@@ -38,36 +34,20 @@ class Control:
 
     def __init__(self, backend: AzureBackend) -> None:
         self._backend = backend
+        self._faults = FaultRoutes(Fault.from_json, backend.book, backend.clear_faults)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
         return [
-            web.get(f"{PREFIX}/faults", _guarded(self._get_faults)),
-            web.post(f"{PREFIX}/faults", _guarded(self._add_faults)),
-            web.delete(f"{PREFIX}/faults", _guarded(self._clear_faults)),
-            web.get(f"{PREFIX}/calls", _guarded(self._get_calls)),
-            web.post(f"{PREFIX}/calls/reset", _guarded(self._reset_calls)),
-            web.get(f"{PREFIX}/requests", _guarded(self._get_requests)),
-            web.get(f"{PREFIX}/keys", _guarded(self._get_keys)),
-            web.post(f"{PREFIX}/keys/{{name}}", _guarded(self._set_attributes)),
-            web.post(f"{PREFIX}/tokens/revoke", _guarded(self._revoke_tokens)),
-            web.post(f"{PREFIX}/clock", _guarded(self._move_clock)),
+            *self._faults.routes(),
+            web.get(f"{PREFIX}/calls", guarded(self._get_calls)),
+            web.post(f"{PREFIX}/calls/reset", guarded(self._reset_calls)),
+            web.get(f"{PREFIX}/requests", guarded(self._get_requests)),
+            web.get(f"{PREFIX}/keys", guarded(self._get_keys)),
+            web.post(f"{PREFIX}/keys/{{name}}", guarded(self._set_attributes, AzureError)),
+            web.post(f"{PREFIX}/tokens/revoke", guarded(self._revoke_tokens)),
+            web.post(f"{PREFIX}/clock", guarded(self._move_clock)),
         ]
-
-    async def _get_faults(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response(self._backend.book.to_json())
-
-    async def _add_faults(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        # All are read before any is armed, so that an error in the last one does not leave half of them.
-        faults = [Fault.from_json(item) for item in (body if isinstance(body, list) else [body])]
-        for fault in faults:
-            self._backend.arm(fault)
-        return await self._get_faults(request)
-
-    async def _clear_faults(self, request: web.Request) -> web.StreamResponse:
-        self._backend.clear_faults()
-        return await self._get_faults(request)
 
     async def _get_calls(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self._backend.log.counts(request.query.get("name")))
@@ -94,21 +74,5 @@ class Control:
         return web.json_response({})
 
     async def _move_clock(self, request: web.Request) -> web.StreamResponse:
-        body: Any = await request.json()
-        seconds = body.get("advance_seconds") if isinstance(body, dict) else None
-        if not isinstance(seconds, int | float):
-            raise ValueError("advance_seconds must be a number")  # noqa: TRY004 - the caller sees one kind of bad input
-        self._backend.advance_clock(seconds)
+        self._backend.advance_clock(field(await request.json(), "advance_seconds", int, float))
         return web.json_response({"time": self._backend.vault.keys.clock.now()})
-
-
-def _guarded(handler: _Handler) -> _Handler:
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except json.JSONDecodeError as error:
-            return web.json_response({"message": f"not JSON: {error}"}, status=400)
-        except (ValueError, KeyError, AzureError) as error:
-            return web.json_response({"message": str(error)}, status=400)
-
-    return guarded

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import ClassVar, Final
+
+from sealwright_testing.emulators.faultbook import ANY, BaseFault, FaultBook
 
 from .errors import AzureError
-
-ANY: Final = "*"
-"""In `Fault.operation`: every operation."""
 
 
 class FaultKind(StrEnum):
@@ -87,64 +86,25 @@ _DEFAULTS: Final[Mapping[FaultKind, AzureError]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(BaseFault):
     """One thing that goes wrong, whenever a request matches it.
 
     Attributes:
         kind: What goes wrong.
-        operation: For which operation, such as `Sign` or `Token`; `*` for all.
-        name: For which key name only.
-        times: How often, after which the fault ends by itself; None: until it is cleared.
-        seconds: How long, for `delay` and `not_yet_visible`.
+        name: The only key that is affected; None: all.
         code: The error's `code`, for `error`, `throttle`, `deny` and `http_500`.
         inner: The `code` in its `innererror`.
         status: Its HTTP status.
-        message: Its text.
-        retry_after: Seconds for its Retry-After header.
-        after: The operation takes effect first, and then comes the failure (its answer is lost) or the delay.
     """
 
+    KINDS: ClassVar = FaultKind
+    NEED_SECONDS: ClassVar = frozenset({FaultKind.DELAY, FaultKind.NOT_YET_VISIBLE})
+
     kind: FaultKind
-    operation: str = ANY
     name: str | None = None
-    times: int | None = None
-    seconds: float = 0.0
     code: str | None = None
     inner: str | None = None
     status: int | None = None
-    message: str | None = None
-    retry_after: float | None = None
-    after: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where the fields do not fit together."""
-        if self.times is not None and self.times < 1:
-            raise ValueError("times must be at least 1")
-        if self.seconds < 0:
-            raise ValueError("seconds must not be negative")
-        if self.kind in {FaultKind.DELAY, FaultKind.NOT_YET_VISIBLE} and not self.seconds:
-            raise ValueError(f"{self.kind} needs seconds")
-
-    @classmethod
-    def from_json(cls, value: object) -> Fault:
-        """Read a fault from a JSON object with the names of the attributes.
-
-        Raises:
-            ValueError: It is not an object, or it has an unknown name or a wrong value.
-        """
-        if not isinstance(value, dict):
-            raise ValueError("a fault is a JSON object")  # noqa: TRY004 - the caller sees one kind of bad input
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(value) - known):
-            raise ValueError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        try:
-            return cls(**{**value, "kind": FaultKind(value.get("kind", ""))})
-        except TypeError as error:
-            raise ValueError(str(error)) from None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads, without the attributes that have no value."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def error(self) -> AzureError:
         """Return the answer of a fault that answers with an error."""
@@ -177,50 +137,14 @@ class Plan:
     hidden: float = 0.0
 
 
-@dataclass(slots=True, eq=False)
-class _Armed:
-    fault: Fault
-    left: int | None
+def plan_for(book: FaultBook[Fault], operation: str, name: str | None) -> Plan:
+    """Return the effects on a request, and count it against the faults that apply.
 
-
-@dataclass(slots=True)
-class FaultBook:
-    """The faults in force, in the order in which they were added."""
-
-    _armed: list[_Armed] = field(default_factory=list)
-
-    def add(self, fault: Fault) -> None:
-        """Arm a fault."""
-        self._armed.append(_Armed(fault, fault.times))
-
-    def clear(self) -> None:
-        """Disarm all."""
-        self._armed.clear()
-
-    def active(self) -> tuple[Fault, ...]:
-        """Return the faults in force."""
-        return tuple(armed.fault for armed in self._armed)
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Return the faults in force, each with the `left` times if it ends by itself."""
-        return [
-            armed.fault.to_json() | ({} if armed.left is None else {"left": armed.left}) for armed in tuple(self._armed)
-        ]
-
-    def take(self, operation: str, name: str | None) -> Plan:
-        """Return what happens to a request, and count it against the faults that it used.
-
-        The first failure ends the search, so a delay before it counts and one after it does not.
-        """
-        plan = Plan()
-        for armed in tuple(self._armed):
-            if plan.failure is None and _matches(armed.fault, operation, name):
-                _apply(armed.fault, plan)
-                if armed.left is not None:
-                    armed.left -= 1
-                    if armed.left <= 0 and armed in self._armed:
-                        self._armed.remove(armed)
-        return plan
+    The first failure ends the search, so a delay before it counts and one after it does not.
+    """
+    plan = Plan()
+    book.spend(lambda fault: plan.failure is None and _matches(fault, operation, name) and _apply(fault, plan))
+    return plan
 
 
 def _matches(fault: Fault, operation: str, name: str | None) -> bool:
@@ -233,7 +157,8 @@ def _matches(fault: Fault, operation: str, name: str | None) -> bool:
     return fault.name is None or (name is not None and fault.name.lower() == name.lower())
 
 
-def _apply(fault: Fault, plan: Plan) -> None:
+def _apply(fault: Fault, plan: Plan) -> bool:
+    """Add a fault to the plan. Return whether it applies."""
     if fault.kind in _FINAL:
         plan.failure = fault
     elif fault.kind is FaultKind.DELAY and fault.after:
@@ -244,3 +169,4 @@ def _apply(fault: Fault, plan: Plan) -> None:
         plan.hidden = max(plan.hidden, fault.seconds)
     else:
         plan.tampering = plan.tampering or fault.kind
+    return True

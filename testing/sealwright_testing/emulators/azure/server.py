@@ -14,11 +14,13 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from sealwright_testing.emulators.calls import GONE, OK, PENDING
+
 from . import signing
 from .backend import AzureBackend
-from .calls import CHALLENGE, GONE, OK, PENDING, CallRecord
+from .calls import CHALLENGE, CallRecord
 from .errors import AzureError
-from .faults import Fault, FaultKind, Plan
+from .faults import Fault, FaultKind, Plan, plan_for
 from .operations import ROUTES, Answer, Call, Handler
 
 API_VERSIONS: Final = frozenset({"7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "2025-07-01"})
@@ -59,7 +61,7 @@ class VaultHandler:
         async def handle(request: web.Request) -> web.StreamResponse:
             record = CallRecord(time=time.time(), operation=operation)
             self._backend.log.add(record)
-            plan = self._backend.book.take(operation, None)
+            plan = plan_for(self._backend.book, operation, None)
             await asyncio.sleep(plan.delay)
             if plan.failure is not None:
                 try:
@@ -109,7 +111,7 @@ class VaultHandler:
     async def _answer(
         self, request: web.Request, body: bytes, handler: Handler, record: CallRecord
     ) -> web.StreamResponse:
-        plan = self._backend.book.take(record.operation, record.name)
+        plan = plan_for(self._backend.book, record.operation, record.name)
         failure = plan.failure
         malformed = failure is not None and failure.kind is FaultKind.MALFORMED_JSON
         await asyncio.sleep(plan.delay)

@@ -1,22 +1,13 @@
-"""What clients asked for: counts, and the last requests."""
+"""The record of a request."""
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
-MAX_RECORDS: Final = 1000
-"""How many requests are remembered. Counts go on."""
-PENDING: Final = "pending"
-"""The outcome of a request that is not answered yet."""
-GONE: Final = "gone"
-"""The outcome of a request whose client did not wait for the answer."""
-OK: Final = "ok"
-"""The outcome of a request that was answered with success."""
+from sealwright_testing.emulators.calls import PENDING
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,34 +35,3 @@ class CallRecord:
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     authorized: bool = False
     outcome: str = PENDING
-
-
-class CallLog:
-    """Counts and the last requests. May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._records: deque[CallRecord] = deque(maxlen=MAX_RECORDS)
-        self._counts: Counter[str] = Counter()
-
-    def add(self, record: CallRecord) -> None:
-        """Count and remember a request."""
-        with self._lock:
-            self._records.append(record)
-            self._counts[record.operation] += 1
-
-    def counts(self) -> dict[str, int]:
-        """Return how often each operation was asked for, refused requests too."""
-        with self._lock:
-            return dict(self._counts)
-
-    def records(self) -> tuple[CallRecord, ...]:
-        """Return the last requests, oldest first."""
-        with self._lock:
-            return tuple(self._records)
-
-    def reset(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._records.clear()
-            self._counts.clear()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
-
 from aiohttp import web
+
+from sealwright_testing.emulators.control import PREFIX, FaultRoutes, field, guarded
 
 from .emulator import GcpEmulator
 from .faults import Fault
-
-PREFIX: Final = "/_emulator"
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ControlledEmulator:
@@ -37,6 +32,7 @@ class ControlledEmulator:
 
     def __init__(self, emulator: GcpEmulator, host: str) -> None:
         self._emulator = emulator
+        self._faults = FaultRoutes(Fault.from_json, emulator.book, emulator.clear_faults)
         self._host = host
         self._runner: web.AppRunner | None = None
         self.extra = {"control": ""}
@@ -56,14 +52,12 @@ class ControlledEmulator:
         app = web.Application()
         app.add_routes(
             [
-                web.get(f"{PREFIX}/faults", _guarded(self._get_faults)),
-                web.post(f"{PREFIX}/faults", _guarded(self._add_faults)),
-                web.delete(f"{PREFIX}/faults", _guarded(self._clear_faults)),
-                web.get(f"{PREFIX}/calls", _guarded(self._get_calls)),
-                web.post(f"{PREFIX}/calls/reset", _guarded(self._reset_calls)),
-                web.get(f"{PREFIX}/versions", _guarded(self._get_versions)),
-                web.post(f"{PREFIX}/versions", _guarded(self._set_state)),
-                web.post(f"{PREFIX}/clock", _guarded(self._move_clock)),
+                *self._faults.routes(),
+                web.get(f"{PREFIX}/calls", guarded(self._get_calls)),
+                web.post(f"{PREFIX}/calls/reset", guarded(self._reset_calls)),
+                web.get(f"{PREFIX}/versions", guarded(self._get_versions)),
+                web.post(f"{PREFIX}/versions", guarded(self._set_state)),
+                web.post(f"{PREFIX}/clock", guarded(self._move_clock)),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None)
@@ -76,21 +70,6 @@ class ControlledEmulator:
         if self._runner is not None:
             await self._runner.cleanup()
         await self._emulator.stop()
-
-    async def _get_faults(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response([fault.to_json() for fault in self._emulator.book.active()])
-
-    async def _add_faults(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        # All are read before one is armed, so that a mistake in the last does not leave half of them.
-        faults = [Fault.from_json(item) for item in (body if isinstance(body, list) else [body])]
-        for fault in faults:
-            self._emulator.book.add(fault)
-        return await self._get_faults(request)
-
-    async def _clear_faults(self, request: web.Request) -> web.StreamResponse:
-        self._emulator.clear_faults()
-        return await self._get_faults(request)
 
     async def _get_calls(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response(dict(self._emulator.calls))
@@ -114,28 +93,9 @@ class ControlledEmulator:
 
     async def _set_state(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self._emulator.set_state(_field(body, "name", str), _field(body, "state", str))
+        self._emulator.set_state(field(body, "name", str), field(body, "state", str))
         return web.json_response({})
 
     async def _move_clock(self, request: web.Request) -> web.StreamResponse:
-        self._emulator.advance_clock(_field(await request.json(), "advance_seconds", int, float))
+        self._emulator.advance_clock(field(await request.json(), "advance_seconds", int, float))
         return web.json_response({})
-
-
-def _field(body: object, name: str, *kinds: type) -> Any:
-    value = body.get(name) if isinstance(body, dict) else None
-    if not isinstance(value, kinds):
-        raise ValueError(f"{name} is needed, as {' or '.join(k.__name__ for k in kinds)}")  # noqa: TRY004 - one kind of bad input
-    return value
-
-
-def _guarded(handler: _Handler) -> _Handler:
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except json.JSONDecodeError as error:
-            return web.json_response({"message": f"not JSON: {error}"}, status=400)
-        except (ValueError, KeyError) as error:
-            return web.json_response({"message": str(error)}, status=400)
-
-    return guarded

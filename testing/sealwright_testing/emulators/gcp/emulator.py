@@ -16,8 +16,11 @@ from typing import Any, Final, Self
 
 import grpc
 
-from .calls import CallLog, CallRecord
-from .faults import ANY, Fault, FaultBook, FaultKind
+from sealwright_testing.emulators.calls import CallLog
+from sealwright_testing.emulators.faultbook import ANY, FaultBook
+
+from .calls import CallRecord
+from .faults import Fault, FaultKind
 from .server import KmsHandler
 from .store import KeyStore
 from .tls import Authority
@@ -91,8 +94,8 @@ class GcpEmulator:
         self.ring = f"projects/{project}/locations/{location}/keyRings/{key_ring}"
         self.store = KeyStore()
         self.store.add_ring(self.ring)
-        self.book = FaultBook()
-        self.log = CallLog()
+        self.book = FaultBook[Fault]()
+        self.log = CallLog[CallRecord](lambda record: record.name or None)
         self._host, self._port = host, port
         self._handler = KmsHandler(self.store, self.book, self.log, self._restart_soon)
         self._handler.authorize = tls if authorize is None else authorize

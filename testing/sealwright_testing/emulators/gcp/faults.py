@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import ClassVar, Final
 
 import grpc
 
-from .errors import KmsError
+from sealwright_testing.emulators.faultbook import ANY, BaseFault, FaultBook
 
-ANY: Final = "*"
-"""In `Fault.operation`: every operation."""
+from .errors import KmsError
 
 
 class FaultKind(StrEnum):
@@ -81,7 +79,6 @@ _TAMPERING: Final = {
     FaultKind.WRONG_CRC: _CHECKED,
     FaultKind.NO_CRC: _CHECKED,
 }
-_NEED_SECONDS: Final = frozenset({FaultKind.DELAY, FaultKind.NOT_YET_VISIBLE, FaultKind.PENDING_GENERATION})
 _DEFAULTS: Final = {
     FaultKind.THROTTLE: ("RESOURCE_EXHAUSTED", "Quota exceeded for quota metric 'Cryptographic requests'."),
     FaultKind.UNAVAILABLE: ("UNAVAILABLE", "The service is currently unavailable."),
@@ -92,62 +89,29 @@ _DEFAULTS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(BaseFault):
     """One thing that goes wrong whenever a request matches it.
 
     Attributes:
         kind: What goes wrong.
-        operation: For which operation, such as `AsymmetricSign`; `*` for all.
-        name: For requests about this resource only: the name that routes the request.
-        times: How often, after which the fault ends by itself; None for ever.
-        seconds: How long, for `delay`, `not_yet_visible` and `pending_generation`.
+        name: The only resource that is affected: the name that routes the request; None: all.
         code: Name of the gRPC code, for the failures.
-        message: Its text.
         violation: `type` of a violation in a PreconditionFailure in it.
-        retry_after: Seconds for a RetryInfo in it.
-        after: The operation takes effect first, and then comes the failure (its answer is lost) or the delay.
     """
 
+    KINDS: ClassVar = FaultKind
+    NEED_SECONDS: ClassVar = frozenset({FaultKind.DELAY, FaultKind.NOT_YET_VISIBLE, FaultKind.PENDING_GENERATION})
+
     kind: FaultKind
-    operation: str = ANY
     name: str | None = None
-    times: int | None = None
-    seconds: float = 0.0
     code: str | None = None
-    message: str | None = None
     violation: str = ""
-    retry_after: float | None = None
-    after: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the fields make no sense together."""
-        if self.times is not None and self.times < 1:
-            raise ValueError("times must be at least 1")
-        if self.seconds < 0 or (self.kind in _NEED_SECONDS and not self.seconds):
-            raise ValueError(f"{self.kind} needs seconds, and they must not be negative")
+        """Raise ValueError if the fields do not fit together."""
+        BaseFault.__post_init__(self)
         if self.code is not None and self.code not in grpc.StatusCode.__members__:
             raise ValueError(f"{self.code!r} is not the name of a gRPC code")
-
-    @classmethod
-    def from_json(cls, value: object) -> Fault:
-        """Read a fault from a JSON object with the names of the attributes.
-
-        Raises:
-            ValueError: It is not an object, has an unknown name, or a value that makes no sense.
-        """
-        if not isinstance(value, dict):
-            raise ValueError("a fault is a JSON object")  # noqa: TRY004 - the caller sees one kind of bad input
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(value) - known):
-            raise ValueError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        try:
-            return cls(**{**value, "kind": FaultKind(value.get("kind", ""))})
-        except TypeError as error:
-            raise ValueError(str(error)) from None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the attributes that have a value."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def error(self) -> KmsError:
         """Return the answer of a fault that is a failure."""
@@ -183,49 +147,14 @@ class Plan:
     failed: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class _Armed:
-    fault: Fault
-    left: int | None
+def plan_for(book: FaultBook[Fault], operation: str, name: str) -> Plan:
+    """Return the effects on a request, and count it against the faults that apply.
 
-
-class FaultBook:
-    """The faults in force, in the order in which they were added. May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._armed: list[_Armed] = []
-        self._lock = threading.Lock()
-
-    def add(self, fault: Fault) -> None:
-        """Arm a fault."""
-        with self._lock:
-            self._armed.append(_Armed(fault, fault.times))
-
-    def clear(self) -> None:
-        """Disarm all."""
-        with self._lock:
-            self._armed.clear()
-
-    def active(self) -> tuple[Fault, ...]:
-        """Return the faults in force."""
-        with self._lock:
-            return tuple(armed.fault for armed in self._armed)
-
-    def take(self, operation: str, name: str) -> Plan:
-        """Return what happens to a request, and count it against the faults that it used.
-
-        Faults are looked at in order; the first failure ends the search.
-        """
-        plan = Plan()
-        with self._lock:
-            for armed in tuple(self._armed):
-                if plan.failure is None and _matches(armed.fault, operation, name):
-                    _apply(armed.fault, plan)
-                    if armed.left is not None:
-                        armed.left -= 1
-                        if armed.left <= 0:
-                            self._armed.remove(armed)
-        return plan
+    Faults are examined in order. The first failure ends the search.
+    """
+    plan = Plan()
+    book.spend(lambda fault: plan.failure is None and _matches(fault, operation, name) and _apply(fault, plan))
+    return plan
 
 
 def _matches(fault: Fault, operation: str, name: str) -> bool:
@@ -236,8 +165,8 @@ def _matches(fault: Fault, operation: str, name: str) -> bool:
     return operation in _TAMPERING.get(fault.kind, {operation})
 
 
-def _apply(fault: Fault, plan: Plan) -> None:
-    """Write a fault into the plan."""
+def _apply(fault: Fault, plan: Plan) -> bool:
+    """Add a fault to the plan. Return whether it applies."""
     if fault.kind in _FINAL:
         plan.failure = fault
     elif fault.kind is FaultKind.DELAY and fault.after:
@@ -252,3 +181,4 @@ def _apply(fault: Fault, plan: Plan) -> None:
         plan.failed = True
     else:
         plan.tampering.add(fault.kind)
+    return True

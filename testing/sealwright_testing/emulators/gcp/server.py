@@ -12,9 +12,12 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from .calls import GONE, OK, CallLog, CallRecord
+from sealwright_testing.emulators.calls import GONE, OK, CallLog
+from sealwright_testing.emulators.faultbook import FaultBook
+
+from .calls import CallRecord
 from .errors import KmsError, invalid
-from .faults import FaultBook, FaultKind, Plan
+from .faults import Fault, FaultKind, Plan, plan_for
 from .operations import OPERATIONS
 from .operations.call import Call, Strangers
 from .store import KeyStore
@@ -33,7 +36,9 @@ class KmsHandler(grpc.GenericRpcHandler):
         quotas: Requests per second that each quota permits: `read`, `write` or `crypto`.
     """
 
-    def __init__(self, store: KeyStore, book: FaultBook, log: CallLog, drop: Callable[[], None]) -> None:
+    def __init__(
+        self, store: KeyStore, book: FaultBook[Fault], log: CallLog[CallRecord], drop: Callable[[], None]
+    ) -> None:
         self._store = store
         self._book = book
         self._log = log
@@ -91,7 +96,7 @@ class KmsHandler(grpc.GenericRpcHandler):
         _note(record, request)
         self._authenticate(token)
         self._count(method.quota)
-        plan = self._book.take(operation, record.name)
+        plan = plan_for(self._book, operation, record.name)
         self._wait(plan.delay, context)
         failure = plan.failure
         if failure is not None and failure.kind is not FaultKind.MALFORMED and not failure.after:
