@@ -95,6 +95,9 @@ class Gauge:
 
 ISSUER_CAN_SIGN: Final = Gauge("sealwright_issuer_can_sign", "1 while the issuer can sign, else 0.", ("issuer",))
 PROVIDER_UP: Final = Gauge("sealwright_provider_up", "1 while the provider answers, else 0.", ("provider",))
+REVOKED_NOT_DISABLED: Final = Gauge(
+    "sealwright_revoked_keys_not_disabled", "Revoked keys that could not be disabled in the KMS so far.", ("provider",)
+)
 STORE_AGE: Final = Gauge("sealwright_store_age_seconds", "Time since the start of the last read of the store.")
 KEYS: Final = Gauge("sealwright_keys", "Keys by issuer, series and state.", ("issuer", "series", "state"))
 ACTIVE_KEY_AGE: Final = Gauge(
@@ -105,7 +108,15 @@ CERTIFICATE_EXPIRY: Final = Gauge(
     "Time until the certificate of a listener expires; negative after that.",
     ("listener",),
 )
-GAUGES: Final = (ISSUER_CAN_SIGN, PROVIDER_UP, STORE_AGE, KEYS, ACTIVE_KEY_AGE, CERTIFICATE_EXPIRY)
+GAUGES: Final = (
+    ISSUER_CAN_SIGN,
+    PROVIDER_UP,
+    REVOKED_NOT_DISABLED,
+    STORE_AGE,
+    KEYS,
+    ACTIVE_KEY_AGE,
+    CERTIFICATE_EXPIRY,
+)
 
 Reading = tuple[Gauge, Iterable[tuple[tuple[str, ...], float]]]
 """A gauge, and its values by labels."""

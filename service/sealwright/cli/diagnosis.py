@@ -46,7 +46,7 @@ def is_local(address: str) -> bool:
         return False
 
 
-def tls_context(ca: Path | None, certificate: Path | None, private_key: Path | None) -> ssl.SSLContext:
+def tls_context(ca: Path | None, certificate: Path | None, client_key: Path | None) -> ssl.SSLContext:
     """Return the TLS settings of a caller.
 
     Raises:
@@ -57,9 +57,9 @@ def tls_context(ca: Path | None, certificate: Path | None, private_key: Path | N
     except (ssl.SSLError, OSError):
         raise ValueError(f"--ca: {ca}: contains no certificates in PEM") from None
     context.set_alpn_protocols(["h2"])
-    if certificate is not None and private_key is not None:
+    if certificate is not None and client_key is not None:
         try:
-            context.load_cert_chain(certificate, private_key, password=_no_password)
+            context.load_cert_chain(certificate, client_key, password=_no_password)
         except (ssl.SSLError, OSError, ValueError):
             raise ValueError(
                 "--certificate, --private-key: must be a certificate and its own private key, in PEM, without a pass phrase"

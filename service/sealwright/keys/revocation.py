@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from typing import Final
 
-from sealwright.errors import InternalError, SealwrightError
+from sealwright.errors import InternalError
 from sealwright.keys import lifecycle
 from sealwright.keys.changes import KeyChanges
+from sealwright.keys.disabling import KeyDisabling
 from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Key
@@ -20,9 +21,7 @@ from sealwright.keys.ports import KeyStore, Replica
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import TimingSettings
 from sealwright.keys.token_counts import minute_of
-from sealwright.kms.guard import GuardedProvider
 
-_DISABLE_SECONDS: Final = 3.0
 _CATCH_UP_READS: Final = 3
 
 
@@ -82,7 +81,7 @@ class KeyRevocation:
         keyring: Keyring,
         sync: ReplicaSync,
         changes: KeyChanges,
-        providers: Mapping[str, GuardedProvider],
+        disabling: KeyDisabling,
         timing: TimingSettings,
         wake: Callable[[], None],
     ) -> None:
@@ -90,7 +89,7 @@ class KeyRevocation:
         self._keyring = keyring
         self._sync = sync
         self._changes = changes
-        self._providers = providers
+        self._disabling = disabling
         self._timing = timing
         self._wake = wake
 
@@ -137,8 +136,10 @@ class KeyRevocation:
                 + issuer.limits.cache_age,
                 warnings=warnings if new else [],
             )
-            if dry_run or not new:
+            if dry_run:
                 return plan
+            if not new:  # An earlier call may have failed to disable them.
+                return await self._finish(issuer, gone, plan)
             if await self._changes.write(issuer, [*new, *raised]):
                 await self._changes.refresh()
                 self._wake()
@@ -147,7 +148,7 @@ class KeyRevocation:
 
     async def _finish(self, issuer: Issuer, gone: Sequence[Key], plan: Revocation) -> Revocation:
         """Disable the keys in the KMS, and find out who still has to read the revocation."""
-        failures = await asyncio.gather(*(self._disable(k) for k in gone))
+        failures = await asyncio.gather(*(self._disabling.disable(k) for k in gone if not k.destroy_time))
         stale = await self._stale_replicas(issuer.limits.max_serve_age)
         until = self._keyring.now() + issuer.limits.cache_age
         return replace(
@@ -156,17 +157,6 @@ class KeyRevocation:
             stale_replicas=stale,
             warnings=[*plan.warnings, *(f for f in failures if f is not None)],
         )
-
-    async def _disable(self, key: Key) -> str | None:
-        """Disable a key in the KMS, which also stops anyone else who has its credentials. Return a warning if that fails."""
-        provider = self._providers.get(key.provider)
-        try:
-            if provider is None:
-                raise InternalError("the provider is not configured")
-            await provider.disable(key.uri, timeout=_DISABLE_SECONDS)
-        except SealwrightError as error:
-            return f"key {key.kid} could not be disabled in the KMS ({error.reason}): disable it there"
-        return None
 
     async def _stale_replicas(self, max_serve_age: timedelta) -> list[str]:
         """Wait for a read or two of the other replicas, and return those that have not read the newest revision.

@@ -18,6 +18,7 @@ from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.backoff import Backoff
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.creation import KeyCreation, describe_failure
+from sealwright.keys.disabling import KeyDisabling
 from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Create, Destroy, Key, KeyStep, apply_step, next_steps
@@ -36,6 +37,7 @@ class Rotator:
 
     Attributes:
         creation: Creates the keys that are missing.
+        disabling: Disables the revoked keys.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Rotator:
         self._timing = timing
         self._changes = KeyChanges(store, keyring, sync, events)
         self._deletions = Backoff(clock)
+        self.disabling = KeyDisabling(providers, clock)
         self._wake = asyncio.Event()
         self._logged: dict[str, str] = {}
         self.creation = KeyCreation(
@@ -78,6 +81,7 @@ class Rotator:
         try:
             while True:
                 await self.tick()
+                self.disabling.start(self._keys())
                 self._wake.clear()
                 try:
                     async with asyncio.timeout(interval * random.uniform(0.75, 1.25)):  # noqa: S311 - jitter, no secret
@@ -86,6 +90,11 @@ class Rotator:
                     pass
         finally:
             await self.creation.aclose()
+            await self.disabling.aclose()
+
+    def _keys(self) -> list[Key]:
+        issuers = (self._keyring.find(s.name) for s in self._keyring.issuers)
+        return [k for issuer in issuers if issuer is not None for k in issuer.state.keys]
 
     async def tick(self) -> None:
         """Take all steps that are due now, for every configured issuer. A failure of one issuer does not delay the others."""
