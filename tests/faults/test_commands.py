@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from support.document import tool_missing
 from support.processes import BIN, Process, process
 
 SEALWRIGHT = str(BIN / "sealwright")
@@ -83,7 +84,7 @@ def test_f46_bytes_are_utf_8_in_every_locale(
     dev: Process, locales: dict[str, dict[str, str]], tmp_path: Path, name: str
 ) -> None:
     if name not in locales:
-        pytest.skip("the C library has no sources of locales here")
+        tool_missing("the source of the locale en_US")
     env = locales[name]
     path = tmp_path / "Ansprüche.json"
     path.write_bytes(CLAIMS.encode())
@@ -103,7 +104,7 @@ def test_f46_what_is_not_utf_8_is_one_line_and_status_2(
     locales: dict[str, dict[str, str]], tmp_path: Path, name: str
 ) -> None:
     if name not in locales:
-        pytest.skip("the C library has no sources of locales here")
+        tool_missing("the source of the locale en_US")
     wrong = '{"name":"José"}'.encode("latin-1")
     path = tmp_path / "claims.json"
     path.write_bytes(wrong)
