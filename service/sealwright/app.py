@@ -169,7 +169,7 @@ class App:
         local = settings.insecure_local or settings.grpc_is_unix
         boundary = Boundary(Authentication(self._clock, local=local), audit)
         public = PublicPages(self.keyring, self.readiness, alive=lambda: self._alive)
-        admin = AdminPages(public, self.keyring, self.readiness, self.rotator.disabling.open, self._certificate_ends)
+        admin = AdminPages(public, self.keyring, self.readiness, self.rotator.disabling.undone, self._certificate_ends)
         tls = None if settings.http_is_plaintext else settings.tls
         share = self._share_ports
         self._http = HttpListener("http", settings.http, public.page, tls=tls, share_port=share)

@@ -97,7 +97,7 @@ class TokenSource:
         return token
 
     async def refused(self) -> None:
-        """Forget a token that was new and refused all the same, and pause before the next attempt."""
+        """Forget a token that was refused although it was new, and pause before the next attempt."""
         self._token = None
         await self._pause(CredentialsRefusedError)
 

@@ -35,7 +35,7 @@ class KeyDisabling:
         self._busy: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
-    def open(self) -> Mapping[str, int]:
+    def undone(self) -> Mapping[str, int]:
         """Return by provider how many revoked keys could not be disabled so far."""
         counts = Counter(self._failed.values())
         return {name: counts[name] for name in {*self._providers, *counts}}
@@ -84,8 +84,9 @@ class KeyDisabling:
         """
         if self._task is not None and not self._task.done():
             return
-        waiting = [k for k in keys if k.revoke_time and not k.destroy_time and k.kid not in self._done | self._busy]
-        due = [k for k in waiting if not self._pauses.waits(k.kid)][:_KEYS_AT_ONCE]
+        undone = {k.kid: k for k in keys if k.revoke_time and not k.destroy_time and k.kid not in self._done}
+        self._failed = {kid: provider for kid, provider in self._failed.items() if kid in undone}
+        due = [k for k in undone.values() if k.kid not in self._busy and not self._pauses.waits(k.kid)][:_KEYS_AT_ONCE]
         if due:
             self._task = asyncio.create_task(self._disable_all(due))
 

@@ -139,7 +139,7 @@ class KeyRevocation:
             if dry_run:
                 return plan
             if not new:  # An earlier call may have failed to disable them.
-                return await self._finish(issuer, gone, plan)
+                return replace(plan, warnings=await self._disable(gone))
             if await self._changes.write(issuer, [*new, *raised]):
                 await self._changes.refresh()
                 self._wake()
@@ -148,15 +148,20 @@ class KeyRevocation:
 
     async def _finish(self, issuer: Issuer, gone: Sequence[Key], plan: Revocation) -> Revocation:
         """Disable the keys in the KMS, and find out who still has to read the revocation."""
-        failures = await asyncio.gather(*(self._disabling.disable(k) for k in gone if not k.destroy_time))
+        failures = await self._disable(gone)
         stale = await self._stale_replicas(issuer.limits.max_serve_age)
         until = self._keyring.now() + issuer.limits.cache_age
         return replace(
             plan,
             verifier_cache_until=until + (issuer.limits.max_serve_age if stale else timedelta()),
             stale_replicas=stale,
-            warnings=[*plan.warnings, *(f for f in failures if f is not None)],
+            warnings=[*plan.warnings, *failures],
         )
+
+    async def _disable(self, keys: Sequence[Key]) -> list[str]:
+        """Disable keys in the KMS, which also stops anyone else who has its credentials. Return a warning for each that failed."""
+        warnings = await asyncio.gather(*(self._disabling.disable(k) for k in keys if not k.destroy_time))
+        return [w for w in warnings if w is not None]
 
     async def _stale_replicas(self, max_serve_age: timedelta) -> list[str]:
         """Wait for a read or two of the other replicas, and return those that have not read the newest revision.

@@ -1,6 +1,6 @@
 """The file of a Unix socket, which only one service at a time may have.
 
-gRPC replaces any socket that it finds at its path, and removes the file when it stops, whoever has made it.
+gRPC replaces any socket that it finds at its path. When it stops, it removes the file, even if another program has made it.
 """
 
 from __future__ import annotations

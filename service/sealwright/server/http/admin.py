@@ -23,13 +23,13 @@ class AdminPages:
         public: PublicPages,
         keyring: Keyring,
         readiness: Readiness,
-        open_disablings: Callable[[], Mapping[str, int]],
+        undone_disablings: Callable[[], Mapping[str, int]],
         certificate_ends: Callable[[], Mapping[str, datetime]],
     ) -> None:
         self._public = public
         self._keyring = keyring
         self._readiness = readiness
-        self._open_disablings = open_disablings
+        self._undone_disablings = undone_disablings
         self._certificate_ends = certificate_ends
 
     def page(self, path: str) -> Page:
@@ -44,7 +44,7 @@ class AdminPages:
         names = [i.name for i in self._keyring.issuers]
         yield metrics.ISSUER_CAN_SIGN, [((name,), float(self._readiness.can_sign(name))) for name in names]
         yield metrics.PROVIDER_UP, [((name,), float(up)) for name, up in self._readiness.providers().items()]
-        yield metrics.REVOKED_NOT_DISABLED, [((name,), float(n)) for name, n in self._open_disablings().items()]
+        yield metrics.REVOKED_NOT_DISABLED, [((name,), float(n)) for name, n in self._undone_disablings().items()]
         age = self._keyring.age().total_seconds() if self._keyring.state else float("inf")
         yield metrics.STORE_AGE, [((), age)]
         yield metrics.KEYS, self._key_counts()

@@ -31,7 +31,7 @@ def create_key_ring(call: Call) -> Any:
 
 
 def create_crypto_key(call: Call) -> Any:
-    """CreateCryptoKey. Unless it is told to skip it, it creates version 1 too."""
+    """CreateCryptoKey. It creates version 1 too, unless the request skips that."""
     request = call.request
     ring = checked("key ring", request.parent)
     name = f"{ring}/cryptoKeys/{checked('id', request.crypto_key_id)}"
