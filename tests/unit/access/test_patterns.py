@@ -15,14 +15,21 @@ PATTERN = st.builds(
 VALUE = st.lists(SEGMENT, min_size=1, max_size=5).map("/".join)
 
 
+DOTS = {".", ".."}
+
+
 def reference(pattern: list[str], value: list[str]) -> bool:
-    """Match segment by segment, without regular expressions."""
-    if not pattern or not value:
-        return not pattern and not value
-    head = pattern[0]
-    if head == "**":
+    """Match segment by segment, without regular expressions. Asterisks do not stand for dot segments, except for a `**` alone."""
+    if pattern == ["**"]:
         return True
-    return (value[0] != "" if head == "*" else head == value[0]) and reference(pattern[1:], value[1:])
+    for n, segment in enumerate(pattern):
+        if n == len(value):
+            return False
+        if segment == "**":
+            return DOTS.isdisjoint(value[n:])
+        if value[n] in {"", *DOTS} if segment == "*" else value[n] != segment:
+            return False
+    return len(pattern) == len(value)
 
 
 def matches(pattern: str, value: str) -> bool:
@@ -34,6 +41,10 @@ def matches(pattern: str, value: str) -> bool:
 @example("a/**", "a/")
 @example("**", "")
 @example("*", "")
+@example("*", ".")
+@example("a/**", "a/b/..")
+@example("**", "..")
+@example("../*", "../a")
 @example("a", "a\n")
 def test_a_pattern_means_what_a_walk_over_its_segments_means(pattern: str, value: str) -> None:
     assert matches(pattern, value) is reference(pattern.split("/"), value.split("/"))
