@@ -28,6 +28,7 @@ from sealwright.keys.rotation import Rotator
 from sealwright.keys.token_counts import TokenCounts
 from sealwright.kms.guard import GuardedProvider
 from sealwright.kms.registry import load_factory
+from sealwright.server import descriptors
 from sealwright.server.http.admin import AdminPages
 from sealwright.server.http.listener import HttpListener
 from sealwright.server.http.public import PublicPages
@@ -172,9 +173,12 @@ class App:
         admin = AdminPages(public, self.keyring, self.readiness, self.rotator.disabling.undone, self._certificate_ends)
         tls = None if settings.http_is_plaintext else settings.tls
         share = self._share_ports
-        self._http = HttpListener("http", settings.http, public.page, tls=tls, share_port=share)
-        self._admin = HttpListener("admin", settings.admin, admin.page, share_port=share, only_loopback=True)
-        self._grpc = GrpcListener(settings, boundary, add_services, share_port=share)
+        limits = descriptors.limits(settings, descriptors.raise_limit())
+        self._http = HttpListener("http", settings.http, public.page, limits["http"], tls=tls, share_port=share)
+        self._admin = HttpListener(
+            "admin", settings.admin, admin.page, limits["admin"], share_port=share, only_loopback=True
+        )
+        self._grpc = GrpcListener(settings, boundary, add_services, limits["grpc"], share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()
             self._closers.push_async_callback(listener.close)

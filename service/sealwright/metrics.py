@@ -64,6 +64,12 @@ REFUSALS_OMITTED: Final = _counter(
     "Refused calls without an audit record of their own, because their caller had too many.",
 )
 HTTP_ERRORS: Final = _counter("sealwright_http_errors", "Malformed HTTP requests by listener.", "listener")
+CONNECTIONS_SHED: Final = _counter(
+    "sealwright_connections_shed",
+    "Connections that a listener closed or refused to protect itself, by listener and reason.",
+    "listener",
+    "reason",
+)
 AUDIT_FAILURES: Final = _counter(
     "sealwright_audit_failures", "Audit records that could not be made durable. What they describe did not happen."
 )

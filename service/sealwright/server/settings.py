@@ -37,6 +37,8 @@ class ServerSettings(Settings):
         workers: Number of processes that share the ports.
         tls: Certificates and keys; None: no listener uses TLS.
         reflection: Whether gRPC clients can fetch the description of the API (gRPC Server Reflection).
+        max_connections: Most connections that the gRPC and the public listener may each have open, in each worker.
+        max_connections_per_address: Most of them from one address.
         drain_seconds: Longest time in seconds after SIGTERM that the service waits for running calls to end.
     """
 
@@ -48,6 +50,8 @@ class ServerSettings(Settings):
     workers: int = Field(default=1, ge=1, le=256)
     tls: TlsSettings | None = None
     reflection: bool = False
+    max_connections: int = Field(default=1000, ge=16, le=16_000)
+    max_connections_per_address: int = Field(default=250, ge=4, le=16_000)
     drain_seconds: int = Field(default=30, ge=1, le=600)
 
     @property

@@ -16,8 +16,11 @@ from grpc_reflection.v1alpha import reflection
 
 from sealwright.errors import ConfigurationError
 from sealwright.server.addresses import Address, CannotListenError, UnixSocket
+from sealwright.server.descriptors import ConnectionLimits
+from sealwright.server.rpc.crowding import Crowding
 from sealwright.server.rpc.interceptors import Boundary
 from sealwright.server.settings import ServerSettings
+from sealwright.server.shedding import Shedding
 from sealwright.server.socket_file import SocketFile
 from sealwright.server.tls import TlsFiles, grpc_credentials
 
@@ -29,9 +32,13 @@ _SOCKET_UMASK: Final = 0o117
 _DRAIN_PAUSE: Final = 0.2
 """Seconds for which the listener refuses new calls before it closes; see `Boundary`."""
 
+_HANDSHAKE_MS: Final = 10_000
+"""Longest time until a connection has completed its TLS handshake and sent its HTTP/2 settings."""
+
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 256),
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
@@ -49,15 +56,24 @@ class GrpcListener:
     """
 
     def __init__(
-        self, settings: ServerSettings, boundary: Boundary, add_services: AddServices, *, share_port: bool
+        self,
+        settings: ServerSettings,
+        boundary: Boundary,
+        add_services: AddServices,
+        limits: ConnectionLimits,
+        *,
+        share_port: bool,
     ) -> None:
+        self._limits = limits
+        self._watching: asyncio.Task[None] | None = None
         self.address = settings.grpc
         self._settings = settings
         self._boundary = boundary
         self._files: TlsFiles | None = None
         self._socket_file = SocketFile(settings.grpc.path) if isinstance(settings.grpc, UnixSocket) else None
         # gRPC shares ports by default. A second service would then silently receive half of the calls.
-        options = (*_OPTIONS, ("grpc.so_reuseport", int(share_port)))
+        own = (("grpc.so_reuseport", int(share_port)), ("grpc.max_allowed_incoming_connections", limits.total))
+        options = (*_OPTIONS, *own)
         self._server = grpc.aio.server(interceptors=[boundary], options=options)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -83,6 +99,9 @@ class GrpcListener:
                 self._socket_file.unlock()
             raise CannotListenError("grpc", self.address, e) from e
         await self._server.start()
+        if isinstance(self.address, Address):
+            crowding = Crowding(self.address.port, self._limits, Shedding("grpc"))
+            self._watching = asyncio.create_task(crowding.run())
 
     def _bind(self) -> Address | UnixSocket:
         address, settings = self._settings.grpc, self._settings
@@ -116,6 +135,8 @@ class GrpcListener:
 
     async def drain(self) -> None:
         """Refuse new calls, wait for the running calls to end, and close."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self._health.enter_graceful_shutdown()
         self._boundary.draining = True
         await asyncio.sleep(_DRAIN_PAUSE)

@@ -1,0 +1,200 @@
+"""Accepts HTTP connections within limits, and closes those of strangers that are slow or too many.
+
+When a listener is full, a connection that waits for its client gives way to the new one, the longest wait first. So strangers who
+hold connections open cannot keep verifiers away, even from the same address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from sealwright.server.descriptors import ConnectionLimits
+from sealwright.server.http.protocol import HEADER_SECONDS, Connection, Phase, Server
+from sealwright.server.shedding import Shed, Shedding
+
+_ACCEPTED_AT_ONCE: Final = 16
+_SWEEP_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.5
+"""How long nothing is accepted after the process has run out of descriptors or memory."""
+_EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_TLS_CLOSE_SECONDS: Final = 5.0
+
+
+class _Guest:
+    """One accepted socket: first in its TLS handshake, then with a `Connection`."""
+
+    __slots__ = ("address", "connection", "number", "since", "task")
+
+    def __init__(self, number: int, address: str, since: float) -> None:
+        self.number = number
+        self.address = address
+        self.since = since
+        self.connection: Connection | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def waiting_since(self) -> float | None:
+        """Return since when it has been waiting for its client, or None while it works on a request."""
+        return self.since if self.connection is None else self.connection.waiting_since()
+
+    def close(self) -> None:
+        """End it without waiting for anybody."""
+        if self.connection is not None:
+            self.connection.abort()
+        elif self.task is not None:
+            self.task.cancel()
+
+
+class Connections:
+    """The open connections of one listener."""
+
+    def __init__(
+        self, server: Server, limits: ConnectionLimits, shedding: Shedding, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._server = server
+        self._limits = limits
+        self._shedding = shedding
+        self._clock = clock
+        self._guests: set[_Guest] = set()
+        self._accepted = 0
+        self._by_address: Counter[str] = Counter()
+        self._sockets: Sequence[socket.socket] = ()
+        self._context: ssl.SSLContext | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    def start(self, sockets: Iterable[socket.socket], context: ssl.SSLContext | None) -> None:
+        """Accept connections on listening sockets, with TLS if there is a context."""
+        self._sockets = tuple(sockets)
+        self._context = context
+        self._listen()
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def close(self) -> None:
+        """Accept no more, and end the handshakes. The running requests are the server's."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._pause()
+        for listening in self._sockets:
+            listening.close()
+        self._sockets = ()
+        handshakes = [g.task for g in self._guests if g.connection is None and g.task is not None]
+        for task in handshakes:
+            task.cancel()
+        await asyncio.gather(*handshakes, return_exceptions=True)
+
+    def sweep(self) -> None:
+        """Close the connections whose clients are too slow."""
+        now = self._clock()
+        for guest in [g for g in self._guests if g.connection is not None]:
+            connection = guest.connection
+            if connection is not None and now >= connection.deadline:
+                if connection.phase is not Phase.IDLE:  # an idle connection has done nothing wrong
+                    self._shedding.count(Shed.SLOW)
+                connection.abort()
+        self._shedding.report()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self.sweep()
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listening in self._sockets:
+            loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def _pause(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listening in self._sockets:
+            loop.remove_reader(listening.fileno())
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                accepted, peer = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as e:
+                if e.errno in _EXHAUSTED:
+                    self._shedding.count(Shed.DESCRIPTORS)
+                    self._make_room(self._guests)
+                    self._pause()
+                    asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._listen)
+                return
+            self._admit(accepted, str(peer[0]))
+
+    def _admit(self, accepted: socket.socket, address: str) -> None:
+        """Take a connection, in place of another one if there are too many, or refuse it."""
+        room = True
+        if self._by_address[address] >= self._limits.per_address:
+            self._shedding.count(Shed.ADDRESS_LIMIT)
+            room = self._make_room([g for g in self._guests if g.address == address])
+        elif len(self._guests) >= self._limits.total:
+            self._shedding.count(Shed.LIMIT)
+            room = self._make_room(self._guests)
+        if not room:
+            accepted.close()
+            return
+        accepted.settimeout(0)
+        self._accepted += 1
+        guest = _Guest(self._accepted, address, self._clock())
+        self._guests.add(guest)
+        self._by_address[address] += 1
+        guest.task = asyncio.create_task(self._open(guest, accepted))
+        guest.task.add_done_callback(lambda _: self._opened(guest, accepted))
+
+    def _make_room(self, guests: Iterable[_Guest]) -> bool:
+        """End the connection that has been waiting for its client for the longest time; return whether there is one."""
+        waiting = [(since, g.number, g) for g in guests if (since := g.waiting_since()) is not None]
+        if not waiting:
+            return False
+        guest = min(waiting)[2]
+        self._forget(guest)
+        guest.close()
+        return True
+
+    def _forget(self, guest: _Guest) -> None:
+        if guest in self._guests:
+            self._guests.discard(guest)
+            self._by_address[guest.address] -= 1
+            if self._by_address[guest.address] <= 0:
+                del self._by_address[guest.address]
+
+    async def _open(self, guest: _Guest, accepted: socket.socket) -> None:
+        """Shake hands, and hand the connection to its protocol."""
+
+        def made() -> Connection:
+            connection = self._server()
+            connection.when_made = lambda: self._made(guest, connection)
+            connection.when_lost = lambda: self._forget(guest)
+            return connection
+
+        tls = self._context
+        times = {"ssl_handshake_timeout": HEADER_SECONDS, "ssl_shutdown_timeout": _TLS_CLOSE_SECONDS} if tls else {}
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(made, accepted, ssl=tls, **times)
+        except (OSError, ssl.SSLError, TimeoutError) as e:
+            if isinstance(e, TimeoutError | ConnectionAbortedError):
+                self._shedding.count(Shed.SLOW)
+
+    def _opened(self, guest: _Guest, accepted: socket.socket) -> None:
+        """Close what has not become a connection. This runs even if the task was cancelled before it began."""
+        if guest.connection is None:
+            self._forget(guest)
+            with contextlib.suppress(OSError):
+                accepted.close()
+
+    def _made(self, guest: _Guest, connection: Connection) -> None:
+        guest.connection = connection
+        if guest not in self._guests:  # it had to give way meanwhile
+            connection.abort()
