@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -13,6 +14,7 @@ import grpc
 from sealwright.access.grants import Authoriser
 from sealwright.audit.decisions import Audit
 from sealwright.audit.refusals import RefusalLimit
+from sealwright.audit.witness_file import WitnessFile
 from sealwright.audit.writer import AuditWriter
 from sealwright.clock import Clock, SystemClock
 from sealwright.config import Config
@@ -26,6 +28,7 @@ from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.revocation import KeyRevocation
 from sealwright.keys.rotation import Rotator
 from sealwright.keys.token_counts import TokenCounts
+from sealwright.keys.witness import StoreRefusedError
 from sealwright.kms.guard import GuardedProvider
 from sealwright.kms.registry import load_factory
 from sealwright.server import descriptors
@@ -98,7 +101,10 @@ class App:
         self._closers.push_async_callback(writer.aclose)
         self.audit = audit = Audit(writer, RefusalLimit(config.audit.refusals_per_minute, clock))
         counts = TokenCounts(store)
-        sync = ReplicaSync(self.replica_id, store, self.keyring, counts, timing=config.timing, clock=clock)
+        witness = WitnessFile(Path(config.audit.path))
+        sync = ReplicaSync(
+            self.replica_id, store, self.keyring, counts, witness=witness, timing=config.timing, clock=clock
+        )
         self._closers.push_async_callback(sync.farewell)
         await self._open_providers()
         self.rotator = Rotator(
@@ -112,7 +118,8 @@ class App:
         )
         self.health = KeyHealth(self.keyring, self._providers, clock)
         self.readiness = Readiness(self.keyring, self.health, self.rotator.creation.failing, clock, self._blocked)
-        await sync.refresh()
+        with contextlib.suppress(StoreRefusedError):  # Readiness says why, and `sync.run` goes on asking.
+            await sync.refresh()
         # Ended after the listeners: while calls drain, the keyring must be kept fresh.
         self._closers.push_async_callback(self._end_jobs)
         await self._listen(audit, self._services(store, sync, counts, audit))
@@ -159,9 +166,8 @@ class App:
         return add
 
     async def _open_providers(self) -> None:
-        for name, settings in self._config.providers.items():
-            factory = load_factory(settings.kind, self._config.plugins)
-            guarded = GuardedProvider(name, await factory.open(settings), settings, self._clock)
+        for name in self._config.providers:
+            guarded = await open_provider(self._config, name, self._clock)
             self._closers.push_async_callback(guarded.aclose)
             self._providers[name] = guarded
 
@@ -233,6 +239,17 @@ class App:
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
+
+
+async def open_provider(config: Config, name: str, clock: Clock) -> GuardedProvider:
+    """Open a configured provider.
+
+    Raises:
+        ConfigurationError: It cannot be used.
+    """
+    settings = config.providers[name]
+    factory = load_factory(settings.kind, config.plugins)
+    return GuardedProvider(name, await factory.open(settings), settings, clock)
 
 
 def build(config: Config, clock: Clock | None = None, *, share_ports: bool = False) -> App:

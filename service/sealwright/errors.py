@@ -194,7 +194,10 @@ class ShuttingDownError(SealwrightError):
 
 
 class StateTooOldError(SealwrightError):
-    """The replica does not sign: its last read of the store is older than `max_staleness`, or its clock is wrong."""
+    """The replica does not sign.
+
+    Its last read of the store is older than `max_staleness`, its clock is wrong, or the store is refused.
+    """
 
     reason = "STATE_TOO_OLD"
     code = Code.UNAVAILABLE

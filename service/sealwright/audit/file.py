@@ -53,8 +53,8 @@ class AuditFile:
         file = os.open(self.path, _FLAGS, _FILE_MODE)
         try:
             # A new name is durable once its directory is synced (fsync(2)). The directory's own name needs its parent synced.
-            _sync_directory(self._directory)
-            _sync_directory(self._directory.parent)
+            sync_directory(self._directory)
+            sync_directory(self._directory.parent)
         except OSError:
             os.close(file)
             raise
@@ -162,7 +162,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make the new file's name durable (fsync(2))."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -205,8 +205,14 @@ class Issuer:
         return key if key is not None and lifecycle.published(key.record, self.now) else None
 
     def document(self) -> JwksDocument | None:
-        """Return the JWK Set; None before the issuer's first key was published, and when the read is too old to be served."""
-        if self.state.first_publish_time is None or self.age > self.limits.max_serve_age.total_seconds():
+        """Return the JWK Set; None before the issuer's first key was published, and when the read is too old to be served.
+
+        An issuer without any key, but with a first publication, is one of a store that was lost: an operator has accepted an
+        empty one. Verifiers keep what they have until it has new keys.
+        """
+        if self.state.first_publish_time is None or not self.state.keys:
+            return None
+        if self.age > self.limits.max_serve_age.total_seconds():
             return None
         kids = tuple(k.kid for k in lifecycle.jwks(self.state.keys, self.now))
         if self.cache.kids != kids:

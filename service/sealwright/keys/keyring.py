@@ -66,6 +66,9 @@ class Keyring:
     """The snapshot that this replica signs and publishes with.
 
     `install` and `confirm` replace it; readers never wait. All limits are those of the store's rows.
+
+    Attributes:
+        refused: Why the store must not be used until an operator accepts it; None: it may be.
     """
 
     def __init__(self, issuers: Sequence[IssuerSettings], timing: TimingSettings, clock: Clock) -> None:
@@ -74,6 +77,7 @@ class Keyring:
         self._clock = clock
         self._snapshot: _Snapshot | None = None
         self._keys: dict[str, SigningKey] = {}
+        self.refused: str | None = None
 
     def install(self, state: StoreState, *, started: float) -> None:
         """Replace the snapshot with a read of the store.
@@ -140,6 +144,11 @@ class Keyring:
         return self._snapshot.state if self._snapshot else None
 
     @property
+    def unread(self) -> str:
+        """Why there is nothing of an issuer that `find` does not find."""
+        return self.refused or "the store has not been read yet"
+
+    @property
     def issuers(self) -> Iterable[IssuerSettings]:
         """The settings of all configured issuers."""
         return self._settings.values()
@@ -183,7 +192,7 @@ class Keyring:
         issuer = self.find(name)
         if issuer is None:
             self.settings(name)
-            raise StateTooOldError("the store has not been read yet", retry_after=RETRY_SECONDS)
+            raise StateTooOldError(self.unread, retry_after=RETRY_SECONDS)
         return issuer
 
     def fresh(self, name: str) -> Issuer:

@@ -21,6 +21,7 @@ from sealwright.keys.changes import KeyChanges
 from sealwright.keys.issuer import RETRY_SECONDS, Issuer
 from sealwright.keys.lifecycle import Key, KeyState
 from sealwright.keys.ports import StoreUnavailableError
+from sealwright.keys.witness import StoreRefusedError
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ def needs_store(operation: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T
     async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await operation(*args, **kwargs)
+        except StoreRefusedError as error:
+            raise StateTooOldError(str(error), retry_after=RETRY_SECONDS) from None
         except StoreUnavailableError as error:
             log.warning("keys cannot be changed: %s", error)
             text = "keys cannot be changed, because the store cannot be read or written"

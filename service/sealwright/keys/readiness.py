@@ -51,9 +51,9 @@ class Readiness:
             return blocked
         issuer = self._keyring.find(name)
         if issuer is None:
-            return "the store has not been read yet"
+            return self._keyring.unread
         if issuer.stale is not None:
-            return issuer.stale
+            return self._keyring.refused or issuer.stale
         for algorithm in dict.fromkeys(s.algorithm for s in issuer.settings.series):
             keys = [k for k in issuer.possible_signers() if k.algorithm.name == algorithm]
             if not keys:
@@ -101,7 +101,7 @@ class Readiness:
             await asyncio.sleep(_POLL_SECONDS)
 
     def _may_yet_sign(self, name: str) -> bool:
-        if name in self._failing:
+        if name in self._failing or self._keyring.refused is not None:
             return False
         issuer = self._keyring.find(name)
         queued = [k for k in issuer.state.keys if lifecycle.queued(k)] if issuer else []

@@ -9,9 +9,18 @@ from typing import Final
 
 from sealwright.clock import Clock
 from sealwright.keys.keyring import Keyring
-from sealwright.keys.ports import KeyStore, Replica, StoreUnavailableError
+from sealwright.keys.ports import KeyStore, Replica, StoreState, StoreUnavailableError
 from sealwright.keys.settings import TimingSettings
 from sealwright.keys.token_counts import TokenCounts, minute_of
+from sealwright.keys.witness import (
+    REMEDY,
+    StoreRefusedError,
+    Witness,
+    WitnessStore,
+    WitnessUnreadableError,
+    objection,
+    witness_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +44,15 @@ class ReplicaSync:
         keyring: Keyring,
         counts: TokenCounts,
         *,
+        witness: WitnessStore,
         timing: TimingSettings,
         clock: Clock,
     ) -> None:
         self.replica_id = replica_id
+        self._witness = witness
+        self._recorded: Witness | None = None
+        self._seen: Witness | None = None
+        self._unrecorded = False
         self._store = store
         self._keyring = keyring
         self._counts = counts
@@ -54,39 +68,91 @@ class ReplicaSync:
         """Bring the keyring up to date with the store.
 
         Raises:
+            StoreRefusedError: The store is not the one that verifiers have seen. The keyring stays as it was.
             StoreUnavailableError: The store cannot be read. The keyring stays as it was.
         """
         async with self._reading:
             started = self._clock.elapsed()
             revision, time = await self._store.probe()
             if revision == self._revision:
+                await self._record()
                 self._keyring.confirm(time, started=started)
                 return
+            witness = self._read_witness()  # before the store, which can then only be newer
             started = self._clock.elapsed()
             state = await self._store.read()
-            if state.revision < self._revision:
-                # An older copy may lack a revocation, and a retirement whose tail has begun.
-                raise StoreUnavailableError(
-                    "the store has gone back to an older state; restart the service to accept it"
-                )
+            self._seen = self._checked(witness, state)
+            await self._record()
             self._keyring.install(state, started=started)
             self._revision = state.revision
+
+    def _read_witness(self) -> Witness | None:
+        try:
+            return self._witness.read()
+        except WitnessUnreadableError as error:
+            raise self._refusal(f"the witness of the store cannot be read: {error}") from None
+
+    def _checked(self, witness: Witness | None, state: StoreState) -> Witness:
+        """Return what is to be remembered of a store that may be used.
+
+        Raises:
+            StoreRefusedError: It must not be used.
+        """
+        known = [] if witness is None else [witness]
+        # What this replica has seen counts too, unless an operator has accepted another store since.
+        if self._seen is not None and (witness is None or witness.acceptance == self._seen.acceptance):
+            known.append(self._seen)
+        for one in known:
+            reason = objection(one, state)
+            if reason is not None:
+                raise self._refusal(reason)
+        self._keyring.refused = None
+        return witness_of(state, known[0].acceptance if known else "")
+
+    def _refusal(self, reason: str) -> StoreRefusedError:
+        text = f"{reason}: {REMEDY}"
+        self._keyring.refused = text
+        return StoreRefusedError(text)
+
+    async def _record(self) -> None:
+        """Record in the witness what the replica is about to sign with and to publish, if it is new.
+
+        If that fails, the replica goes on and tries again later: a revocation must be possible on a full disk.
+        """
+        seen, recorded = self._seen, self._recorded
+        if seen is None or not seen.keys:
+            return
+        try:
+            if recorded is not None and _same(recorded, seen) and self._witness.read() is not None:
+                return
+            await asyncio.to_thread(self._witness.record, seen)
+        except (OSError, WitnessUnreadableError) as error:
+            if not self._unrecorded:
+                log.warning("the witness of the store cannot be written: %s", error)
+            self._unrecorded = True
+        else:
+            self._unrecorded = False
+            self._recorded = seen
 
     async def run(self) -> None:
         """Keep in step until cancelled. The log has one line when the store becomes unreachable, and one when it is back."""
         interval = self._timing.refresh_interval.total_seconds()
-        reachable = True
+        trouble: str | None = None
         while True:
             try:
                 await self.refresh()
                 await self._write_row()
-                if not reachable:
+                if trouble is not None:
                     log.info("the store can be read again")
-                reachable = True
+                trouble = None
+            except StoreRefusedError as error:
+                if trouble != str(error):
+                    log.error("the store is refused: %s", error)  # noqa: TRY400 - the error says it all
+                trouble = str(error)
             except StoreUnavailableError:
-                if reachable:
+                if trouble is None:
                     log.warning("the store cannot be read; signing continues for max_staleness")
-                reachable = False
+                trouble = trouble or ""
             except Exception:
                 log.exception("reading the store failed")
             await asyncio.sleep(interval)
@@ -127,3 +193,7 @@ class ReplicaSync:
             await self._store.farewell(self.replica_id)
         except StoreUnavailableError:
             log.warning("the store cannot be reached; this replica's row stays until it is pruned")
+
+
+def _same(a: Witness, b: Witness) -> bool:
+    return (a.deployment_id, a.acceptance, a.keys) == (b.deployment_id, b.acceptance, b.keys)

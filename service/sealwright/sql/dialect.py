@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Executable, Table
@@ -38,6 +39,24 @@ class Dialect(Protocol):
         """Return an engine for a checked URL, without connecting to the database.
 
         A transaction of the engine raises `StoreUnavailableError` when it must not go on with this database.
+        """
+        ...
+
+    def exists(self, url: str) -> bool:
+        """Return whether there is a database at a checked URL. Create nothing."""
+        ...
+
+    def settle(self, engine: Engine) -> None:
+        """Do what makes the last commits independent of files beside the database, if that can be done now."""
+        ...
+
+    def backup(self, url: str, target: Path) -> None:
+        """Copy the database to a new file, while others may read and write it. The copy is one moment of the database, and durable.
+
+        Raises:
+            ConfigurationError: The database has means of its own for backups.
+            OSError: The file cannot be written.
+            StoreUnavailableError: The database cannot be read.
         """
         ...
 

@@ -33,6 +33,21 @@ def upgrade(engine: Engine, dialect: Dialect) -> str:
         return current_revision(connection) or ""
 
 
+def require_current(engine: Engine) -> None:
+    """Check that the schema is up to date. Change nothing.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    with engine.begin() as connection:
+        _check_known(connection, scripts)
+        if current_revision(connection) != scripts.get_current_head():
+            raise ConfigurationError(["store.url: the schema is out of date: run `sealwright db upgrade`"])
+
+
 def current_revision(connection: Connection) -> str | None:
     """Return the schema's revision; None: the database is empty."""
     return MigrationContext.configure(connection).get_current_revision()

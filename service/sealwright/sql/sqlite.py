@@ -6,13 +6,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event, text
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from sealwright.keys.ports import StoreUnavailableError
 from sealwright.settings import check_path
@@ -54,12 +55,13 @@ class SqliteDialect:
         # The driver's own timeout applies until the PRAGMA does.
         arguments = {"isolation_level": None, "check_same_thread": False, "timeout": self._busy_timeout}
         engine = create_engine(url, connect_args=arguments)
-        file = Path(engine.url.database or "")
+        file = _file_of(url)
         opened: list[tuple[int, int]] = []
 
         @event.listens_for(engine, "do_connect")
         def _before_connect(*_: Any) -> None:
             _create_private(file)
+            _require_writable(file)
 
         @event.listens_for(engine, "connect")
         def _on_connect(connection: Any, _record: Any) -> None:
@@ -81,6 +83,41 @@ class SqliteDialect:
 
         return engine
 
+    def exists(self, url: str) -> bool:
+        """See `Dialect.exists`. An empty file is not a database."""
+        with suppress(OSError):
+            return _file_of(url).stat().st_size > 0
+        return False
+
+    def settle(self, engine: Engine) -> None:
+        """See `Dialect.settle`. A checkpoint moves commits from the -wal to the database file.
+
+        Otherwise all keys of a young store are in the -wal, and whoever copies or restores the database file alone loses them.
+        PASSIVE does not wait for other processes (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
+        """
+        with suppress(sqlite3.Error, SQLAlchemyError), closing(engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def backup(self, url: str, target: Path) -> None:
+        """See `Dialect.backup`: SQLite's backup API (https://www.sqlite.org/backup.html), into a file with mode 0600."""
+        partial = target.with_name(f"{target.name}.partial")
+        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE))
+        try:
+            source = f"{_file_of(url).as_uri()}?mode=rw"  # not `ro`, which cannot create a missing -shm
+            with (
+                closing(sqlite3.connect(source, uri=True, timeout=self._busy_timeout)) as original,
+                closing(sqlite3.connect(partial)) as copy,
+            ):
+                original.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE").close()  # one file, without a -wal beside it
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            os.link(partial, target)  # unlike a rename, this fails if the target exists
+        except sqlite3.Error as e:
+            raise StoreUnavailableError(f"the store cannot be copied: {e}") from e
+        finally:
+            partial.unlink()
+
     def lock_schema(self, connection: Connection) -> None:
         """See `Dialect.lock_schema`. BEGIN IMMEDIATE has already locked the whole database."""
 
@@ -88,6 +125,10 @@ class SqliteDialect:
         """See `Dialect.upsert`."""
         statement = insert(table).values(**values)
         return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=dict(changes))
+
+
+def _file_of(url: str) -> Path:
+    return Path(make_url(url).database or "")
 
 
 def _create_private(file: Path) -> None:
@@ -98,6 +139,16 @@ def _create_private(file: Path) -> None:
     """
     with suppress(OSError):
         os.close(os.open(os.path.realpath(file), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
+
+
+def _require_writable(file: Path) -> None:
+    """Say what SQLite calls "unable to open database file". It writes beside the file, too.
+
+    Raises:
+        StoreUnavailableError: The file or its directory is read-only, for this user or altogether.
+    """
+    if file.exists() and not (os.access(file, os.R_OK | os.W_OK) and os.access(file.parent, os.W_OK | os.X_OK)):
+        raise StoreUnavailableError("the store's file or its directory is read-only")
 
 
 def _use_wal(cursor: Any, busy_timeout: float) -> None:

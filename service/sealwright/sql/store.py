@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from sealwright.errors import ConfigurationError
 from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.ports import Intent, IssuerState, Replica, StoreState, StoreUnavailableError
 from sealwright.sql import migrate
@@ -42,17 +43,27 @@ class SqlStore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sealwright-store")
 
     @classmethod
-    async def open(cls, settings: StoreSettings) -> SqlStore:
-        """Open the store and bring its schema up to date.
+    async def open(cls, settings: StoreSettings, *, upgrade: bool = True) -> SqlStore:
+        """Open the store.
+
+        Args:
+            settings: Where it is.
+            upgrade: Bring its schema up to date, and create the store if it is missing. Otherwise it must exist and be up to date.
 
         Raises:
-            ConfigurationError: A newer version made the store, or the database belongs to something else.
+            ConfigurationError: A newer version made the store, or the database belongs to something else. Without `upgrade`: the
+                store is missing or out of date.
             StoreUnavailableError: The store cannot be opened.
         """
         dialect = settings.dialect
+        if not upgrade and not dialect.exists(settings.url):
+            raise ConfigurationError(["store.url: there is no store"])
         store = cls(dialect.open(settings.url), dialect)
         try:
-            await store._run(lambda: migrate.upgrade(store._engine, dialect))
+            if upgrade:
+                await store._run(lambda: migrate.upgrade(store._engine, dialect))
+            else:
+                await store._run(lambda: migrate.require_current(store._engine))
         except BaseException:
             await store.aclose()
             raise
@@ -108,16 +119,39 @@ class SqlStore:
             for intent in done:
                 _change_intent(c, intent)
 
-        return await self._swap(state, work)
+        return await self._swap(state, work, settle=True)
 
     async def change_keys(self, state: IssuerState, changed: Sequence[Key]) -> bool:
         """See `KeyStore.change_keys`."""
+        return await self._swap(state, lambda c: _change_keys(c, changed), settle=True)
 
-        def work(c: Connection) -> None:
-            for key in changed:
-                c.execute(update(keys).where(keys.c.kid == key.kid).values(_values(key, keys)))
+    async def repair(
+        self, state: StoreState, changed: Sequence[Key], published: Mapping[str, Limits], time: datetime
+    ) -> bool:
+        """Change keys of any issuers in one transaction, unless anything has changed since the store was read.
 
-        return await self._swap(state, work)
+        Args:
+            state: What was read.
+            changed: The keys.
+            published: Issuers that have had a JWK Set even if the store does not know it, with limits for those without a row.
+            time: Their first publication, if the store has none.
+        """
+
+        def work(c: Connection) -> bool:
+            if c.execute(select(deployment.c.revision)).scalar_one() != state.revision:
+                return False
+            _change_keys(c, changed)
+            for name, limits in published.items():
+                if name not in state.issuers:
+                    c.execute(insert(issuers).values(name=name, revision=1, **_limit_values(limits)))
+                unknown = (issuers.c.name == name) & issuers.c.first_publish_time.is_(None)
+                c.execute(update(issuers).where(unknown).values(first_publish_time=time))
+            touched = {k.issuer for k in changed} | set(published)
+            c.execute(update(issuers).where(issuers.c.name.in_(touched)).values(revision=issuers.c.revision + 1))
+            _bump(c)
+            return True
+
+        return await self._write(work, settle=True)
 
     async def heartbeat(self, replica: Replica, start_time: datetime) -> None:
         """See `KeyStore.heartbeat`."""
@@ -171,7 +205,7 @@ class SqlStore:
         await asyncio.to_thread(self._thread.shutdown)
         self._engine.dispose()
 
-    async def _swap(self, state: IssuerState, work: Callable[[Connection], object]) -> bool:
+    async def _swap(self, state: IssuerState, work: Callable[[Connection], object], *, settle: bool = False) -> bool:
         """Run `work` in a transaction, but only if the issuer is still at the revision that the work was computed from."""
 
         def guarded(c: Connection) -> bool:
@@ -186,7 +220,7 @@ class SqlStore:
             _bump(c)
             return True
 
-        return await self._write(guarded)
+        return await self._write(guarded, settle=settle)
 
     def _state(self, c: Connection) -> StoreState:
         head = c.execute(select(deployment)).one()
@@ -232,10 +266,13 @@ class SqlStore:
 
         return await self._run(transaction)
 
-    async def _write(self, work: Callable[[Connection], T]) -> T:
+    async def _write(self, work: Callable[[Connection], T], *, settle: bool = False) -> T:
         def transaction() -> T:
             with self._engine.begin() as connection:
-                return work(connection)
+                result = work(connection)
+            if settle and result:
+                self._dialect.settle(self._engine)
+            return result
 
         return await self._run(transaction)
 
@@ -253,6 +290,11 @@ class SqlStore:
 
 def _bump(c: Connection) -> None:
     c.execute(update(deployment).values(revision=deployment.c.revision + 1))
+
+
+def _change_keys(c: Connection, changed: Sequence[Key]) -> None:
+    for key in changed:
+        c.execute(update(keys).where(keys.c.kid == key.kid).values(_values(key, keys)))
 
 
 def _change_intent(c: Connection, intent: Intent) -> None:

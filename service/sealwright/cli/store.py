@@ -1,0 +1,192 @@
+"""`sealwright store`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from sqlalchemy.engine import make_url
+
+from sealwright.audit.witness_file import WitnessFile
+from sealwright.cli.arguments import config_option
+from sealwright.cli.output import fail, output_option, show
+from sealwright.clock import SystemClock
+from sealwright.config import Config, load
+from sealwright.errors import (
+    ConfigurationError,
+    ProviderKeyDisabledError,
+    ProviderKeyMissingError,
+    SealwrightError,
+)
+from sealwright.ids import uuid7
+from sealwright.keys.acceptance import Acceptance, accept
+from sealwright.keys.lifecycle import Key
+from sealwright.keys.ports import StoreState, StoreUnavailableError
+from sealwright.keys.settings import limits
+from sealwright.keys.witness import Witness, WitnessUnreadableError, differences, objection, witness_of
+from sealwright.sql.store import SqlStore
+
+T = TypeVar("T")
+
+
+@click.group()
+def store() -> None:
+    """Back up, check and accept the store."""
+
+
+@store.command()
+@config_option
+@click.argument("target", type=click.Path(path_type=Path))
+@output_option
+def backup(path: Path, target: Path, output: str) -> None:
+    """Copy the store to the new file TARGET. The service may be running.
+
+    The copy is consistent and complete, and needs no other file. It contains no private key. Exit status: 0, or 1 if the copy
+    could not be made.
+    """
+    settings = _loaded(path, output).store
+    url = make_url(settings.url).set(database=str(target.absolute())).render_as_string()
+
+    async def run() -> StoreState:
+        if not settings.dialect.exists(settings.url):
+            raise ConfigurationError(["store.url: there is no store"])
+        settings.dialect.backup(settings.url, target)
+        copy = await SqlStore.open(settings.model_copy(update={"url": url}), upgrade=False)
+        async with contextlib.aclosing(copy):
+            return await copy.read()
+
+    state = _run(run, output, target)
+    show(output, f"{target}: a copy of the store at revision {state.revision}", {"path": str(target)} | _about(state))
+
+
+@store.command()
+@config_option
+@output_option
+def check(path: Path, output: str) -> None:
+    """Check whether the store is the one whose keys have been published from here.
+
+    Compares the store with its witness, the file store-witness.json in the directory of the audit. Changes nothing. Exit status:
+    0 if the service can use the store, else 1.
+    """
+    config = _loaded(path, output)
+
+    async def run() -> StoreState:
+        opened = await SqlStore.open(config.store, upgrade=False)
+        async with contextlib.aclosing(opened):
+            return await opened.read()
+
+    witness, problem = _witness(config)
+    state = _run(run, output, path)
+    problems = [problem] if problem else []
+    if witness is not None and (reason := objection(witness, state)) is not None:
+        problems += [reason, *map(str, differences(witness.keys, state))]
+    if problems:
+        fail(output, problems, _about(state))
+    show(output, f"the store at revision {state.revision} can be used", {"problems": []} | _about(state))
+
+
+@store.command(name="accept")
+@config_option
+@click.option("--without-kms", is_flag=True, help="Do not ask the KMS which keys are disabled.")
+@output_option
+def accept_command(path: Path, without_kms: bool, output: str) -> None:
+    """Let the service use the store as it is, although the store is older than what has been published, lost or another one.
+
+    Keys that had been retired or revoked are so again, and keys that the KMS reports as disabled or missing are revoked. New keys
+    wait for their lead. The command lists the keys that are lost. The service may be running, and uses the store within seconds.
+    Exit status: 0, or 1 if the store could not be accepted.
+    """
+    config = _loaded(path, output)
+    witness, problem = _witness(config)
+
+    async def run() -> tuple[StoreState, Acceptance | None]:
+        opened = await SqlStore.open(config.store)
+        async with contextlib.aclosing(opened):
+            state = await opened.read()
+            if problem is None and (witness is None or objection(witness, state) is None):
+                return state, None
+            unusable = {} if without_kms else await _unusable(config, state)
+            plan = accept(state, witness.keys if witness else {}, unusable)
+            bounds = {i.name: limits(i, config.timing) for i in config.issuers if i.name in plan.published}
+            if not await opened.repair(state, plan.changed, bounds, state.time):
+                raise StoreUnavailableError("the store was changed at the same time; try again")
+            accepted = await opened.read()
+        WitnessFile(Path(config.audit.path)).replace(witness_of(accepted, uuid7()))
+        return accepted, plan
+
+    state, plan = _run(run, output, path)
+    if plan is None:
+        show(
+            output,
+            "there is nothing to accept: the store can be used",
+            {"accepted": False, "notes": []} | _about(state),
+        )
+        return
+    text = "\n".join([*plan.notes, f"the store at revision {state.revision} is accepted"])
+    show(output, text, {"accepted": True, "notes": list(plan.notes)} | _about(state))
+
+
+def _loaded(path: Path, output: str) -> Config:
+    try:
+        return load(path)
+    except ConfigurationError as e:
+        fail(output, e.problems)
+
+
+def _witness(config: Config) -> tuple[Witness | None, str | None]:
+    """Return the witness, and why it cannot be read."""
+    try:
+        return WitnessFile(Path(config.audit.path)).read(), None
+    except WitnessUnreadableError as e:
+        return None, f"audit.path: the witness of the store cannot be read: {e}"
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]], output: str, file: Path) -> T:
+    try:
+        return asyncio.run(work())
+    except ConfigurationError as e:
+        fail(output, e.problems)
+    except StoreUnavailableError as e:
+        fail(output, [f"store.url: {e}"])
+    except OSError as e:
+        fail(output, [f"{e.filename or file}: {e.strerror}"])
+
+
+async def _unusable(config: Config, state: StoreState) -> dict[str, str]:
+    """Ask the KMS about all keys that would be published or would sign. Return why it would not sign with some, by kid.
+
+    Raises:
+        ConfigurationError: The KMS cannot be asked.
+    """
+    # Imported here, because it loads gRPC.
+    from sealwright.app import open_provider  # noqa: PLC0415
+
+    keys = [k for i in state.issuers.values() for k in i.keys if not k.revoke_time and not k.destroy_time]
+    found: dict[str, str] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        for name in {k.provider for k in keys}:
+            if name not in config.providers:
+                raise ConfigurationError([f"providers.{name}: keys of the store are there, but it is not configured"])
+            provider = await open_provider(config, name, SystemClock())
+            stack.push_async_callback(provider.aclose)
+            mine: Sequence[Key] = [k for k in keys if k.provider == name]
+            for key in mine:
+                try:
+                    await provider.describe(key.uri, timeout=provider.manage_timeout)
+                except ProviderKeyDisabledError:
+                    found[key.kid] = "it is disabled in the KMS"
+                except ProviderKeyMissingError:
+                    found[key.kid] = "the KMS does not have it"
+                except SealwrightError as e:
+                    hint = "correct it, or use --without-kms"
+                    raise ConfigurationError([f"providers.{name}: the KMS cannot be asked ({e.reason}): {hint}"]) from e
+    return found
+
+
+def _about(state: StoreState) -> dict[str, Any]:
+    keys = sum(len(i.keys) for i in state.issuers.values())
+    return {"deployment_id": state.deployment_id, "revision": state.revision, "keys": keys}
