@@ -136,11 +136,13 @@ class Decision:
             raise
 
     async def __aenter__(self) -> Self:
+        self._writer.under_way += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._writer.under_way -= 1
         if self._settled:
             return
         self._settled = True

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from sealwright.audit.records import AUDIT_REOPENED, AUDIT_ROTATED
 from sealwright.audit.settings import AuditSettings
 
 _FILE_MODE: Final = 0o640
@@ -19,6 +20,7 @@ _DIRECTORY_MODE: Final = 0o750
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _RESERVE_BYTES: Final = 1024 * 1024
 """Room that is kept back for records of revocations and of changes to keys, which must be possible on a full disk."""
+_ROOM_CHECK_SECONDS: Final = 1.0
 _OUT_OF_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -44,6 +46,7 @@ class AuditFile:
         self._stop_using_it = False
         self.path = self._directory / f"{replica_id}.jsonl"
         self._reserve = self._directory / f".{replica_id}.reserve"
+        self._room_checked = time.monotonic()
         self.torn = False
         self._directory.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
         self._open()
@@ -59,49 +62,53 @@ class AuditFile:
             os.close(file)
             raise
         self._file = file
-        self._identity = _identity(os.fstat(file))
+        opened = os.fstat(file)
+        self._identity, self._size = _identity(opened), opened.st_size
         self._opened = time.monotonic()
         self.torn = False
 
-    def reopen_if_moved(self) -> bool:
-        """Open the file again if it was renamed, deleted or replaced, or if `reopen` was asked for. Return whether it was.
+    def prepare(self) -> str | None:
+        """Get ready for a group of records. Return the event that says what was done to the file; None: nothing.
+
+        A file that was renamed, deleted or replaced, or that `reopen` asks about, is opened again. One that is large or old enough
+        is closed under a numbered name, and a new one is opened. One `lstat` answers it all, because each call to the system makes
+        the thread wait for the interpreter.
 
         Raises:
-            OSError: It cannot be opened again. Records would be written to a file without a name.
+            OSError: It cannot be renamed or opened again. Records would be written to a file without a name.
         """
         try:
-            there = _identity(self.path.lstat())
+            there = self.path.lstat()
         except FileNotFoundError:
             there = None
-        if there == self._identity and not self._stop_using_it:
-            return False
-        old = self._file
-        self._open()
-        self._stop_using_it = False
-        os.close(old)
-        return True
+        if there is None or _identity(there) != self._identity or self._stop_using_it:
+            self._open_again()
+            return AUDIT_REOPENED
+        self._size = there.st_size
+        old = self._rotate_seconds is not None and time.monotonic() - self._opened >= self._rotate_seconds
+        if not self._size or (self._size < self._rotate_bytes and not old):
+            return None
+        self._rename()
+        self._open_again()
+        return AUDIT_ROTATED
 
     def reopen(self) -> None:
         """Open the file again before the next record."""
         self._stop_using_it = True
 
-    def rotate_if_due(self) -> bool:
-        """Close a file that is large or old enough under a numbered name, and open a new one. Return whether that was due.
+    def _open_again(self) -> None:
+        old = self._file
+        self._open()
+        self._stop_using_it = False
+        os.close(old)
 
-        Raises:
-            OSError: The file cannot be renamed, or the new one cannot be opened.
-        """
-        size = os.fstat(self._file).st_size
-        old = self._rotate_seconds is not None and time.monotonic() - self._opened >= self._rotate_seconds
-        if not size or (size < self._rotate_bytes and not old):
-            return False
+    def _rename(self) -> None:
         while True:
             self._parts += 1
             numbered = self._directory / f"{self._name}.{self._parts:06}.jsonl"
             if not numbered.exists():
                 break
         self.path.rename(numbered)
-        return self.reopen_if_moved()
 
     def append(self, data: bytes) -> None:
         """Append data and sync it, or leave the file as it was.
@@ -111,17 +118,19 @@ class AuditFile:
         """
         if self.torn:
             data = b"\n" + data
-        before = os.fstat(self._file).st_size
         self.torn = True
+        length = len(data)
         try:
             while data:
                 data = data[os.write(self._file, data) :]
             os.fdatasync(self._file)
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, before)
+                # Somebody else may have truncated the file since `prepare`.
+                os.ftruncate(self._file, min(self._size, os.fstat(self._file).st_size))
                 self.torn = False
             raise
+        self._size += length
         self.torn = False
 
     def append_urgent(self, data: bytes) -> None:
@@ -136,12 +145,16 @@ class AuditFile:
             if error.errno not in _OUT_OF_ROOM:
                 raise
             self._reserve.unlink(missing_ok=True)
+            self._room_checked = -_ROOM_CHECK_SECONDS
             self.append(data)
 
     def keep_room(self) -> None:
-        """Keep room back again after it was used."""
-        if not self._reserve.exists():
-            self._keep_room()
+        """Keep room back again after it was used. This looks once a second."""
+        now = time.monotonic()
+        if now - self._room_checked >= _ROOM_CHECK_SECONDS:
+            self._room_checked = now
+            if not self._reserve.exists():
+                self._keep_room()
 
     def _keep_room(self) -> None:
         with contextlib.suppress(OSError):

@@ -5,30 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from queue import SimpleQueue
+from typing import Any, Final, NamedTuple
 
 from sealwright import metrics
 from sealwright.audit.file import AuditFile
-from sealwright.audit.records import AUDIT_REOPENED, AUDIT_RESUMED, AUDIT_ROTATED
+from sealwright.audit.records import AUDIT_RESUMED
 from sealwright.audit.settings import AuditSettings
 from sealwright.clock import Clock
 from sealwright.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-_GATHER_SECONDS: Final = 0.001
+_GATHER_SECONDS: Final = 0.00004
+"""Pause between two syncs, for each decision under way. It is a tenth of the time that the service needs for a token, so that it
+delays nobody noticeably, and saves most of the syncs under load (docs/performance.md)."""
+_LONGEST_GATHER_SECONDS: Final = 0.01
+_OWN_FIELDS: Final = frozenset({"sequence", "time", "replica", "event"})
 
 
 class AuditUnavailableError(Exception):
     """A record could not be made durable, so what it describes must not happen."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+class _Pending(NamedTuple):
     body: bytes
     future: asyncio.Future[None]
     urgent: bool
@@ -37,15 +40,17 @@ class _Pending:
 class AuditWriter:
     """Appends records to this replica's own file.
 
-    Records that arrive during a sync share the next one, so that many signatures need few syncs. If a write fails (a full disk),
-    the writer truncates the file to where it was: a record that was not acknowledged is not there, and the sequence numbers have
-    no gap. If the file cannot be truncated, the next record starts on a new line, and its number shows the gap.
+    A thread writes and syncs. Records that arrive meanwhile share the next sync, so that many signatures need few syncs. If a write
+    fails (a full disk), the writer truncates the file to where it was: a record that was not acknowledged is not there, and the
+    sequence numbers have no gap. If the file cannot be truncated, the next record starts on a new line, and its number shows the
+    gap.
 
     Before each group of records the writer checks that the file is still where it was. A file that was renamed, deleted or
     replaced is opened again, and a record says so.
 
     Attributes:
         failure: Why the last group of records could not be written; None: it was written.
+        under_way: How many decisions are open. Their records are about to come.
     """
 
     def __init__(self, settings: AuditSettings, replica_id: str, clock: Clock) -> None:
@@ -61,15 +66,18 @@ class AuditWriter:
         except OSError as e:
             raise ConfigurationError([f"audit.path: no file can be created there: {e.strerror}"]) from e
         self.path = self._file.path
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sealwright-audit")
         self._pending: list[_Pending] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._groups: SimpleQueue[list[_Pending] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._sequence = 0
         self._closed = False
         self.failure: str | None = None
+        self.under_way = 0
 
     async def write(self, event: str, record: Mapping[str, Any], *, urgent: bool = False) -> None:
-        """Write a record, and return once it is durable.
+        """Write a record, and return once it is durable. It is written even if the caller is cancelled.
 
         Args:
             event: What was decided or done.
@@ -79,24 +87,26 @@ class AuditWriter:
         Raises:
             AuditUnavailableError: It could not be made durable.
         """
-        await asyncio.shield(self.submit(event, record, urgent=urgent))
+        await self.submit(event, record, urgent=urgent)
 
     def submit(self, event: str, record: Mapping[str, Any], *, urgent: bool = False) -> asyncio.Future[None]:
         """Hand a record over. The future completes when the record is durable, or fails with AuditUnavailableError."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_retrieve)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         if self._closed:
-            future.set_exception(AuditUnavailableError("the audit is closed"))
+            _fail(future, "the audit is closed")
             return future
         try:
             body = self._body(event, record)
         except (TypeError, ValueError, RecursionError):
             log.exception("an audit record of %s cannot be encoded as JSON", event)
-            future.set_exception(AuditUnavailableError("the audit record cannot be encoded as JSON"))
+            _fail(future, "the audit record cannot be encoded as JSON")
             return future
         self._pending.append(_Pending(body, future, urgent))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush())
+        if self._idle.is_set():
+            self._idle.clear()
+            # Not now: the records of everything that this turn of the loop brings share one sync.
+            loop.call_soon(self._hand_over)
         return future
 
     def reopen(self) -> None:
@@ -105,7 +115,7 @@ class AuditWriter:
 
     async def probe(self) -> None:
         """Try to write again after a failure, so that health does not need a caller to find out."""
-        if self.failure is not None and self._flusher is None and not self._closed:
+        if self.failure is not None and self._idle.is_set() and not self._closed:
             await asyncio.wait([self.submit(AUDIT_RESUMED, {})])
 
     async def aclose(self) -> None:
@@ -113,31 +123,58 @@ class AuditWriter:
         if self._closed:
             return
         self._closed = True
-        if self._flusher is not None:
-            await self._flusher
-        await asyncio.to_thread(self._thread.shutdown)
+        await self._idle.wait()
+        if self._thread is not None:
+            self._groups.put(None)
+            await asyncio.to_thread(self._thread.join)
         self._file.close()
 
-    async def _flush(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._pending:
-            batch, self._pending = self._pending, []
-            failures = await loop.run_in_executor(self._thread, self._commit, batch)
-            failed = sum(f is not None for f in failures)
-            if failed:
-                metrics.AUDIT_FAILURES.inc(failed)
-            self._note(next((f for f in failures if f is not None), None), failed)
-            for pending, failure in zip(batch, failures, strict=True):
-                if pending.future.done():
-                    continue
-                if failure is None:
-                    pending.future.set_result(None)
-                else:
-                    pending.future.set_exception(AuditUnavailableError(failure))
-            if len(batch) > 1:
-                # Under load, let records gather: a sync for each would wake a thread for each.
-                await asyncio.sleep(_GATHER_SECONDS)
-        self._flusher = None
+    def _hand_over(self) -> None:
+        """Give the pending records to the thread. The next group follows when this one is done."""
+        group, self._pending = self._pending, []
+        if self._thread is None:
+            loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(target=self._work, args=(loop,), name="sealwright-audit", daemon=True)
+            self._thread.start()
+        self._groups.put(group)
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write groups in the thread until None comes."""
+        while (group := self._groups.get()) is not None:
+            try:
+                failures = self._commit(group)
+            except Exception as error:
+                log.exception("the audit writer has a bug")
+                failures = [f"the audit writer has a bug ({type(error).__name__})"] * len(group)
+            try:
+                loop.call_soon_threadsafe(self._done, group, failures)
+            except RuntimeError:
+                return  # The loop has been closed, so nobody waits any longer.
+
+    def _done(self, group: list[_Pending], failures: list[str | None]) -> None:
+        """Tell the waiting callers, and hand the next group over."""
+        failed = sum(f is not None for f in failures)
+        if failed:
+            metrics.AUDIT_FAILURES.inc(failed)
+        self._note(next((f for f in failures if f is not None), None), failed)
+        for pending, failure in zip(group, failures, strict=True):
+            if pending.future.done():
+                continue
+            if failure is None:
+                pending.future.set_result(None)
+            else:
+                _fail(pending.future, failure)
+        if not self._pending and self.under_way <= 1:
+            self._idle.set()
+            return
+        pause = 0 if self._closed else min(self.under_way * _GATHER_SECONDS, _LONGEST_GATHER_SECONDS)
+        asyncio.get_running_loop().call_later(pause, self._continue)
+
+    def _continue(self) -> None:
+        if self._pending:
+            self._hand_over()
+        else:
+            self._idle.set()
 
     def _note(self, failure: str | None, records: int) -> None:
         if failure is not None:
@@ -149,10 +186,9 @@ class AuditWriter:
     def _commit(self, batch: list[_Pending]) -> list[str | None]:
         """Write a group of records in the thread. Return for each of them why it could not be written."""
         try:
-            if self._file.reopen_if_moved():
-                self._append([self._body(AUDIT_REOPENED, {})], urgent=True)
-            if self._file.rotate_if_due():
-                self._append([self._body(AUDIT_ROTATED, {})], urgent=True)
+            event = self._file.prepare()
+            if event is not None:
+                self._append([self._body(event, {})], urgent=True)
             self._append([p.body for p in batch], urgent=False)
         except OSError as error:
             failure = f"{error.strerror} (errno {error.errno})"
@@ -188,15 +224,14 @@ class AuditWriter:
             ValueError: A number is not finite.
             TypeError: A value cannot be expressed in JSON.
         """
-        head = {"time": _timestamp(self._clock.now()), "replica": self._replica_id, "event": event}
-        body = {k: v for k, v in record.items() if k != "sequence"}
-        return _encode({**head, **body, **head})
+        if not _OWN_FIELDS.isdisjoint(record):
+            record = {name: value for name, value in record.items() if name not in _OWN_FIELDS}
+        return _encode({"time": _timestamp(self._clock.now()), "replica": self._replica_id, "event": event, **record})
 
 
-def _retrieve(future: asyncio.Future[None]) -> None:
-    """Mark a failure as seen, in case nobody waits for the record."""
-    if not future.cancelled():
-        future.exception()
+def _fail(future: asyncio.Future[None], failure: str) -> None:
+    future.set_exception(AuditUnavailableError(failure))
+    future.exception()  # Marks it as seen, in case nobody waits for the record.
 
 
 _json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
