@@ -1,14 +1,15 @@
 """CPU of a signature through Sealwright, against the bare client library of each KMS in the same run.
 
-`.venv/bin/python benchmarks/providers.py [--seconds 3] [--rounds 5] [--concurrency 32] [--only gcp]` prints a table. The emulator
-(or the token), the service, the bare client and the load each have a process of their own. Rounds alternate between the bare client
-and the service, and the table shows medians, because machines are noisy. CPU is user and system time of the process with the bare
-client, and of the service's process. A ratio above 1 means that Sealwright, with gRPC, policy, verification and a durable audit
-record, costs less than calling the KMS from an application with its vendor's client.
+`.venv/bin/python benchmarks/providers.py [--seconds 3] [--rounds 5] [--concurrency 64] [--only gcp]` prints a table. The fake KMS
+(`fast_kms.py`, over TLS; for PKCS#11 a token of SoftHSM), the service, the bare client and the load each have a process of their
+own. Rounds alternate between the bare client and the service, and the table shows medians, because machines are noisy. CPU is user
+and system time of the process with the bare client, and of the service's process. A ratio above 1 means that Sealwright, with gRPC,
+policy, verification and a durable audit record, costs less than calling the KMS from an application with its vendor's client.
 
-The bare clients are used as their documentation shows: boto3 with 16 threads, `KeyManagementServiceAsyncClient` over TLS with the
-credentials of a service account, the asyncio `CryptographyClient` on one session, and python-pkcs11 in one thread. SoftHSM signs in
-the caller's process, so there the algorithm is RS256, where the signature itself is the larger part.
+The bare clients are used as their documentation shows: boto3 with 16 threads and without awscrt, Google's asyncio client
+(`KeyManagementServiceAsyncClient`) with the credentials of a service account, Azure's asyncio `CryptographyClient` on one session,
+and python-pkcs11 in one thread. SoftHSM signs in the caller's process, so there the algorithm is RS256, where the signature itself
+is the larger part.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from sealwright.v1.signing_pb2 import SignJwtRequest
 from support.document import CREDENTIALS, document, issuer
 from support.processes import process, write_config
 
+FAST_KMS = Path(__file__).with_name("fast_kms.py")
 DIGEST = hashlib.sha256(b"header.payload").digest()
 Settings = dict[str, Any]
 
@@ -52,7 +54,7 @@ class Backend:
 
     Attributes:
         algorithm: JWS algorithm of the signature.
-        command: Options of `sealwright-emulator`.
+        command: The command that runs it.
         settings: Returns the provider's table, given the emulator's line and a directory.
         bare: Signs for some seconds with the bare client, given the table, a key URI and the concurrency; returns how often.
         environment: Variables that the service and the bare client need.
@@ -175,6 +177,11 @@ def bare_pkcs11(table: Settings, uri: str, seconds: float, _concurrency: int) ->
     return done
 
 
+def fast(kind: str) -> tuple[str, ...]:
+    """Return the command of a fast fake KMS."""
+    return sys.executable, str(FAST_KMS), kind
+
+
 def _azure_settings(ready: Mapping[str, str], directory: Path) -> Settings:
     secret = directory / "client-secret"
     secret.write_text("test")
@@ -211,13 +218,14 @@ def _service_account(directory: Path) -> str:
 BACKENDS = {
     "aws": Backend(
         "ES256",
-        ("aws", "--port", "0"),
+        fast("aws"),
         lambda ready, _directory: {"kind": "aws", "region": "eu-west-1", "endpoint_url": ready["endpoint"]},
         bare_aws,
+        lambda ready: {"SSL_CERT_FILE": ready["ca"], "AWS_CA_BUNDLE": ready["ca"]},
     ),
     "gcp": Backend(
         "ES256",
-        ("gcp", "--port", "0", "--tls"),
+        fast("gcp"),
         lambda ready, directory: {
             "kind": "gcp",
             "project": "sealwright-test",
@@ -229,10 +237,10 @@ BACKENDS = {
         },
         bare_gcp,
     ),
-    "azure": Backend("ES256", ("azure", "--port", "0"), _azure_settings, bare_azure),
+    "azure": Backend("ES256", fast("azure"), _azure_settings, bare_azure),
     "pkcs11": Backend(
         "RS256",
-        ("pkcs11",),
+        ("sealwright-emulator", "pkcs11"),
         lambda ready, _directory: {
             "kind": "pkcs11",
             "module": ready["module"],
@@ -266,7 +274,7 @@ def running(kind: str) -> Iterator[tuple[int, str, Settings, str]]:
     backend = BACKENDS[kind]
     with tempfile.TemporaryDirectory(prefix="sealwright-benchmark-") as folder:
         directory = Path(folder)
-        with process(directory, "sealwright-emulator", *backend.command) as kms:
+        with process(directory, *backend.command) as kms:
             table = backend.settings(kms.ready, directory)
             os.environ.update(backend.environment(kms.ready))
             one = issuer("payments", backend.algorithm)
@@ -283,7 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--only", choices=BACKENDS, action="append")
     options = parser.parse_args()
     request = SignJwtRequest(issuer="issuers/payments", claims_json=CLAIMS)

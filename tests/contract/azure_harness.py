@@ -177,7 +177,7 @@ class ServerHarness(Harness):
             await provider.schedule_deletion(uri, timeout=20)
         else:
             connection: Connection = provider._connection
-            url = connection.url("keys/" + uri.partition("/keys/")[2])
+            url = connection.target("keys/" + uri.partition("/keys/")[2])
             await connection.call("PATCH", url, b'{"attributes":{"nbf":%d}}' % IN_THE_FUTURE, timeout=20)
 
     def arm(self, fault: Fault) -> AbstractContextManager[None]:

@@ -12,10 +12,11 @@ from contract.aws_harness import SCHEME, credentials, foreign
 from contract.local_kms import ACCOUNT, REGION, LocalKms, missing
 from sealwright.jose.algorithms import Algorithm
 from sealwright.provider import KeyDeleter, KeyDisabler, KeyProvider, Protection
-from sealwright_providers.aws.http_transport import HttpTransport, _Reply
+from sealwright_providers.aws.http_transport import HttpTransport
 from sealwright_providers.aws.provider import AwsProvider
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.sigv4 import Credentials
+from sealwright_providers.http1.connection import Reply
 from sealwright_testing.contract import CannotError, Fault, Harness, KeyState, Outcome, ProviderContract
 from support.document import tool_missing
 
@@ -50,9 +51,9 @@ class CountingTransport(HttpTransport):
 
     count = 0
 
-    async def _post(self, operation: str, body: bytes, credentials: Credentials) -> _Reply:
+    async def _post(self, operation: str, body: bytes, credentials: Credentials, end: float) -> Reply:
         CountingTransport.count += 1
-        return await super()._post(operation, body, credentials)
+        return await super()._post(operation, body, credentials, end)
 
 
 class LocalKmsHarness(Harness):

@@ -58,7 +58,7 @@ async def test_a_region_has_its_own_endpoint_whatever_the_environment_says(
     http = await HttpTransport.open(AwsSettings(region=region))
     boto3 = Boto3Transport(AwsSettings(region=region))
     try:
-        assert http._endpoint == boto3._client.meta.endpoint_url == f"https://{host}"
+        assert http.endpoint == boto3._client.meta.endpoint_url == f"https://{host}"
     finally:
         await http.aclose()
         await boto3.aclose()

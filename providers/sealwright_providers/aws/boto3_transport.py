@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ from sealwright.provider import ProviderError, ProviderTimeoutError, ProviderUna
 from sealwright_providers.aws.endpoint import client_config, endpoint_of
 from sealwright_providers.aws.errors import CredentialsRefusedError, to_provider_error
 from sealwright_providers.aws.settings import AwsSettings
-from sealwright_providers.aws.transport import Answer
+from sealwright_providers.aws.transport import REPEATABLE, Answer
 
 _MAX_THREADS: Final = 16
 """More threads make boto3 slower."""
@@ -38,6 +40,8 @@ class Boto3Transport:
             ),
         )
         self._closed = False
+        self._clearing = threading.Lock()
+        self._cleared = 0
         self._threads = ThreadPoolExecutor(max_workers=_MAX_THREADS, thread_name_prefix="sealwright-aws")
 
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> Answer:
@@ -50,7 +54,7 @@ class Boto3Transport:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                answer = await loop.run_in_executor(self._threads, lambda: method(**fields))
+                answer = await loop.run_in_executor(self._threads, self._run, method, fields, operation in REPEATABLE)
         except (TimeoutError, botocore.exceptions.ReadTimeoutError, botocore.exceptions.ConnectTimeoutError):
             raise ProviderTimeoutError("AWS KMS did not answer before the deadline") from None
         except botocore.exceptions.ClientError as e:
@@ -64,6 +68,21 @@ class Boto3Transport:
             # Errors of the SDK itself, and what it raises where an answer does not come from AWS KMS.
             raise ProviderUnavailableError("AWS KMS cannot be reached") from e
         return Answer(answer, answer.get("ResponseMetadata", {}).get("RequestId"))
+
+    def _run(self, method: Callable[..., Any], fields: dict[str, Any], repeatable: bool) -> Any:  # noqa: FBT001 - in a thread
+        cleared = self._cleared
+        try:
+            return method(**fields)
+        except botocore.exceptions.ConnectionClosedError:
+            if not repeatable:
+                raise
+            # The SDK does not tell whether the connection was an old one. All of them may be dead, so begin with none; but do not
+            # take the new ones away from calls that have already done so.
+            with self._clearing:
+                if self._cleared == cleared:
+                    self._cleared += 1
+                    self._client.close()
+            return method(**fields)
 
     async def aclose(self) -> None:
         """Wait for the threads and close the client. May be called twice."""

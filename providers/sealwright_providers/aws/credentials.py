@@ -39,6 +39,15 @@ class CredentialSource:
         self._next_renewal = 0.0
         self._failure: type[ProviderError] = ProviderUnavailableError
 
+    def ready(self) -> Credentials | None:
+        """Return the credentials that need no renewal, without waiting; None: `current` may have to wait."""
+        source = self._source
+        if self._known is None or (
+            isinstance(source, botocore.credentials.RefreshableCredentials) and self._ends_within(None)
+        ):
+            return None
+        return self._known
+
     async def current(self) -> Credentials:
         """Return the current credentials.
 

@@ -6,13 +6,12 @@ import asyncio
 import base64
 import binascii
 import json
-from dataclasses import dataclass
+import ssl
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import aiohttp
 import botocore.session
 
 from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
@@ -21,31 +20,28 @@ from sealwright_providers.aws.endpoint import endpoint_of
 from sealwright_providers.aws.errors import REPLACEABLE, to_provider_error
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.sigv4 import Credentials, Signer
-from sealwright_providers.aws.transport import Answer
+from sealwright_providers.aws.transport import REPEATABLE, Answer
+from sealwright_providers.http1.connection import BadAnswerError, Reply
+from sealwright_providers.http1.dial import Server
+from sealwright_providers.http1.pool import Pool
 
 _TARGET: Final = "TrentService."
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _BLOBS: Final = ("Mac", "PublicKey", "Signature")
-_MAX_ANSWER: Final = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    status: int
-    body: bytes
-    request_id: str | None
-    retry_after: str | None
 
 
 class HttpTransport:
-    """A pool of connections to one endpoint. The guard around the provider bounds its size."""
+    """A pool of connections to one endpoint. The guard around the provider bounds its size.
 
-    def __init__(
-        self, settings: AwsSettings, endpoint: str, credentials: CredentialSource, http: aiohttp.ClientSession
-    ) -> None:
-        self._endpoint = endpoint
+    Attributes:
+        endpoint: URL of the endpoint.
+    """
+
+    def __init__(self, settings: AwsSettings, endpoint: str, credentials: CredentialSource, pool: Pool) -> None:
+        self.endpoint = endpoint
         self._signer = Signer(settings.region, _host(endpoint))
         self._credentials = credentials
-        self._http = http
+        self._pool = pool
 
     @classmethod
     async def open(cls, settings: AwsSettings) -> HttpTransport:
@@ -56,78 +52,58 @@ class HttpTransport:
         """
         session = await asyncio.to_thread(botocore.session.Session)
         endpoint = await asyncio.to_thread(endpoint_of, session, settings)
+        parts = urlsplit(endpoint)
+        context = await asyncio.to_thread(ssl.create_default_context) if parts.scheme == "https" else None
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
         # No proxies from the environment: only the configuration says where requests go.
-        http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        )
-        return cls(settings, endpoint, CredentialSource(session), http)
+        return cls(settings, endpoint, CredentialSource(session), Pool(Server(parts.hostname or "", port, context)))
 
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> Answer:
         """See `Transport.call`. If AWS no longer accepts the credentials and there are others, it repeats the call once."""
         if timeout <= 0:
             raise ProviderTimeoutError("the deadline passed before AWS KMS could be called")
-        if self._http.closed:
+        if self._pool.closed:
             raise ProviderUnavailableError("the provider is closed")
         body = json.dumps(fields, default=_blob, separators=(",", ":")).encode()
         try:
-            async with asyncio.timeout(timeout):
-                reply = await self._reply(operation, body)
+            reply = await self._reply(operation, body, asyncio.get_running_loop().time() + timeout)
         except TimeoutError:
             raise ProviderTimeoutError("AWS KMS did not answer before the deadline") from None
-        except (aiohttp.ClientError, OSError) as e:
+        except (BadAnswerError, OSError) as e:
             raise ProviderUnavailableError("AWS KMS cannot be reached") from e
         if reply.status != HTTPStatus.OK:
-            raise to_provider_error(_code(reply.body), reply.status, _seconds(reply.retry_after))
-        return Answer(_fields(reply.body), reply.request_id)
+            raise to_provider_error(_code(reply.body), reply.status, _seconds(reply.text(b"retry-after")))
+        return Answer(_fields(reply.body), reply.text(b"x-amzn-requestid"))
 
     async def aclose(self) -> None:
         """Close the connections. May be called twice."""
         await self._credentials.aclose()
-        await self._http.close()
+        await self._pool.aclose()
 
-    async def _reply(self, operation: str, body: bytes) -> _Reply:
-        credentials = await self._credentials.current()
-        reply = await self._post(operation, body, credentials)
+    async def _reply(self, operation: str, body: bytes, end: float) -> Reply:
+        credentials = self._credentials.ready()
+        if credentials is None:
+            async with asyncio.timeout_at(end):
+                credentials = await self._credentials.current()
+        reply = await self._post(operation, body, credentials, end)
         if reply.status == HTTPStatus.OK or _code(reply.body) not in REPLACEABLE:
             return reply
-        others = await self._credentials.other_than(credentials)
-        return reply if others is None else await self._post(operation, body, others)
+        async with asyncio.timeout_at(end):
+            others = await self._credentials.other_than(credentials)
+        return reply if others is None else await self._post(operation, body, others, end)
 
-    async def _post(self, operation: str, body: bytes, credentials: Credentials) -> _Reply:
+    async def _post(self, operation: str, body: bytes, credentials: Credentials, end: float) -> Reply:
         headers = self._signer.headers(credentials, _TARGET + operation, body, datetime.now(UTC))
-        async with self._http.post(
-            self._endpoint + "/",
-            data=body,
-            headers=headers,
-            allow_redirects=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        ) as answer:
-            return _Reply(
-                answer.status,
-                await _read(answer),
-                answer.headers.get("x-amzn-RequestId"),
-                answer.headers.get("Retry-After"),
-            )
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """Read a whole answer. One `read(n)` would return only what has arrived so far."""
-    raw = bytearray()
-    async for part in answer.content.iter_any():
-        raw += part
-        if len(raw) > _MAX_ANSWER:
-            raise ProviderUnavailableError(f"the answer of AWS KMS has more than {_MAX_ANSWER} bytes")
-    return bytes(raw)
+        head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        message = f"POST / HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode("ascii") + body
+        left = end - asyncio.get_running_loop().time()
+        return await self._pool.request(message, timeout=left, repeatable=operation in REPEATABLE)
 
 
 def _host(endpoint: str) -> str:
     """Return the Host header, without the port if it is the default of the scheme."""
     parts = urlsplit(endpoint)
-    default = {"http": 80, "https": 443}[parts.scheme]
+    default = _DEFAULT_PORTS[parts.scheme]
     return parts.netloc.removesuffix(f":{default}") if parts.port in {None, default} else parts.netloc
 
 

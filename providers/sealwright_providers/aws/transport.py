@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+REPEATABLE: Final = frozenset(
+    {
+        "Sign",
+        "GenerateMac",
+        "GetPublicKey",
+        "DescribeKey",
+        "ListKeys",
+        "ListResourceTags",
+        "DisableKey",
+        "ScheduleKeyDeletion",
+    }
+)
+"""Operations that KMS may get twice. CreateKey would make two keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from yarl import URL
-
 from sealwright.provider import (
     Algorithm,
     KeyDescription,
@@ -47,6 +45,8 @@ from sealwright_providers.azure.settings import AzureSettings
 from sealwright_providers.azure.uri import SCHEME, KeyName, KeyUris
 
 _VISIBILITY_PAUSE: Final = 0.2
+_REPEATABLE: Final = frozenset({"GET", "PATCH"})
+"""Methods whose requests the vault may get twice. CreateKey would make two versions."""
 _KNOWN_URIS: Final = 1024
 
 
@@ -55,12 +55,12 @@ class _Target(NamedTuple):
 
     Attributes:
         name: The key's name.
-        url: Where to send the digest.
+        path: Where to send the digest.
         kid: The `kid` that the answer must have.
     """
 
     name: str
-    url: URL
+    path: str
     kid: str
 
 
@@ -93,7 +93,7 @@ class AzureProvider:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         try:
-            answer = await self._connection.call("POST", target.url, body, timeout=timeout)
+            answer = await self._connection.call("POST", target.path, body, timeout=timeout, repeatable=True)
         except ProviderKeyMissingError:
             async with _limited(end - loop.time()) as limit:
                 raise await self._absence(target.name, limit) from None
@@ -116,7 +116,7 @@ class AzureProvider:
     async def check(self, *, timeout: float) -> None:
         """See `KeyProvider.check`."""
         try:
-            await self._connection.call("GET", self._connection.url("keys", "&maxresults=1"), timeout=timeout)
+            await self._connection.call("GET", self._connection.target("keys", "&maxresults=1"), timeout=timeout)
         except CredentialsRefusedError:
             raise
         except ProviderAccessDeniedError:
@@ -196,10 +196,10 @@ class AzureProvider:
 
     def _target(self, uri: str) -> _Target:
         key = self._uris.pinned(uri)
-        url = self._connection.url(f"keys/{key.name}/{key.version}/sign")
+        path = self._connection.target(f"keys/{key.name}/{key.version}/sign")
         if len(self._targets) >= _KNOWN_URIS:
             self._targets.clear()
-        target = _Target(key.name, url, f"https://{self._host}/keys/{key.name}/{key.version}".lower())
+        target = _Target(key.name, path, f"https://{self._host}/keys/{key.name}/{key.version}".lower())
         self._targets[uri] = target
         return target
 
@@ -225,7 +225,8 @@ class AzureProvider:
         when = limit.when()
         left = 0.0 if when is None else when - asyncio.get_running_loop().time()
         body = None if fields is None else json.dumps(fields, separators=(",", ":")).encode()
-        return await self._connection.call(method, self._connection.url(path, query), body, timeout=left)
+        target = self._connection.target(path, query)
+        return await self._connection.call(method, target, body, timeout=left, repeatable=method in _REPEATABLE)
 
     async def _described(self, key: KeyName, limit: asyncio.Timeout) -> KeyDescription:
         answer = await self._call("GET", f"keys/{key.name}/{key.version or ''}", limit)

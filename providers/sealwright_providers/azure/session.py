@@ -1,8 +1,7 @@
-"""The connections of a provider: one pool and one TLS context for the vault and for the token endpoint."""
+"""TLS for all connections of a provider, and the session with which the SDK gets tokens."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 
@@ -26,13 +25,8 @@ class LoopbackResolver(ThreadedResolver):
         return await super().resolve(_LOOPBACK if host.endswith(".localhost") else host, port, family)
 
 
-async def open_session(settings: AzureSettings) -> aiohttp.ClientSession:
-    """Return a session with one TLS context. With more than one, aiohttp would not reuse connections.
-
-    Raises:
-        ConfigurationError: `ca_file` cannot be used.
-    """
-    context = await asyncio.to_thread(_context, settings)
+def open_session(context: ssl.SSLContext) -> aiohttp.ClientSession:
+    """Return a session for the SDK with one TLS context. With more than one, aiohttp would not reuse connections."""
     # No proxies from the environment: only the configuration says where requests go.
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=60, resolver=LoopbackResolver()),
@@ -43,7 +37,12 @@ async def open_session(settings: AzureSettings) -> aiohttp.ClientSession:
     )
 
 
-def _context(settings: AzureSettings) -> ssl.SSLContext:
+def tls_context(settings: AzureSettings) -> ssl.SSLContext:
+    """Return the TLS context of all connections. Reads files.
+
+    Raises:
+        ConfigurationError: `ca_file` cannot be used.
+    """
     context = ssl.create_default_context()
     if settings.ca_file is not None:
         try:

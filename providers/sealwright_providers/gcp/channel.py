@@ -13,11 +13,20 @@ from urllib.parse import quote
 import grpc
 from google.protobuf.message import DecodeError
 
-from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
+from sealwright.provider import ProviderError, ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.gcp.credentials import CredentialSource, Headers
 from sealwright_providers.gcp.errors import CredentialsRefusedError, to_provider_error
 
 _SERVICE: Final = "/google.cloud.kms.v1.KeyManagementService/"
+_REPEATABLE: Final = frozenset(
+    {"AsymmetricSign", "MacSign", "GetKeyRing", "GetCryptoKey", "GetCryptoKeyVersion", "GetPublicKey", "ListCryptoKeys"}
+)
+"""Operations that KMS may get twice."""
+_MAX_ROUTES: Final = 1000
+_GRACE_SECONDS: Final = 3.0
+"""Time that the calls on an old channel get."""
+_RENEWAL_SECONDS: Final = 1.0
+"""Shortest time between two channels that are opened because the one before was silent."""
 _CLOSED: Final = "the connection to Google Cloud KMS is closed"
 _OPTIONS: Final = (
     ("grpc.primary_user_agent", "sealwright"),
@@ -43,7 +52,12 @@ _OPTIONS: Final = (
 
 
 class KmsChannel:
-    """A channel to one endpoint. Belongs to the event loop that it is made in."""
+    """A channel to one endpoint. Belongs to the event loop that it is made in.
+
+    All calls share one connection. If it ends under them, that says nothing about KMS: each is made once more, on the next
+    connection, if it may be repeated. If a call gets no answer in its time, and no other call got one meanwhile, the connection may
+    be dead without a word: the calls after it use a new one.
+    """
 
     def __init__(self, endpoint: str, source: CredentialSource | None, roots: bytes | None) -> None:
         """Prepare; the first call connects.
@@ -53,17 +67,24 @@ class KmsChannel:
             source: The credentials; None: plaintext without credentials.
             roots: Certificate authorities to trust, PEM; None: those that come with gRPC.
         """
+        self._endpoint = endpoint
         self._source = source
+        self._tls = None if source is None else grpc.ssl_channel_credentials(root_certificates=roots)
         self._closed = False
-        if source is None:
-            self._channel = grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
-        else:
-            tls = grpc.ssl_channel_credentials(root_certificates=roots)
-            self._channel = grpc.aio.secure_channel(endpoint, tls, options=_OPTIONS)
+        self._channel = self._open()
         self._methods: dict[str, Any] = {}
+        self._routes: dict[str, str] = {}
+        self._answered = 0.0
+        self._opened = 0.0
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._tls is None:
+            return grpc.aio.insecure_channel(self._endpoint, options=_OPTIONS)
+        return grpc.aio.secure_channel(self._endpoint, self._tls, options=_OPTIONS)
 
     async def call(self, operation: str, request: Any, answer: Any, field: str, name: str, *, timeout: float) -> Any:
-        """Call an operation of the API, once.
+        """Call an operation of the API.
 
         Args:
             operation: Its name in the RPC reference.
@@ -83,27 +104,35 @@ class KmsChannel:
             raise ProviderUnavailableError(_CLOSED)
         if timeout <= 0:
             raise ProviderTimeoutError("the deadline passed before Google Cloud KMS could be called")
-        method = self._methods.get(operation)
-        if method is None:
-            # Without a serialiser the call takes and returns bytes: gRPC would log an answer that cannot be parsed.
-            method = self._methods[operation] = self._channel.unary_unary(_SERVICE + operation)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
         headers: Headers = () if self._source is None else await self._source.headers()
-        metadata = (("x-goog-request-params", f"{field}={quote(name, safe='/')}"), *headers)
+        metadata = (("x-goog-request-params", self._route(field, name)), *headers)
+        body = request.SerializeToString()
+        was_ready = operation in _REPEATABLE and self._channel.get_state() is grpc.ChannelConnectivity.READY
         error: BaseException
-        try:
-            return answer.FromString(await method(request.SerializeToString(), timeout=timeout, metadata=metadata))
-        except grpc.aio.AioRpcError as e:
-            error = to_provider_error(e)
-            if self._source is not None and isinstance(error, CredentialsRefusedError):
-                self._source.refused(headers)
-        except DecodeError:
-            error = ProviderUnavailableError("the answer of Google Cloud KMS cannot be parsed")
-        except grpc.aio.UsageError:
-            error = ProviderUnavailableError(_CLOSED)
-        except asyncio.CancelledError as e:
-            # Closing the channel raises this in calls whose tasks nobody has cancelled.
-            ours = self._is_closed() and not _is_cancelled()
-            error = ProviderUnavailableError(_CLOSED) if ours else asyncio.CancelledError(*e.args)
+        while True:
+            try:
+                left = start + timeout - loop.time()
+                raw = await self._method(operation)(body, timeout=left, metadata=metadata)
+                self._answered = loop.time()
+                return answer.FromString(raw)
+            except grpc.aio.AioRpcError as e:
+                if was_ready and self._has_died(e):
+                    was_ready = False
+                    continue
+                error = self._failure(e, headers, start)
+            except DecodeError:
+                error = ProviderUnavailableError("the answer of Google Cloud KMS cannot be parsed")
+            except grpc.aio.UsageError:
+                error = ProviderUnavailableError(_CLOSED)
+            except asyncio.CancelledError as e:
+                if start + timeout <= loop.time():
+                    self._suspect(start)
+                # Closing the channel raises this in calls whose tasks nobody has cancelled.
+                ours = self._is_closed() and not _is_cancelled()
+                error = ProviderUnavailableError(_CLOSED) if ours else asyncio.CancelledError(*e.args)
+            break
         # Not raised in an except block: the caught error holds the call, the call holds the connection, and its text names keys.
         raise error
 
@@ -113,8 +142,51 @@ class KmsChannel:
             return
         self._closed = True
         await self._channel.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         if self._source is not None:
             await self._source.aclose()
+
+    def _method(self, operation: str) -> Any:
+        method = self._methods.get(operation)
+        if method is None:
+            # Without a serialiser the call takes and returns bytes: gRPC would log an answer that cannot be parsed.
+            method = self._methods[operation] = self._channel.unary_unary(_SERVICE + operation)
+        return method
+
+    def _route(self, field: str, name: str) -> str:
+        route = self._routes.get(name)
+        if route is None:
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            route = self._routes[name] = quote(name, safe="/")
+        return f"{field}={route}"
+
+    def _failure(self, refusal: grpc.aio.AioRpcError, headers: Headers, start: float) -> ProviderError:
+        error = to_provider_error(refusal)
+        if refusal.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self._suspect(start)
+        else:
+            self._answered = asyncio.get_running_loop().time()
+        if self._source is not None and isinstance(error, CredentialsRefusedError):
+            self._source.refused(headers)
+        return error
+
+    def _has_died(self, refusal: grpc.aio.AioRpcError) -> bool:
+        """Tell whether a call failed because the connection ended. If KMS itself refuses, the channel stays ready."""
+        unavailable = refusal.code() is grpc.StatusCode.UNAVAILABLE
+        return unavailable and self._channel.get_state() is not grpc.ChannelConnectivity.READY
+
+    def _suspect(self, start: float) -> None:
+        """Open a new channel if nothing has come over this one since a call began that got no answer."""
+        now = asyncio.get_running_loop().time()
+        if self._closed or self._answered > start or now - self._opened < _RENEWAL_SECONDS:
+            return
+        old, self._channel = self._channel, self._open()
+        self._methods.clear()
+        self._opened = now
+        closing = asyncio.ensure_future(old.close(_GRACE_SECONDS))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def _is_closed(self) -> bool:
         return self._closed

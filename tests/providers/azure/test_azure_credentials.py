@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from aiohttp.abc import ResolveResult
 from azure.core.credentials import AccessTokenInfo
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -20,7 +20,6 @@ from providers.azure.azure_support import ES256, SECONDS, make, opened, until
 from sealwright.errors import ProviderAccessDeniedError, ProviderError, ProviderUnavailableError
 from sealwright_providers.azure.credentials import TokenSource
 from sealwright_providers.azure.errors import CredentialsRefusedError
-from sealwright_providers.azure.session import LoopbackResolver
 from sealwright_providers.azure.settings import AzureSettings
 from sealwright_testing.emulators.azure import AzureEmulator
 
@@ -185,15 +184,15 @@ async def test_a_challenge_for_another_domain_gets_no_token(vault: AzureEmulator
 async def test_a_vault_under_its_real_name_needs_nothing_but_a_resolver(
     vault: AzureEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolve = LoopbackResolver.resolve
+    resolve = socket.getaddrinfo
     port = int(vault.endpoint.rpartition(":")[2])
 
-    async def resolved(self: LoopbackResolver, host: str, *more: Any, **options: Any) -> list[ResolveResult]:
+    def resolved(host: str, asked: int, *more: Any, **options: Any) -> Any:
         if host != "sealwright.vault.azure.net":
-            return await resolve(self, host, *more, **options)
-        return [{**one, "port": port} for one in await resolve(self, "x.localhost", port)]
+            return resolve(host, asked, *more, **options)
+        return resolve("127.0.0.1", port, *more, **options)
 
-    monkeypatch.setattr(LoopbackResolver, "resolve", resolved)
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
     async with opened(vault, tmp_path, vault_url="https://sealwright.vault.azure.net") as provider:
         key = await make(provider)
         assert key.uri.startswith("azurekms://sealwright.vault.azure.net/keys/sealwright-")

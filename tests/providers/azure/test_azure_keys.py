@@ -27,7 +27,7 @@ DAY = 86_400
 
 
 async def rotate(provider: AzureProvider, name: str) -> None:
-    await provider._connection.call("POST", provider._connection.url(f"keys/{name}/rotate"), b"{}", timeout=SECONDS)
+    await provider._connection.call("POST", provider._connection.target(f"keys/{name}/rotate"), b"{}", timeout=SECONDS)
 
 
 def test_the_provider_has_every_capability(azure: AzureProvider) -> None:

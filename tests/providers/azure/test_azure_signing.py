@@ -24,6 +24,7 @@ from sealwright.errors import (
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.provider import KeySpec, SignatureEncoding
 from sealwright_providers.azure.provider import AzureProvider
+from sealwright_providers.http1.connection import Reply
 from sealwright_testing.contract.judging import accept
 from sealwright_testing.emulators.azure import AzureEmulator
 
@@ -99,7 +100,9 @@ async def test_c53_a_uri_without_a_version_is_described_as_the_newest_version_an
     with pytest.raises(ProviderUnsupportedError, match="version"):
         await azure.sign(versionless, ES256, b"a.b", timeout=SECONDS)
     assert not vault.calls
-    await azure._connection.call("POST", azure._connection.url(f"keys/{name_of(key)}/rotate"), b"{}", timeout=SECONDS)
+    await azure._connection.call(
+        "POST", azure._connection.target(f"keys/{name_of(key)}/rotate"), b"{}", timeout=SECONDS
+    )
     newest = await azure.describe(versionless, timeout=SECONDS)
     assert version_of(newest) != version_of(key)
     assert await azure.describe(key.uri, timeout=SECONDS) == key
@@ -109,7 +112,9 @@ async def test_c53_a_key_that_rotates_goes_on_signing_with_its_pinned_version(
     azure: AzureProvider,
 ) -> None:
     key = await make(azure)
-    await azure._connection.call("POST", azure._connection.url(f"keys/{name_of(key)}/rotate"), b"{}", timeout=SECONDS)
+    await azure._connection.call(
+        "POST", azure._connection.target(f"keys/{name_of(key)}/rotate"), b"{}", timeout=SECONDS
+    )
     assert_signed(key, ES256, b"a.b", await azure.sign(key.uri, ES256, b"a.b", timeout=SECONDS))
 
 
@@ -170,18 +175,18 @@ async def test_half_an_answer_is_an_outage_and_no_alarm(
 ) -> None:
     key = await make(azure)
 
-    async def read(_answer: object) -> bytes:
-        return body.encode()
+    async def request(*_arguments: object, **_more: object) -> Reply:
+        return Reply(200, {}, body.encode())
 
-    monkeypatch.setattr("sealwright_providers.azure.connection._read", read)
+    monkeypatch.setattr("sealwright_providers.http1.pool.Pool.request", request)
     with pytest.raises(ProviderUnavailableError):
         await azure.sign(key.uri, ES256, b"a.b", timeout=SECONDS)
 
 
 async def test_an_endless_answer_is_cut_off(azure: AzureProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     key = await make(azure)
-    monkeypatch.setattr("sealwright_providers.azure.connection._MAX_ANSWER", 10)
-    with pytest.raises(ProviderUnavailableError, match="more than 10 bytes"):
+    monkeypatch.setattr("sealwright_providers.http1.connection.MAX_BODY_BYTES", 10)
+    with pytest.raises(ProviderUnavailableError, match="cannot be reached"):
         await azure.sign(key.uri, ES256, b"a.b", timeout=SECONDS)
 
 
