@@ -17,8 +17,8 @@ from sealwright.server.addresses import UnixSocket
 from sealwright.settings import check_path
 
 LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
-    "aws": ("boto3",),
-    "azure": ("azure.identity", "azure.keyvault.keys"),
+    "aws": ("aiohappyeyeballs", "boto3", "httptools"),
+    "azure": ("aiohappyeyeballs", "azure.identity", "azure.keyvault.keys", "httptools"),
     "gcp": ("google.cloud.kms_v1", "google_crc32c"),
     "pkcs11": ("pkcs11",),
 }
