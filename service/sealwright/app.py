@@ -23,6 +23,7 @@ from sealwright.keys.changes import KeyChanges
 from sealwright.keys.health import KeyHealth
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.operations import KeyOperations
+from sealwright.keys.orphans import Orphans, find_orphans
 from sealwright.keys.readiness import Readiness
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.revocation import KeyRevocation
@@ -250,6 +251,23 @@ async def open_provider(config: Config, name: str, clock: Clock) -> GuardedProvi
     settings = config.providers[name]
     factory = load_factory(settings.kind, config.plugins)
     return GuardedProvider(name, await factory.open(settings), settings, clock)
+
+
+async def orphans(config: Config) -> Orphans:
+    """Search the KMSs of a configuration for keys that its store does not know. The service may be running.
+
+    Raises:
+        ConfigurationError: Something that the configuration names cannot be used.
+        StoreUnavailableError: The store cannot be opened or read.
+    """
+    async with contextlib.AsyncExitStack() as closers:
+        store = await SqlStore.open(config.store, upgrade=False)
+        closers.push_async_callback(store.aclose)
+        providers: dict[str, GuardedProvider] = {}
+        for name in config.providers:
+            providers[name] = await open_provider(config, name, SystemClock())
+            closers.push_async_callback(providers[name].aclose)
+        return await find_orphans(await store.read(), providers)
 
 
 def build(config: Config, clock: Clock | None = None, *, share_ports: bool = False) -> App:

@@ -252,6 +252,10 @@ class ProviderKeyDisabledError(ProviderError):
     code = Code.FAILED_PRECONDITION
 
 
+class ProviderKeyPendingError(ProviderKeyDisabledError):
+    """The KMS reports that the state of the key does not permit to sign, as it also does for a moment after a key was created."""
+
+
 class ProviderUnsupportedError(ProviderError):
     """The provider cannot do this with the key: its algorithm, usage or key URI does not fit."""
 

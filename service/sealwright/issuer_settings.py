@@ -74,6 +74,7 @@ class SeriesSettings(Settings):
         destroy_after: Time from a key's withdrawal to its deletion in the KMS; None: it is never deleted.
         create: Whether the service creates keys. It must be true as long as no RPC registers keys made elsewhere.
         protection: Where private keys must be kept; None: the provider's default.
+        max_unpublished_keys: Keys that the service may begin to create in 24 hours without publishing them.
     """
 
     name: Name
@@ -85,6 +86,7 @@ class SeriesSettings(Settings):
     destroy_after: Duration | None = None
     create: bool = True
     protection: Annotated[Protection, Field(strict=False)] | None = None
+    max_unpublished_keys: int = Field(default=10, ge=2, le=1000)
 
     @field_validator("algorithm")
     @classmethod

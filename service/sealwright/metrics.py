@@ -59,6 +59,11 @@ SIGNATURES_REJECTED: Final = _counter(
     "Answers of a KMS that were not a signature by the published key. Each one is an alarm.",
     "provider",
 )
+KEY_ALARMS: Final = _counter(
+    "sealwright_key_alarms",
+    "Intents whose tags are on several keys, or on a key that the service did not create. Each one is an alarm.",
+    "provider",
+)
 REFUSALS_OMITTED: Final = _counter(
     "sealwright_refusals_omitted",
     "Refused calls without an audit record of their own, because their caller had too many.",

@@ -8,7 +8,7 @@ puts into an error, a key URI, an account, the text of an SDK or what it is aske
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -23,6 +23,7 @@ from sealwright.errors import (
     ProviderError,
     ProviderKeyDisabledError,
     ProviderKeyMissingError,
+    ProviderKeyPendingError,
     ProviderNotInstalledError,
     ProviderThrottledError,
     ProviderTimeoutError,
@@ -60,6 +61,7 @@ __all__ = [
     "ProviderFactory",
     "ProviderKeyDisabledError",
     "ProviderKeyMissingError",
+    "ProviderKeyPendingError",
     "ProviderNotInstalledError",
     "ProviderSettings",
     "ProviderThrottledError",
@@ -109,12 +111,15 @@ class KeyDescription:
         public_key: SubjectPublicKeyInfo, DER; None for a secret (HMAC) key.
         algorithms: Names of the JWS algorithms that the KMS lets the key sign with.
         protection: Where the private key is kept.
+        imported: Whether the private key may exist elsewhere: its material was imported, or it may be exported. Such a key is never
+            adopted.
     """
 
     uri: str = field(repr=False)
     public_key: bytes | None = field(repr=False)
     algorithms: frozenset[str]
     protection: Protection
+    imported: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +139,10 @@ class RawSignature:
     request_id: str | None = None
 
 
+async def _nobody(_uri: str) -> None:
+    """Take no note of a new key."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySpec:
     """The key to create.
@@ -143,12 +152,16 @@ class KeySpec:
         rsa_bits: Size of the modulus, for RSA.
         protection: Where the private key must be kept; None: the provider's default.
         tags: Tags by which the key can be found again: the intent and the deployment, and names for people.
+        created: Call this with the pinned URI as soon as the backend has answered that the key exists, before anything else is
+            asked about it. Afterwards the service asks for that key, and never creates another one for the intent. It does not
+            raise.
     """
 
     algorithm: Algorithm
     rsa_bits: int = 2048
     protection: Protection | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    created: Callable[[str], Awaitable[None]] = field(default=_nobody, repr=False, compare=False)
 
 
 class KeyProvider(Protocol):
@@ -205,7 +218,9 @@ class KeyCreator(Protocol):
         Raises:
             ProviderUnsupportedError: The backend has no such keys, or cannot keep them where `spec.protection` wants. Nothing
                 was created.
-            ProviderError: The backend refused or failed. The key may exist nevertheless, and can be found by its tags.
+            ProviderUnavailableError: It is not clear whether the key exists. If it does, it can be found by its tags.
+            ProviderTimeoutError: Likewise.
+            ProviderError: The backend refused. Nothing was created, unless `spec.created` was called.
         """
         ...
 
@@ -215,7 +230,11 @@ class KeyFinder(Protocol):
     """A provider that can find keys by tag."""
 
     async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
-        """Return the pinned URIs of the keys that have all these tags and are not pending deletion."""
+        """Return the pinned URIs of all keys that have all these tags and are not pending deletion.
+
+        It must not leave out a key because something else is wrong with it: the service must know of a second key with the tags of
+        an intent, and of one with imported material.
+        """
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from sealwright.errors import (
     ProviderError,
     ProviderKeyDisabledError,
     ProviderKeyMissingError,
+    ProviderKeyPendingError,
+    ProviderUnavailableError,
     ProviderUnsupportedError,
     SignatureRejectedError,
     TokenTooLargeError,
@@ -29,9 +32,9 @@ from sealwright.errors import (
 from sealwright.ids import uuid7
 from sealwright.jose import token as jws
 from sealwright.jose.claims import Claims, ClaimsRequest, build_claims
-from sealwright.jose.signatures import SignatureFormatError, normalise, verify
+from sealwright.jose.signatures import accepted
 from sealwright.keys.health import KeyHealth
-from sealwright.keys.issuer import Issuer, SigningKey
+from sealwright.keys.issuer import RETRY_SECONDS, Issuer, SigningKey
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.token_counts import TokenCounts
 from sealwright.kms.guard import GuardedProvider
@@ -41,6 +44,11 @@ log = logging.getLogger(__name__)
 
 _KEY_ERRORS: Final = (ProviderKeyDisabledError, ProviderKeyMissingError, ProviderAccessDeniedError)
 """Errors of one key: another key of the same provider may still sign."""
+
+_UNSEEN: Final = (ProviderKeyMissingError, ProviderKeyPendingError)
+"""Errors that a KMS also gives for a moment where its machines do not agree yet."""
+_UNSEEN_PAUSES: Final = (0.1, 0.3)
+"""Seconds."""
 
 _FINAL_ERRORS: Final = (SignatureRejectedError, MessageTooLargeError)
 """Errors after which no other key is tried: an alarm, and a message that no key can sign."""
@@ -183,6 +191,12 @@ class Signer:
             else:
                 self._health.signed(key)
                 return signed
+        if isinstance(failed, _UNSEEN):
+            raise ProviderUnavailableError(
+                "the KMS does not see a key that has signed before, or reports that its state does not permit to sign",
+                metadata=failed.metadata,
+                retry_after=RETRY_SECONDS,
+            ) from failed
         raise failed or InternalError("there was no key to sign with")
 
     async def _sign_with(
@@ -205,12 +219,25 @@ class Signer:
         provider = self._providers.get(key.provider)
         if provider is None:
             raise ProviderUnsupportedError("the provider of the key is not configured")
-        timeout = decision.call.end - self._clock.elapsed()
-        raw = await provider.sign(key.uri, key.algorithm, signing_input, timeout=timeout)
+        raw = await self._ask(provider, key, signing_input, decision.call.end)
         decision.note(kms_request_id=raw.request_id)
         signature = accept(decision.call.request_id, key, signing_input, raw)
         token = jws.compact(signing_input, signature)
         return SignedToken(token=token, kid=key.kid, algorithm=key.algorithm.name, claims=claims)
+
+    async def _ask(self, provider: GuardedProvider, key: SigningKey, message: bytes, end: float) -> RawSignature:
+        """Ask the KMS for a signature; again, but not for long, if it does not see the key or its state does not permit it.
+
+        Every published key has signed before (keys/trial.py), so that another machine of the KMS may see it.
+        """
+        for pause in _UNSEEN_PAUSES:
+            try:
+                return await provider.sign(key.uri, key.algorithm, message, timeout=end - self._clock.elapsed())
+            except _UNSEEN:
+                if self._clock.elapsed() + pause >= end:
+                    raise
+            await asyncio.sleep(pause)
+        return await provider.sign(key.uri, key.algorithm, message, timeout=end - self._clock.elapsed())
 
 
 def accept(request_id: str, key: SigningKey, signing_input: bytes, raw: RawSignature) -> bytes:
@@ -219,11 +246,8 @@ def accept(request_id: str, key: SigningKey, signing_input: bytes, raw: RawSigna
     Raises:
         SignatureRejectedError: It was not. This is an alarm: the KMS is faulty, or something stands between it and us.
     """
-    try:
-        signature = normalise(raw.value, raw.encoding, key.algorithm)
-    except SignatureFormatError:
-        signature = None
-    if signature is not None and raw.key_uri == key.uri and _is_genuine(key, signing_input, signature):
+    signature = accepted(raw.value, raw.encoding, key.public_key, key.algorithm, signing_input)
+    if signature is not None and raw.key_uri == key.uri:
         return signature
     metrics.SIGNATURES_REJECTED.labels(key.provider).inc()
     log.critical(
@@ -236,10 +260,3 @@ def accept(request_id: str, key: SigningKey, signing_input: bytes, raw: RawSigna
     raise SignatureRejectedError(
         "the KMS returned something that is not a signature by the published key", metadata={"provider": key.provider}
     )
-
-
-def _is_genuine(key: SigningKey, signing_input: bytes, signature: bytes) -> bool:
-    """Verify a signature with the published key. The secret of an HS* key is only in the KMS, so there only the form is checked."""
-    if key.public_key is None:
-        return len(signature) == key.algorithm.signature_size(None)
-    return verify(key.public_key, key.algorithm, signing_input, signature)

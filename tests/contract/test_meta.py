@@ -259,6 +259,27 @@ class Careless(ExampleProvider):
         return self.made
 
 
+class Silent(Careless):
+    """Does not tell the service of the new key."""
+
+
+async def test_f11_a_provider_that_does_not_tell_of_a_new_key_breaks_the_contract(run: Run) -> None:
+    class Telling(Careless):
+        async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
+            key = await super().create(spec, timeout=timeout)
+            await spec.created(key.uri)
+            return key
+
+    for provider, telling in ((Telling, True), (Silent, False)):
+        harness = Around(provider)
+        harness.impossible = {}
+        if telling:
+            await run(harness, CONTRACT.test_create)
+        else:
+            with pytest.raises(ContractBrokenError, match=r"spec\.created"):
+                await run(harness, CONTRACT.test_create)
+
+
 class Late(Careless):
     """Checks the protection only after it has created the key."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import tomllib
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from sealwright.jose.algorithms import ALGORITHMS
+from sealwright.keys.making import TAG_DEPLOYMENT, TAG_INTENT, TAG_ISSUER, TAG_SERIES
 from sealwright.kms.registry import load_factory
 from sealwright_providers.aws.algorithms import KMS_ALGORITHMS
 
@@ -47,12 +49,25 @@ def actions(policy: dict[str, Any]) -> set[str]:
 
 
 def test_the_policy_is_the_same_in_the_quick_start_and_in_terraform() -> None:
-    (text,) = blocks("providers/aws.md", "json")
+    text, _ = blocks("providers/aws.md", "json")
     policy = json.loads(text)
     assert json.loads(blocks("quickstart.md", "json")[0]) == policy
     (terraform,) = blocks("providers/aws.md", "terraform")
     assert set(re.findall(r'"(kms:[A-Z]\w+)"', terraform)) - {"kms:CallerAccount", "kms:KeyUsage"} == actions(policy)
     assert set(re.findall(r'sid += "(\w+)"', terraform)) == {s["Sid"] for s in policy["Statement"]}
+
+
+def test_f12_the_quick_start_has_the_policy_that_keeps_others_from_the_tags() -> None:
+    policies = [
+        [json.loads(text) for text in blocks(page, "json")][1] for page in ("providers/aws.md", "quickstart.md")
+    ]
+    assert policies[0] == policies[1]
+    (statement,) = policies[0]["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert set(statement["Action"]) >= {"kms:TagResource", "kms:CreateKey"}
+    (pattern,) = (statement["Condition"]["ForAnyValue:StringLike"]["aws:TagKeys"],)
+    for tag in (TAG_DEPLOYMENT, TAG_INTENT, TAG_ISSUER, TAG_SERIES):
+        assert fnmatch.fnmatchcase(tag, pattern)
 
 
 def test_the_page_of_aws_lists_the_permissions_and_algorithms_of_the_code() -> None:

@@ -126,7 +126,9 @@ class OfEmulator(Backend):
                 ]
             case GcpEmulator():
                 return [
-                    FoundKey(f"gcpkms://{v.name}", v.name.split("/")[-3], v.state == "ENABLED")
+                    FoundKey(
+                        f"gcpkms://{v.name}", v.name.split("/")[-3].removeprefix("sealwright-"), v.state == "ENABLED"
+                    )
                     for v in self._emulator.versions
                 ]
             case AzureEmulator():

@@ -25,4 +25,5 @@ async def emulator() -> AsyncIterator[AwsEmulator]:
 @pytest.fixture
 async def service(tmp_path: Path, emulator: AwsEmulator) -> AsyncIterator[Service]:
     async with running(document(tmp_path, emulator.endpoint)) as running_service:
+        emulator.reset_calls()  # Without those for its keys.
         yield running_service

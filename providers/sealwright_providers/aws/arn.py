@@ -39,6 +39,12 @@ def to_uri(arn: str) -> str:
     return PREFIX + arn
 
 
+def account_in(arn: str) -> str | None:
+    """Return the account of a key ARN; None: it is not one."""
+    match = _KEY_ARN.fullmatch(arn)
+    return match["account"] if match else None
+
+
 def pinned_arn(uri: str, *, region: str, account: str | None) -> str:
     """Return the key ARN of a pinned URI inside the provider's region and account.
 

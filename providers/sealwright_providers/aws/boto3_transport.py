@@ -15,6 +15,7 @@ import botocore.session
 from sealwright.provider import ProviderError, ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.aws.endpoint import client_config, endpoint_of
 from sealwright_providers.aws.errors import CredentialsRefusedError, to_provider_error
+from sealwright_providers.aws.identity import account_of
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.transport import REPEATABLE, Answer
 
@@ -26,7 +27,8 @@ class Boto3Transport:
     """One client in a pool of threads. Using a client is thread-safe; making one is not."""
 
     def __init__(self, settings: AwsSettings) -> None:
-        session = botocore.session.Session()
+        self._settings = settings
+        self._session = session = botocore.session.Session()
         seconds = settings.timeout.total_seconds()
         self._client = session.create_client(
             "kms",
@@ -83,6 +85,10 @@ class Boto3Transport:
                     self._cleared += 1
                     self._client.close()
             return method(**fields)
+
+    async def account(self, *, timeout: float) -> str:
+        """See `Transport.account`."""
+        return await account_of(self._session, self._settings, None, timeout)
 
     async def aclose(self) -> None:
         """Wait for the threads and close the client. May be called twice."""

@@ -13,6 +13,7 @@ from sealwright.provider import (
     ProviderError,
     ProviderKeyDisabledError,
     ProviderKeyMissingError,
+    ProviderKeyPendingError,
     ProviderThrottledError,
     ProviderUnavailableError,
     ProviderUnsupportedError,
@@ -72,7 +73,8 @@ _BY_CODE: Final[dict[str, tuple[str, type[ProviderError]]]] = {
         ("AccessDeniedException", "AccessDenied", "NotAuthorizedException", "NotAuthorized", "OptInRequired"), _DENIED
     ),
     **dict.fromkeys(("NotFoundException", "InvalidArnException"), _MISSING),
-    **dict.fromkeys(("DisabledException", "KMSInvalidStateException"), _DISABLED),
+    "DisabledException": _DISABLED,
+    "KMSInvalidStateException": (_DISABLED[0], ProviderKeyPendingError),
     **dict.fromkeys(
         ("InvalidKeyUsageException", "UnsupportedOperationException", "ValidationException", "TagException"),
         _UNSUPPORTED,

@@ -18,6 +18,7 @@ from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.aws.credentials import CredentialSource
 from sealwright_providers.aws.endpoint import endpoint_of
 from sealwright_providers.aws.errors import REPLACEABLE, to_provider_error
+from sealwright_providers.aws.identity import account_of
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.sigv4 import Credentials, Signer
 from sealwright_providers.aws.transport import REPEATABLE, Answer
@@ -37,10 +38,12 @@ class HttpTransport:
         endpoint: URL of the endpoint.
     """
 
-    def __init__(self, settings: AwsSettings, endpoint: str, credentials: CredentialSource, pool: Pool) -> None:
+    def __init__(self, settings: AwsSettings, endpoint: str, session: botocore.session.Session, pool: Pool) -> None:
         self.endpoint = endpoint
+        self._settings = settings
+        self._session = session
         self._signer = Signer(settings.region, _host(endpoint))
-        self._credentials = credentials
+        self._credentials = CredentialSource(session)
         self._pool = pool
 
     @classmethod
@@ -56,7 +59,7 @@ class HttpTransport:
         context = await asyncio.to_thread(ssl.create_default_context) if parts.scheme == "https" else None
         port = parts.port or _DEFAULT_PORTS[parts.scheme]
         # No proxies from the environment: only the configuration says where requests go.
-        return cls(settings, endpoint, CredentialSource(session), Pool(Server(parts.hostname or "", port, context)))
+        return cls(settings, endpoint, session, Pool(Server(parts.hostname or "", port, context)))
 
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> Answer:
         """See `Transport.call`. If AWS no longer accepts the credentials and there are others, it repeats the call once."""
@@ -74,6 +77,10 @@ class HttpTransport:
         if reply.status != HTTPStatus.OK:
             raise to_provider_error(_code(reply.body), reply.status, _seconds(reply.text(b"retry-after")))
         return Answer(_fields(reply.body), reply.text(b"x-amzn-requestid"))
+
+    async def account(self, *, timeout: float) -> str:
+        """See `Transport.account`."""
+        return await account_of(self._session, self._settings, await self._credentials.current(), timeout)
 
     async def aclose(self) -> None:
         """Close the connections. May be called twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -23,13 +24,16 @@ from sealwright.provider import (
     SignatureRejectedError,
 )
 from sealwright_providers.aws.algorithms import KMS_ALGORITHMS, jws_algorithms, key_spec
-from sealwright_providers.aws.arn import pinned_arn, resolvable, to_uri
+from sealwright_providers.aws.arn import account_in, pinned_arn, resolvable, to_uri
 from sealwright_providers.aws.errors import CredentialsRefusedError
+from sealwright_providers.aws.identity import AccountUnknownError
 from sealwright_providers.aws.inputs import PublicKeys, SignInput, direct
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.transport import Answer, Transport
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _SIGN_USAGE: Final = "SIGN_VERIFY"
 _MAC_USAGE: Final = "GENERATE_VERIFY_MAC"
@@ -117,7 +121,10 @@ class AwsProvider:
             "Tags": [{"TagKey": name, "TagValue": value} for name, value in spec.tags.items()],
         }
         async with _limited(timeout) as limit:
+            await self._require_account(limit)
             metadata = await self._metadata("CreateKey", fields, limit)
+            await spec.created(to_uri(metadata["Arn"]))
+            self._uri(metadata)
             while True:
                 # A new key becomes visible with a delay (Developer Guide, "AWS KMS eventual consistency"), and may then still
                 # be Creating ("Key states").
@@ -166,9 +173,7 @@ class AwsProvider:
         await self._transport.aclose()
 
     async def _call(self, operation: str, fields: dict[str, Any], limit: asyncio.Timeout) -> Answer:
-        when = limit.when()
-        left = 0.0 if when is None else when - asyncio.get_running_loop().time()
-        return await self._transport.call(operation, fields, timeout=left)
+        return await self._transport.call(operation, fields, timeout=_left(limit))
 
     async def _metadata(self, operation: str, fields: dict[str, Any], limit: asyncio.Timeout) -> Mapping[str, Any]:
         metadata = (await self._call(operation, fields, limit)).fields.get("KeyMetadata")
@@ -176,6 +181,35 @@ class AwsProvider:
             raise ProviderUnavailableError("the answer of AWS KMS contains no description of a key")
         _text(metadata, "Arn")
         return metadata
+
+    async def _require_account(self, limit: asyncio.Timeout) -> None:
+        """Compare `account` with the account of the credentials. If AWS STS does not tell, compare it with that of any key.
+
+        Raises:
+            ProviderAccessDeniedError: They differ, or the account cannot be found out. Nothing was created.
+        """
+        wanted = self._settings.account
+        if wanted is None:
+            return
+        try:
+            found: str | None = await self._transport.account(timeout=_left(limit))
+        except (AccountUnknownError, ProviderTimeoutError):
+            keys = (await self._call("ListKeys", {"Limit": 1}, limit)).fields.get("Keys") or []
+            found = account_in(_text(keys[0], "KeyArn")) if keys else None
+        if found is None:
+            raise ProviderAccessDeniedError(
+                "it cannot be found out which AWS account the credentials belong to, because AWS STS does not answer"
+            )
+        if found != wanted:
+            # Both numbers are needed to mend this. No other text of the provider names an account.
+            log.error("account is %s, but the AWS credentials belong to account %s: no key is created", wanted, found)
+            raise ProviderAccessDeniedError("the AWS credentials belong to another account than `account`")
+
+    def _uri(self, metadata: Mapping[str, Any]) -> str:
+        """Return the URI of a key, if it is in the region and the account."""
+        uri = to_uri(_text(metadata, "Arn"))
+        pinned_arn(uri, region=self._settings.region, account=self._settings.account)
+        return uri
 
     async def _once_created(self, arn: str, limit: asyncio.Timeout) -> Mapping[str, Any]:
         while True:
@@ -191,9 +225,7 @@ class AwsProvider:
                 raise ProviderKeyDisabledError("the new key in AWS KMS is neither enabled nor being created")
 
     async def _described(self, metadata: Mapping[str, Any], limit: asyncio.Timeout) -> KeyDescription:
-        arn = _text(metadata, "Arn")
-        uri = to_uri(arn)
-        pinned_arn(uri, region=self._settings.region, account=self._settings.account)
+        arn, uri = _text(metadata, "Arn"), self._uri(metadata)
         if metadata.get("KeyState", _ENABLED) != _ENABLED:
             raise ProviderKeyDisabledError("the key in AWS KMS is disabled, pending deletion or not ready")
         public_key: bytes | None = None
@@ -208,6 +240,7 @@ class AwsProvider:
             public_key=public_key,
             algorithms=jws_algorithms(algorithms, str(spec)),
             protection=Protection.EXTERNAL if metadata.get("Origin") == "EXTERNAL_KEY_STORE" else Protection.HSM,
+            imported=metadata.get("Origin") == "EXTERNAL",
         )
 
     async def _public_key(self, arn: str, limit: asyncio.Timeout) -> tuple[bytes, list[str]]:
@@ -254,12 +287,22 @@ class AwsProvider:
                 found |= {_text(t, "TagKey"): _text(t, "TagValue") for t in page}
             if any(found.get(name) != value for name, value in tags.items()):
                 return False
-            metadata = await self._metadata("DescribeKey", {"KeyId": arn}, limit)
         except CredentialsRefusedError:
             raise
         except (ProviderAccessDeniedError, ProviderKeyMissingError, ProviderUnsupportedError):
             return False  # We may read the tags of the keys that we created.
+        try:
+            metadata = await self._metadata("DescribeKey", {"KeyId": arn}, limit)
+        except CredentialsRefusedError:
+            raise
+        except (ProviderAccessDeniedError, ProviderKeyMissingError):
+            return True  # The permission for a new key, and the key itself, may be visible with a delay.
         return metadata.get("KeyState") not in _ENDING
+
+
+def _left(limit: asyncio.Timeout) -> float:
+    when = limit.when()
+    return 0.0 if when is None else when - asyncio.get_running_loop().time()
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:

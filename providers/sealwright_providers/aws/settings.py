@@ -53,6 +53,11 @@ class AwsSettings(ProviderSettings):
         return value
 
 
+def is_emulator(endpoint_url: str | None) -> bool:
+    """Return whether an endpoint is plaintext, which AWS itself never is."""
+    return urlsplit(endpoint_url or "").scheme == "http"
+
+
 def is_exposed(endpoint_url: str | None) -> bool:
     """Return whether calls to an endpoint leave this machine in plaintext."""
     parts = urlsplit(endpoint_url or "")

@@ -49,6 +49,14 @@ class Transport(Protocol):
         """
         ...
 
+    async def account(self, *, timeout: float) -> str:
+        """Return the number of the account that the credentials belong to.
+
+        Raises:
+            ProviderError: AWS STS does not tell.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Close it. May be called twice."""
         ...

@@ -88,7 +88,12 @@ def describe(bundle: Mapping[str, Any], uris: KeyUris, asked: KeyName) -> KeyDes
     if not _may_sign(attributes):
         raise ProviderKeyDisabledError(DISABLED)
     return KeyDescription(
-        uri=uri or "", public_key=public_key(jwk), algorithms=algorithms(jwk), protection=protection(jwk)
+        uri=uri or "",
+        public_key=public_key(jwk),
+        algorithms=algorithms(jwk),
+        protection=protection(jwk),
+        # Key Vault does not show that a key was imported, but the service never asks for a key that may be exported.
+        imported=bool(attributes.get("exportable")),
     )
 
 

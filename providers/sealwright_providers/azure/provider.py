@@ -123,42 +123,39 @@ class AzureProvider:
             return  # Key Vault answers, and signing does not need the permission to list keys.
 
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
-        """See `KeyCreator.create`. The key is named after its intent, so that the intent never gets a second one.
+        """See `KeyCreator.create`. The key is named after its intent.
 
-        CreateKey on a name that exists would make a new version of that key, so this looks for the name first. If two replicas
-        create the key at the same moment, it gets two versions, and both replicas take the older one.
+        CreateKey on a name that exists would make a new version of that key, so this looks for the name first.
         """
         protection = self._protection(spec)
         check_tags(spec.tags)
         name = key_name(spec.tags)
         async with _limited(timeout) as limit:
             found = await self._versions(name, limit)
-            if not found:
+            ours = oldest(found, spec.tags)
+            if ours is None and found:
+                raise ProviderUnsupportedError("a key with other tags has the name of this intent")
+            if ours is None:
                 parameters = key_parameters(spec.algorithm, spec.rsa_bits, hsm=protection is Protection.HSM)
                 fields = parameters | {"attributes": {"enabled": True}, "tags": dict(spec.tags)}
-                await self._call("POST", f"keys/{name}/create", limit, fields=fields)
+                answer = await self._call("POST", f"keys/{name}/create", limit, fields=fields)
+                uri = describe(answer.fields, self._uris, KeyName(name, None)).uri
+            else:
+                uri = f"{SCHEME}{self._host}/keys/{name}/{ours.version}"
+            await spec.created(uri)
+            key = self._uris.pinned(uri)
             while True:
-                # A Managed HSM copies a new key to its other partitions with a delay.
-                found = found or await self._versions(name, limit)
-                ours = oldest(found, spec.tags)
-                if ours is None and found:
-                    raise ProviderUnsupportedError("a key with other tags has the name of this intent")
                 try:
-                    if ours is not None:
-                        return await self._described(KeyName(name, ours.version), limit)
-                except ProviderKeyMissingError:
-                    found = []
-                await asyncio.sleep(_VISIBILITY_PAUSE)
+                    return await self._described(key, limit)
+                except ProviderKeyMissingError:  # A Managed HSM copies a new key to its other partitions with a delay.
+                    await asyncio.sleep(_VISIBILITY_PAUSE)
 
     async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
-        """See `KeyFinder.find`. With the tag of an intent, this reads that one key; otherwise all keys of the vault.
-
-        At most one version of a key is returned, the oldest, because a deletion always deletes all versions.
-        """
+        """See `KeyFinder.find`. With the tag of an intent, this reads that one key; otherwise all keys of the vault."""
         async with _limited(timeout) as limit:
             names = [key_name(tags)] if INTENT in tags else await self._names(tags, limit)
-            found = [(name, oldest(await self._versions(name, limit), tags)) for name in names]
-        return [f"{SCHEME}{self._host}/keys/{name}/{ours.version}" for name, ours in found if ours is not None]
+            found = [(name, v) for name in names for v in await self._versions(name, limit) if has_tags(v.tags, tags)]
+        return [f"{SCHEME}{self._host}/keys/{name}/{v.version}" for name, v in found]
 
     async def disable(self, uri: str, *, timeout: float) -> None:
         """See `KeyDisabler.disable`. Disables the one version."""

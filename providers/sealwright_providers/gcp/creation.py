@@ -18,7 +18,7 @@ from sealwright.provider import (
 from sealwright_providers.gcp.algorithms import protection_level, version_algorithm
 from sealwright_providers.gcp.channel import KmsChannel
 from sealwright_providers.gcp.errors import KeyExistsError, KeyPendingError
-from sealwright_providers.gcp.keys import Keys, Version, state
+from sealwright_providers.gcp.keys import Keys, Version, is_imported, state
 from sealwright_providers.gcp.limits import Limit, limited
 from sealwright_providers.gcp.names import INTENT, KeyRing, first_version, key_id, labels, to_uri, version_number
 
@@ -70,6 +70,7 @@ class Creation:
                 version = first_version(name)
             except KeyExistsError:
                 version = await self._existing(name, labels(spec.tags), limit)
+            await spec.created(to_uri(version))
             return await self._once_enabled(version, limit)
 
     async def find(self, tags: Mapping[str, str], timeout: float) -> Sequence[str]:
@@ -93,6 +94,10 @@ class Creation:
                 "a key with the name of this intent exists in Google Cloud KMS, and its labels say that it is another key"
             )
         usable = await self._usable(name, limit)
+        if len(usable) > 1 or any(is_imported(v) for v in usable):
+            raise ProviderUnsupportedError(
+                "the key of this intent in Google Cloud KMS has several versions, or imported key material"
+            )
         if usable:
             return str(usable[0].name)
         request = service.CreateCryptoKeyVersionRequest.pb()(parent=name, crypto_key_version={})
@@ -122,16 +127,8 @@ class Creation:
                 return found
 
     async def _usable(self, crypto_key: str, limit: Limit) -> list[Any]:
-        """Return the versions of a CryptoKey that sign, or can sign again, oldest first.
-
-        Raises:
-            ProviderUnsupportedError: The material of one was imported, so that others may have it. It is never adopted.
-        """
+        """Return the versions of a CryptoKey that sign, or can sign again, oldest first."""
         versions = await self._keys.versions(crypto_key, limit)
-        if any(v.import_job or v.HasField("import_time") for v in versions):
-            raise ProviderUnsupportedError(
-                "the key in Google Cloud KMS has imported key material, which others may have"
-            )
         return sorted((v for v in versions if state(v) in _USABLE), key=lambda v: version_number(v.name))
 
     async def _once_enabled(self, name: str, limit: Limit) -> KeyDescription:

@@ -17,6 +17,7 @@ from sealwright.provider import (
     ProviderError,
     ProviderKeyDisabledError,
     ProviderKeyMissingError,
+    ProviderKeyPendingError,
     ProviderThrottledError,
     ProviderTimeoutError,
     ProviderUnavailableError,
@@ -34,7 +35,7 @@ class KeyExistsError(ProviderUnsupportedError):
     """A CryptoKey of that name exists."""
 
 
-class KeyPendingError(ProviderKeyDisabledError):
+class KeyPendingError(ProviderKeyPendingError):
     """Cloud KMS is still generating the key."""
 
 

@@ -47,6 +47,11 @@ def state(version: Any) -> str:
     return _name(Version.CryptoKeyVersionState, version.state)
 
 
+def is_imported(version: Any) -> bool:
+    """Return whether a version's material was imported, so that others may have it."""
+    return bool(version.import_job) or version.HasField("import_time")
+
+
 class Keys:
     """The key versions of a key ring."""
 
@@ -114,7 +119,11 @@ class Keys:
         public_key = None if is_secret(kms_algorithm) else await self._public_key(version, kms_algorithm, limit)
         self._algorithms[version.name] = algorithms
         return KeyDescription(
-            uri=to_uri(version.name), public_key=public_key, algorithms=algorithms, protection=protection
+            uri=to_uri(version.name),
+            public_key=public_key,
+            algorithms=algorithms,
+            protection=protection,
+            imported=is_imported(version),
         )
 
     async def disable(self, name: str, limit: Limit) -> None:

@@ -106,6 +106,11 @@ def read_public(session: pkcs11.Session, name: KeyName, offered: frozenset[int])
     return public, frozenset(a.name for a in usable if a.fits(known))
 
 
+def is_local(session: pkcs11.Session, name: KeyName) -> bool:
+    """Tell whether the token itself generated a key (CKA_LOCAL, v2.40 §4.4). An imported or copied key may exist elsewhere."""
+    return _read(find_key(session, name), (Attribute.LOCAL,)).get(Attribute.LOCAL) is True
+
+
 def fitting(key: Any) -> frozenset[str]:
     """Return the JWS algorithms that fit a private or secret key by its type and curve.
 

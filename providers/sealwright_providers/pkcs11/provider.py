@@ -133,7 +133,7 @@ class Pkcs11Provider:
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         """See `KeyCreator.create`. The call that generates the key sets the label."""
 
-        def work(session: pkcs11.Session, token: Token) -> KeyDescription:
+        def work(session: pkcs11.Session, token: Token) -> KeyName:
             if not sign_calls(spec.algorithm, token.mechanisms):
                 raise ProviderUnsupportedError(f"the token does not sign with {spec.algorithm.name}")
             if spec.protection not in {None, _protection(token)}:
@@ -141,14 +141,18 @@ class Pkcs11Provider:
                     f"the protection of keys in the token is {_protection(token)}; the request asks for {spec.protection}"
                 )
             try:
-                name = objects.generate(session, spec)
+                return objects.generate(session, spec)
             except pkcs11.PKCS11Error as e:
                 if name_of(e) in _BEFORE_ANYTHING:
                     raise
                 raise to_provider_error(e) from e
-            return self._description(session, token, name)
 
-        return await self._managed(work, timeout)
+        end = time.monotonic() + timeout
+        name = await self._managed(work, timeout)
+        await spec.created(self._uris.format(name))
+        return await self._managed(
+            lambda session, token: self._description(session, token, name), end - time.monotonic()
+        )
 
     async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
         """See `KeyFinder.find`."""
@@ -227,6 +231,7 @@ class Pkcs11Provider:
             public_key=public_key,
             algorithms=algorithms,
             protection=_protection(token),
+            imported=not objects.is_local(session, name),
         )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,9 +13,11 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
-from sealwright.cli.arguments import KidCommand, issuer_argument
+from sealwright.cli.arguments import KidCommand, config_option, issuer_argument
 from sealwright.cli.connection import Target, ask, channel, connection_options
 from sealwright.cli.output import output_option, show, show_table
+from sealwright.cli.serve import failures
+from sealwright.config import load
 from sealwright.v1.keys_pb2 import Key, ListKeysRequest, RevokeKeysRequest, RotateKeysRequest
 from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 
@@ -22,7 +26,7 @@ _STYLES = {"ACTIVE": "green", "STANDBY": "cyan", "RETIRED": "yellow", "REVOKED":
 
 @click.group()
 def keys() -> None:
-    """List, rotate and revoke keys."""
+    """List, rotate and revoke keys, and find orphans."""
 
 
 @keys.command("list")
@@ -115,6 +119,30 @@ def revoke(
     lines += [f"replica that has not read the revocation: {name}" for name in done.stale_replicas]
     lines += [f"warning: {w}" for w in done.warnings]
     click.echo("\n".join(lines))
+
+
+@keys.command()
+@config_option
+@output_option
+def orphans(path: Path, output: str) -> None:
+    """List the keys in the KMSs that have this deployment's tags, and that its store does not know.
+
+    Nothing is changed. The service need not run, but the command needs its configuration, its store and its credentials. Before
+    you delete a key, make sure that nobody uses it: the service has never published it. Exit status: 0 if there are none and
+    every provider could be searched, else 1.
+    """
+    from sealwright.app import orphans as search  # noqa: PLC0415 - it loads gRPC and the SDKs
+
+    with failures(output):
+        config = load(path)
+        found = asyncio.run(search(config))
+    lines = [f"{name}: {uri}" for name, uris in found.uris.items() for uri in uris]
+    lines += [f"{name}: could not be searched: {reason}" for name, reason in found.failed.items()]
+    lines += [f"the service searches for the key of intent {intent}" for intent in found.searched_for]
+    document = {"orphans": found.uris, "failed": found.failed, "searched_for": found.searched_for}
+    show(output, "\n".join(lines) or "there are no orphans", document)
+    if any(found.uris.values()) or found.failed:
+        raise SystemExit(1)
 
 
 def _show_keys(output: str, found: Sequence[Key]) -> None:

@@ -82,3 +82,24 @@ def verify(key: PublicKey, algorithm: Algorithm, message: bytes, signature: byte
     except InvalidSignature:
         return False
     return True
+
+
+def accepted(
+    value: bytes, encoding: SignatureEncoding, key: PublicKey | None, algorithm: Algorithm, message: bytes
+) -> bytes | None:
+    """Return what a backend answered as a JOSE signature; None: it is not a signature over the message by that key.
+
+    Args:
+        value: What the backend answered.
+        encoding: Its encoding, as the provider says.
+        key: Public key; None: a secret key, which is only in the KMS. Then only the form is checked.
+        algorithm: The algorithm that made it.
+        message: What was signed.
+    """
+    try:
+        signature = normalise(value, encoding, algorithm)
+    except SignatureFormatError:
+        return None
+    if key is None:
+        return signature if len(signature) == algorithm.signature_size(None) else None
+    return signature if verify(key, algorithm, message, signature) else None

@@ -27,6 +27,10 @@ class Backoff:
         pause = min(max(_SHORTEST, 2 * last), _LONGEST)
         self._pauses[name] = (self._clock.elapsed() + pause, pause)
 
+    def pause(self, name: str, seconds: float) -> None:
+        """Let something wait that has not failed."""
+        self._pauses[name] = (self._clock.elapsed() + seconds, 0.0)
+
     def succeeded(self, name: str) -> None:
         """Forget the failures."""
         self._pauses.pop(name, None)

@@ -9,9 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from sealwright.keys.lifecycle import Key, Limits
+
+
+class Outcome(StrEnum):
+    """How an intent ended, where it did not end as usual."""
+
+    FOUND = "found"
+    """The answer to the creation was lost, and the key was found by its tags."""
+    DELETED = "deleted"
+    """The key turned up when another intent had taken its place. Its deletion was scheduled."""
+    ABSENT = "absent"
+    """No key turned up."""
+    SEVERAL = "several"
+    """Several keys have its tags. None was used, and none deleted."""
+    FOREIGN = "foreign"
+    """A key that the service cannot have created has its tags."""
+    UNKNOWN = "unknown"
+    """The KMS did not let the service look for the key, or delete it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +45,14 @@ class Intent:
         create_time: When it was recorded.
         claimed_by: The replica that is creating the key.
         claim_expire_time: From then on another replica may take it over.
+        asked_time: When the KMS was asked to create the key; None: it was not, or it refused, so that no key can exist.
         uri: Pinned URI of the created key; None until it is known.
         public_key: SubjectPublicKeyInfo, DER; None until it is known, and for a secret key.
+        made_time: When the key had been described and had signed a trial text, so that it may be published.
         kid: The key that it became; None until that is published. The row stays: it proves that a KMS key is ours.
+        abandon_time: When another intent took its place. A key that turns up after that is not used.
+        close_time: Since then, nothing remains to be done for it.
+        outcome: How it ended, one of the constants of `Outcome`; None: as usual.
     """
 
     intent_id: str
@@ -40,9 +63,19 @@ class Intent:
     create_time: datetime
     claimed_by: str
     claim_expire_time: datetime
+    asked_time: datetime | None = None
     uri: str | None = None
     public_key: bytes | None = None
+    made_time: datetime | None = None
     kid: str | None = None
+    abandon_time: datetime | None = None
+    close_time: datetime | None = None
+    outcome: str | None = None
+
+    @property
+    def awaited(self) -> bool:
+        """Whether its key is on its way to the JWK Set."""
+        return not (self.kid or self.abandon_time or self.close_time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +88,7 @@ class IssuerState:
         limits: In force for all replicas.
         first_publish_time: When it got its first JWK Set; None: it has none yet.
         keys: All its keys, including withdrawn and revoked ones.
-        intents: Keys that are being created.
+        intents: Those for which something remains to be done.
     """
 
     name: str
@@ -119,6 +152,10 @@ class KeyStore(Protocol):
 
     async def add_intents(self, state: IssuerState, intents: Sequence[Intent]) -> bool:
         """Record intents."""
+        ...
+
+    async def unpublished(self, issuer: str, series: str, since: datetime) -> int:
+        """Return how many intents of a series were recorded since a time, and have not become a published key."""
         ...
 
     async def change_intent(self, state: IssuerState, intent: Intent) -> bool:

@@ -133,9 +133,9 @@ class Rotator:
         waiting = self.creation.open_intents(issuer)
         for step in next_steps(issuer.state.keys, policies, issuer.limits, waiting, issuer.now):
             if isinstance(step, Create):
-                await self.creation.record(issuer, step)
-                return True
-            if await self._take(issuer, step):
+                if await self.creation.record(issuer, step):
+                    return True
+            elif await self._take(issuer, step):
                 return True
         return False
 

@@ -66,6 +66,10 @@ class ProviderFaultError(ProviderError):
     """The provider has a bug: it raised something other than a ProviderError. The text is dropped, since it may hold anything."""
 
 
+class NotAskedError(ProviderUnavailableError):
+    """The breaker is open: the backend was not called."""
+
+
 _SILENT: Final = (ProviderUnsupportedError, MessageTooLargeError, ProviderFaultError)
 """Errors that do not show whether the backend answers, since a provider may raise them before any call to it."""
 _FAILED: Final = (ProviderUnavailableError, ProviderTimeoutError)
@@ -259,7 +263,7 @@ class GuardedProvider:
         wait = self.breaker.wait()
         if wait:
             raise self._named(
-                ProviderUnavailableError("calls to the KMS are paused, because the last ones failed", retry_after=wait)
+                NotAskedError("calls to the KMS are paused, because the last ones failed", retry_after=wait)
             )
         fair = left >= min(FAIR_SECONDS, longest)
         try:

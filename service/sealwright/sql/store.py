@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sealwright.errors import ConfigurationError
 from sealwright.keys.lifecycle import Key, Limits
-from sealwright.keys.ports import Intent, IssuerState, Replica, StoreState, StoreUnavailableError
+from sealwright.keys.ports import Intent, IssuerState, Outcome, Replica, StoreState, StoreUnavailableError
 from sealwright.sql import migrate
 from sealwright.sql.dialect import Dialect
 from sealwright.sql.settings import StoreSettings
@@ -104,6 +104,16 @@ class SqlStore:
         """See `KeyStore.add_intents`."""
         return await self._swap(state, lambda c: c.execute(insert(intents), [_values(i, intents) for i in new]))
 
+    async def unpublished(self, issuer: str, series: str, since: datetime) -> int:
+        """See `KeyStore.unpublished`."""
+        count = select(func.count()).where(
+            intents.c.issuer == issuer,
+            intents.c.series == series,
+            intents.c.create_time >= since,
+            intents.c.kid == "",  # OptionalText: the column holds "" for None
+        )
+        return await self._read(lambda c: int(c.execute(count).scalar_one()))
+
     async def change_intent(self, state: IssuerState, intent: Intent) -> bool:
         """See `KeyStore.change_intent`."""
         return await self._swap(state, lambda c: _change_intent(c, intent))
@@ -130,6 +140,8 @@ class SqlStore:
     ) -> bool:
         """Change keys of any issuers in one transaction, unless anything has changed since the store was read.
 
+        All open intents end. What became of their keys is not known; `sealwright keys orphans` lists them.
+
         Args:
             state: What was read.
             changed: The keys.
@@ -141,12 +153,15 @@ class SqlStore:
             if c.execute(select(deployment.c.revision)).scalar_one() != state.revision:
                 return False
             _change_keys(c, changed)
+            # Their keys may have been published in the part of history that is lost, so that none may be deleted.
+            given_up = {"close_time": time, "outcome": Outcome.UNKNOWN.value}
+            c.execute(update(intents).where(intents.c.close_time.is_(None)).values(given_up))
             for name, limits in published.items():
                 if name not in state.issuers:
                     c.execute(insert(issuers).values(name=name, revision=1, **_limit_values(limits)))
                 unknown = (issuers.c.name == name) & issuers.c.first_publish_time.is_(None)
                 c.execute(update(issuers).where(unknown).values(first_publish_time=time))
-            touched = {k.issuer for k in changed} | set(published)
+            touched = {k.issuer for k in changed} | set(published) | {n for n, i in state.issuers.items() if i.intents}
             c.execute(update(issuers).where(issuers.c.name.in_(touched)).values(revision=issuers.c.revision + 1))
             _bump(c)
             return True
@@ -230,8 +245,8 @@ class SqlStore:
             by_issuer[row.name] = ([], [])
         for row in c.execute(select(keys).order_by(keys.c.issuer, keys.c.series, keys.c.ordinal)):
             by_issuer[row.issuer][0].append(Key(**row._mapping))
-        # OptionalText: the column holds "" for None, so IS NULL would find nothing.
-        open_intents = select(intents).where(intents.c.kid == "").order_by(intents.c.create_time, intents.c.intent_id)
+        order = (intents.c.create_time, intents.c.intent_id)
+        open_intents = select(intents).where(intents.c.close_time.is_(None)).order_by(*order)
         for row in c.execute(open_intents):
             by_issuer[row.issuer][1].append(Intent(**row._mapping))
         return StoreState(

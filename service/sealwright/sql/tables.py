@@ -147,9 +147,14 @@ intents = Table(
     Column("create_time", UtcTime, nullable=False),
     Column("claimed_by", String(36), nullable=False),
     Column("claim_expire_time", UtcTime, nullable=False),
+    Column("asked_time", UtcTime),
     Column("uri", OptionalText(2048), nullable=False),
     Column("public_key", OptionalBytes, nullable=False),
+    Column("made_time", UtcTime),
     Column("kid", OptionalText(64), nullable=False),
+    Column("abandon_time", UtcTime),
+    Column("close_time", UtcTime),
+    Column("outcome", String(16)),
 )
 
 replicas = Table(

@@ -78,12 +78,18 @@ class KeyContract:
             await case.warm(provider)
 
     async def test_create(self, case: Case) -> None:
-        """A new key can be described and used at once."""
+        """The service is told of a new key, which can be described and used at once."""
         algorithm = case.some_algorithm()
         async with case.of(Outcome.CREATE) as provider:
             creator = capability(provider, KeyCreator)  # type: ignore[type-abstract]
-            tags = _tags()
-            key = await creator.create(KeySpec(algorithm=algorithm, tags=tags), timeout=PATIENCE)
+            announced: list[str] = []
+
+            async def created(uri: str) -> None:
+                announced.append(uri)
+
+            spec = KeySpec(algorithm=algorithm, tags=_tags(), created=created)
+            key = await creator.create(spec, timeout=PATIENCE)
+            require(announced == [key.uri], "create does not call spec.created once, with the URI of the new key")
             _check_description(case, key, algorithm)
             await case.signs(provider, key.uri, algorithm)
 

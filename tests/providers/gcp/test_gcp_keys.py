@@ -205,13 +205,17 @@ async def test_c59_a_successor_whose_answer_is_lost_is_found(provider: GcpProvid
     assert [v.name for v in emulator.versions if v.state == "ENABLED"] == [name_of(key)]
 
 
-async def test_imported_key_material_is_never_adopted(provider: GcpProvider, emulator: GcpEmulator) -> None:
+async def test_f12_imported_key_material_is_found_and_described_as_such(
+    provider: GcpProvider, emulator: GcpEmulator
+) -> None:
     intent = tags()
     key = await make(provider, tags=intent)
     emulator.mark_imported(name_of(key))
-    for call in (provider.find(intent, timeout=SECONDS), provider.create(spec(tags=intent), timeout=SECONDS)):
-        with pytest.raises(ProviderUnsupportedError, match="imported"):
-            await call
+    assert await provider.find(intent, timeout=SECONDS) == [key.uri]
+    assert (await provider.describe(key.uri, timeout=SECONDS)).imported
+    assert not key.imported
+    with pytest.raises(ProviderUnsupportedError, match="imported"):
+        await provider.create(spec(tags=intent), timeout=SECONDS)
     assert len(emulator.versions) == 1
 
 

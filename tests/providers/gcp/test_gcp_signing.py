@@ -13,7 +13,7 @@ from sealwright.errors import MessageTooLargeError, ProviderUnsupportedError
 from sealwright.jose import base64url, jwk
 from sealwright.jose.algorithms import ALGORITHMS, Algorithm
 from sealwright.jose.signatures import normalise
-from sealwright.keys.creation import check_key
+from sealwright.keys.making import check_key
 from sealwright.provider import KEY_KINDS, KeySpec, Protection, SignatureEncoding
 from sealwright_providers.gcp import algorithms
 from sealwright_providers.gcp.algorithms import KMS_ALGORITHMS, jws_algorithms

@@ -5,9 +5,16 @@ from typing import Any
 
 import pkcs11
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_public_key,
+)
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from pkcs11.util.ec import decode_ec_private_key, decode_ec_public_key
 
 from providers.pkcs11.pkcs11_support import (
     DEPLOYMENT,
@@ -15,6 +22,7 @@ from providers.pkcs11.pkcs11_support import (
     INTENT,
     SECONDS,
     created,
+    guarded,
     in_token,
     opened,
     signed,
@@ -24,8 +32,10 @@ from sealwright.errors import (
     ProviderKeyMissingError,
     ProviderUnavailableError,
     ProviderUnsupportedError,
+    SignatureRejectedError,
 )
 from sealwright.jose.algorithms import ALGORITHMS
+from sealwright.keys.trial import try_key
 from sealwright.provider import KeyCreator, KeyDeleter, KeyDisabler, KeyFinder, KeySpec, Protection
 from sealwright_providers.pkcs11.objects import generate
 from sealwright_providers.pkcs11.provider import Pkcs11Provider
@@ -272,3 +282,46 @@ async def test_keys_of_other_kinds_are_refused(provider: Pkcs11Provider) -> None
         await provider.describe("pkcs11:token=sealwright;id=%01;type=private", timeout=SECONDS)
     key = await provider.describe("pkcs11:token=sealwright;id=%02;type=secret-key", timeout=SECONDS)
     assert key.algorithms == frozenset()
+
+
+def _put(session: pkcs11.Session, half: dict[Any, Any], key_id: bytes, also: dict[Any, Any]) -> None:
+    session.create_object(
+        half | {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: "sealwright:d1:i1"} | also
+    )
+
+
+async def test_f12_a_key_that_was_imported_is_found_and_described_as_such(provider: Pkcs11Provider) -> None:
+    own = await created(provider)
+    assert not (await provider.describe(own.uri, timeout=SECONDS)).imported
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = decode_ec_private_key(key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    public = decode_ec_public_key(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    also = {Attribute.SIGN: True, Attribute.PRIVATE: True, Attribute.SENSITIVE: True}
+    await in_token(provider, lambda session: _put(session, private, b"imported", also=also))
+    await in_token(provider, lambda session: _put(session, public, b"imported", also={Attribute.VERIFY: True}))
+    found = await provider.find({DEPLOYMENT: "d1", INTENT: "i1"}, timeout=SECONDS)
+    (theirs,) = set(found) - {own.uri}
+    assert len(found) == 2
+    assert (await provider.describe(theirs, timeout=SECONDS)).imported
+
+
+async def test_f13_a_public_object_of_another_key_is_noticed_by_the_trial(
+    provider: Pkcs11Provider, hsm: SoftHsm
+) -> None:
+    key = await created(provider)
+    guard = guarded(provider, hsm.settings())
+    await try_key(guard, key, ES256)
+    other = ec.generate_private_key(ec.SECP256R1()).public_key()
+    half = decode_ec_public_key(other.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+    def swap(session: pkcs11.Session) -> None:
+        (held,) = list(session.get_objects({Attribute.CLASS: ObjectClass.PUBLIC_KEY}))
+        key_id = held[Attribute.ID]
+        held.destroy()
+        _put(session, half, key_id, also={Attribute.VERIFY: True})
+
+    await in_token(provider, swap)
+    described = await provider.describe(key.uri, timeout=SECONDS)
+    assert described.public_key != key.public_key
+    with pytest.raises(SignatureRejectedError):
+        await try_key(guard, described, ES256)

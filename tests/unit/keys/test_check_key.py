@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sealwright.errors import ProviderUnsupportedError
 from sealwright.jose.algorithms import ALGORITHMS
-from sealwright.keys.creation import check_key
+from sealwright.keys.making import check_key
 from sealwright.provider import KeyDescription, Protection
 from unit.jose.keys import key_for, rsa_key, spki
 

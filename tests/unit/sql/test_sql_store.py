@@ -39,7 +39,7 @@ async def test_what_is_written_is_what_is_read(store: SqlStore) -> None:
     waiting = intent(1, uri="awskms:///made", public_key=b"\0\1")
     assert await store.add_intents(state, [waiting, intent(2)])
     state = await issuer_state(store)
-    assert await store.publish(state, [whole, bare], [replace(intent(2), kid="kid-2")])
+    assert await store.publish(state, [whole, bare], [replace(intent(2), kid="kid-2", close_time=NOW)])
     state = await issuer_state(store)
     assert list(state.keys) == [whole, bare]
     assert list(state.intents) == [waiting]
@@ -158,7 +158,7 @@ async def test_a_read_is_one_moment_even_if_others_write_during_it(tmp_path: Pat
                 with other._engine.begin() as c:
                     c.exec_driver_sql("UPDATE issuers SET revision = revision + 1")
                     c.exec_driver_sql("UPDATE deployment SET revision = revision + 1")
-                    c.exec_driver_sql("UPDATE intents SET kid = 'kid-1'")
+                    c.exec_driver_sql("UPDATE intents SET kid = 'kid-1', close_time = 1")
 
         during = await store.read()
         assert between == ["written"]

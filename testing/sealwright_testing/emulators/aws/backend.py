@@ -113,6 +113,17 @@ class AwsBackend:
         key.state = state
         key.deletion_time = None
 
+    def mark_imported(self, key_id: str) -> None:
+        """Have a key say that its material was imported.
+
+        Raises:
+            KeyError: the key does not exist.
+        """
+        key = self.store.find(key_id)
+        if key is None:
+            raise KeyError(f"no key {key_id}")
+        key.origin = "EXTERNAL"
+
     def add_credential(self, credential: Credential) -> None:
         """Permit another access key to sign requests, or replace the one with the same ID."""
         self._credentials[credential.access_key] = credential

@@ -69,6 +69,7 @@ class KmsKey:
     tags: dict[str, str] = field(default_factory=dict)
     state: KeyState = KeyState.ENABLED
     deletion_time: float | None = None
+    origin: str = "AWS_KMS"
     hidden_until: float = 0.0
     hidden_from: str = "*"
 
@@ -116,7 +117,7 @@ class KmsKey:
             "Description": self.description,
             "KeyUsage": self.usage,
             "KeyState": self.state,
-            "Origin": "AWS_KMS",
+            "Origin": self.origin,
             "KeyManager": "CUSTOMER",
             "CustomerMasterKeySpec": self.spec,
             "KeySpec": self.spec,

@@ -23,6 +23,7 @@ from .faults import Fault, FaultKind, Plan, plan_for
 from .operations import OPERATIONS
 from .operations.call import Answer, Call
 from .params import Params
+from .sts import IDENTITY, identity, is_sts, sts_error
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 _TARGET_PREFIX: Final = "TrentService."
@@ -48,6 +49,8 @@ class KmsHandler:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         body = await request.read()
+        if is_sts(request, body):
+            return await self._identify(request, body)
         operation = _operation(request)
         if operation is None:
             return _error(AwsError("UnknownOperationException"))
@@ -65,7 +68,23 @@ class KmsHandler:
             record.outcome = GONE if record.outcome == PENDING else record.outcome
             raise
 
-    def _authenticate(self, request: web.Request, body: bytes) -> None:
+    async def _identify(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        """Answer GetCallerIdentity of AWS STS, which shares the endpoint."""
+        record = describe(IDENTITY, b"", time.time())
+        self._backend.log.add(record)
+        try:
+            self._authenticate(request, body, "sts")
+            plan = plan_for(self._backend.book, record)
+            await asyncio.sleep(plan.delay)
+            if plan.failure is not None:
+                return await self._fail(plan.failure, request, record)
+        except AwsError as error:
+            record.outcome = error.type
+            return sts_error(error)
+        record.outcome = OK
+        return identity(self._backend.store.account)
+
+    def _authenticate(self, request: web.Request, body: bytes, service: str = sigv4.SERVICE) -> None:
         signed = sigv4.SignedRequest(
             method=request.method,
             path=request.rel_url.raw_path,
@@ -78,6 +97,7 @@ class KmsHandler:
             credentials=self._backend.credentials,
             region=self._backend.store.region,
             now=time.time(),
+            service=service,
         )
 
     async def _answer(self, request: web.Request, body: bytes, record: CallRecord) -> web.StreamResponse:

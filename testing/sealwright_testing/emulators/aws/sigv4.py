@@ -84,7 +84,9 @@ class _Authorization:
         return f"{self.scope_date}/{self.region}/{self.service}/{self.terminator}"
 
 
-def verify(request: SignedRequest, *, credentials: Mapping[str, Credential], region: str, now: float) -> None:
+def verify(
+    request: SignedRequest, *, credentials: Mapping[str, Credential], region: str, now: float, service: str = SERVICE
+) -> None:
     """Check that a request has a correct and recent signature for AWS KMS in this Region.
 
     The common errors of AWS have the names that its JSON services send (with `Exception`). The order of the checks and some
@@ -95,6 +97,7 @@ def verify(request: SignedRequest, *, credentials: Mapping[str, Credential], reg
         credentials: the credentials that may sign, by access key ID.
         region: the Region that the credential scope must name.
         now: seconds since the epoch, by the wall clock.
+        service: the service that the credential scope must name.
 
     Raises:
         AwsError: MissingAuthenticationTokenException, IncompleteSignatureException, UnrecognizedClientException,
@@ -102,7 +105,7 @@ def verify(request: SignedRequest, *, credentials: Mapping[str, Credential], reg
     """
     authorization = _parse(request)
     signed_at = _check_date(request, authorization, now)
-    _check_scope(authorization, region)
+    _check_scope(authorization, region, service)
     _check_signed_headers(request, authorization)
     credential = credentials.get(authorization.access_key)
     if credential is None or credential.session_token != request.header("x-amz-security-token"):
@@ -161,11 +164,11 @@ def _check_date(request: SignedRequest, authorization: _Authorization, now: floa
     return text
 
 
-def _check_scope(authorization: _Authorization, region: str) -> None:
+def _check_scope(authorization: _Authorization, region: str, service: str) -> None:
     if authorization.region != region:
         _refuse("Credential should be scoped to a valid region.")
-    if authorization.service != SERVICE:
-        _refuse(f"Credential should be scoped to correct service: '{SERVICE}'.")
+    if authorization.service != service:
+        _refuse(f"Credential should be scoped to correct service: '{service}'.")
     if authorization.terminator != _TERMINATOR:
         _refuse(f"Credential should be scoped with a valid terminator: '{_TERMINATOR}'.")
 

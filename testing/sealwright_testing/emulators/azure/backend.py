@@ -173,6 +173,18 @@ class AzureBackend:
         key.not_before = key.not_before if not_before == _UNCHANGED else not_before
         key.expires = key.expires if expires == _UNCHANGED else expires
 
+    def mark_exportable(self, name: str) -> None:
+        """Have all versions of a key say that their private half may be released.
+
+        Raises:
+            KeyError: There is no such key.
+        """
+        found = self.vault.keys.all_versions(name)
+        if not found:
+            raise KeyError(f"no key {name}")
+        for key in found:
+            key.exportable = True
+
     def delete(self, name: str) -> None:
         """Soft-delete a key, as an operator would in the portal.
 

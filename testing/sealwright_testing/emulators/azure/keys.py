@@ -48,6 +48,7 @@ class KeyVersion:
         created: When it was created, in seconds since the epoch.
         updated: When it was last changed.
         tags: Its tags.
+        exportable: Whether its private half may be released.
         visible: Seconds since the epoch before which reads answer that it does not exist.
     """
 
@@ -63,6 +64,7 @@ class KeyVersion:
     created: int
     updated: int
     tags: dict[str, str] = field(default_factory=dict)
+    exportable: bool = False
     visible: float = 0.0
 
     def attributes(self, recovery: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class KeyVersion:
             **{name: value for name, value in limits.items() if value is not None},
             "created": self.created,
             "updated": self.updated,
+            **({"exportable": True} if self.exportable else {}),
             **recovery,
         }
 

@@ -22,6 +22,7 @@ from sealwright_testing.emulators.faultbook import ANY, FaultBook
 from .calls import CallRecord
 from .faults import Fault, FaultKind
 from .server import KmsHandler
+from .specs import SPECS
 from .store import KeyStore
 from .tls import Authority
 
@@ -192,6 +193,17 @@ class GcpEmulator:
         """
         found = self._version(version)
         found.set_state, found.destroy_time = state, None
+
+    def add_version(self, crypto_key: str) -> str:
+        """Create another version of a CryptoKey, as anybody with the permission can, and return its name.
+
+        Raises:
+            KeyError: There is no such key.
+        """
+        with self.store.lock:
+            key = self.store.keys[crypto_key]
+            material = SPECS[key.algorithm].generate()
+            return self.store.add_version(key, material, pending_seconds=0.0, failed=False).name
 
     def mark_imported(self, version: str) -> None:
         """Have a version say that its material was imported.
