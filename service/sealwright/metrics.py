@@ -7,11 +7,13 @@ and the worker that is asked adds them up. `docs/metrics.md` describes each metr
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 from prometheus_client.core import GaugeMetricFamily
@@ -22,6 +24,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_FLUSH_SECONDS: Final = 0.002
 _BYTES: Final = (256, 512, 1024, 2048, 3072, 4096, 6144, 7168, 8192, 16384, 65536)
 
 _REGISTRY: Final = CollectorRegistry(auto_describe=True)
@@ -80,13 +83,96 @@ AUDIT_FAILURES: Final = _counter(
 )
 
 
-@cache
-def child(metric: Counter | Histogram, *labels: str) -> Any:
-    """Return the child of a metric for some labels. Each is looked up once, because that takes longer than to count.
+class _Collecting:
+    """What was counted since the last flush. Many steps at once cost the library as much as one: a lock and a file."""
 
-    Labels have closed sets of values, so the cache is bounded.
-    """
-    return metric.labels(*labels)
+    def __init__(self) -> None:
+        self.parts: list[Tally | Distribution] = []
+        self._due = False
+
+    def soon(self) -> None:
+        """See to it that what was counted is handed over in a few milliseconds, so that other workers see it too."""
+        if self._due:
+            return
+        try:
+            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
+        except RuntimeError:  # There is no event loop.
+            return
+        self._due = True
+
+    def flush(self) -> None:
+        """Hand over what was counted."""
+        self._due = False
+        for part in self.parts:
+            part.flush()
+
+
+_COLLECTING: Final = _Collecting()
+
+
+class Tally:
+    """A counter with its labels. It counts in memory, and hands over soon."""
+
+    __slots__ = ("_child", "_count")
+
+    def __init__(self, child: Counter) -> None:
+        self._child = child
+        self._count = 0
+
+    def add(self) -> None:
+        """Count one."""
+        self._count += 1
+        _COLLECTING.soon()
+
+    def flush(self) -> None:
+        """Hand over what was counted."""
+        count, self._count = self._count, 0
+        if count:
+            self._child.inc(count)
+
+
+class Distribution:
+    """A histogram with its labels. It collects in memory like `Tally`."""
+
+    __slots__ = ("_bounds", "_child", "_counts", "_sum")
+
+    def __init__(self, child: Histogram) -> None:
+        self._child = child
+        self._bounds: Sequence[float] = child._upper_bounds  # noqa: SLF001 - the library has no way to observe many values at once
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Collect a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+        _COLLECTING.soon()
+
+    def flush(self) -> None:
+        """Hand over what was collected."""
+        total, self._sum = self._sum, 0.0
+        counts, self._counts = self._counts, [0] * len(self._bounds)
+        if any(counts):
+            self._child._sum.inc(total)  # noqa: SLF001 - see above
+            for bucket, count in zip(self._child._buckets, counts, strict=True):  # noqa: SLF001 - see above
+                if count:
+                    bucket.inc(count)
+
+
+@cache
+def tally(metric: Counter, *labels: str) -> Tally:
+    """Return a counter for some labels. Labels have closed sets of values, so the cache is bounded."""
+    made = Tally(metric.labels(*labels))
+    _COLLECTING.parts.append(made)
+    return made
+
+
+@cache
+def distribution(metric: Histogram, *labels: str) -> Distribution:
+    """Return a histogram for some labels, like `tally`."""
+    made = Distribution(metric.labels(*labels))
+    _COLLECTING.parts.append(made)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +237,7 @@ def exposition(read: Callable[[], Iterable[Reading]]) -> bytes:
     Args:
         read: Reads the gauges of this worker.
     """
+    _COLLECTING.flush()
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Readings(read))
     own = generate_latest(registry)

@@ -125,8 +125,8 @@ class Signer:
         signed = await self._sign_with_first(decision, issuer, issuer.signers(request.algorithm), claims, token_type)
         await decision.allow(lambda: self._require_release(request.issuer, signed.kid))
         self._counts.count(signed.kid, claims.expire_time)
-        metrics.child(metrics.TOKENS, request.issuer, signed.kid).inc()
-        metrics.child(metrics.TOKEN_BYTES, request.issuer).observe(len(signed.token))
+        metrics.tally(metrics.TOKENS, request.issuer, signed.kid).add()
+        metrics.distribution(metrics.TOKEN_BYTES, request.issuer).add(len(signed.token))
         return signed
 
     def _claims(self, decision: Decision, issuer: Issuer, request: SignRequest) -> tuple[Claims, str]:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from sealwright import metrics
 from sealwright.audit.file import AuditFile
+from sealwright.audit.gathering import Gathering
 from sealwright.audit.records import AUDIT_RESUMED
 from sealwright.audit.settings import AuditSettings
 from sealwright.clock import Clock
@@ -20,10 +21,6 @@ from sealwright.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-_GATHER_SECONDS: Final = 0.00004
-"""Pause between two syncs, for each decision under way. It is a tenth of the time that the service needs for a token, so that it
-delays nobody noticeably, and saves most of the syncs under load (docs/performance.md)."""
-_LONGEST_GATHER_SECONDS: Final = 0.01
 _OWN_FIELDS: Final = frozenset({"sequence", "time", "replica", "event"})
 
 
@@ -71,6 +68,7 @@ class AuditWriter:
         self._thread: threading.Thread | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+        self._gathering = Gathering()
         self._sequence = 0
         self._closed = False
         self.failure: str | None = None
@@ -164,11 +162,11 @@ class AuditWriter:
                 pending.future.set_result(None)
             else:
                 _fail(pending.future, failure)
-        if not self._pending and self.under_way <= 1:
-            self._idle.set()
-            return
-        pause = 0 if self._closed else min(self.under_way * _GATHER_SECONDS, _LONGEST_GATHER_SECONDS)
-        asyncio.get_running_loop().call_later(pause, self._continue)
+        pause = 0 if self._closed else self._gathering.seconds(self.under_way)
+        if pause:
+            asyncio.get_running_loop().call_later(pause, self._continue)
+        else:
+            self._continue()
 
     def _continue(self) -> None:
         if self._pending:

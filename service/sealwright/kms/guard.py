@@ -126,6 +126,7 @@ class GuardedProvider:
         self._clock = clock
         self._places = asyncio.Semaphore(settings.max_in_flight)
         self._waiting = 0
+        self._longest = settings.timeout.total_seconds()
         self.breaker = Breaker(clock)
         self.trouble: str | None = None
         self.heard = clock.elapsed()
@@ -184,23 +185,20 @@ class GuardedProvider:
         error.metadata["provider"] = self.name
         return error
 
-    async def _take_place(self, end: float) -> None:
-        """Take one of the `max_in_flight` places. The queue for them is short, and waiting in it ends at the deadline."""
-        if self._places.locked():
-            if self._waiting >= self._settings.max_queue:
-                raise self._named(OverloadedError("too many calls to the KMS are in flight", retry_after=OPEN_SECONDS))
-            self._waiting += 1
-            try:
-                async with asyncio.timeout(max(0, end - self._clock.elapsed())):
-                    await self._places.acquire()
-            except TimeoutError:
-                raise self._named(
-                    OverloadedError("no call to the KMS finished before the deadline", retry_after=OPEN_SECONDS)
-                ) from None
-            finally:
-                self._waiting -= 1
-        else:
-            await self._places.acquire()
+    async def _wait_for_place(self, end: float) -> None:
+        """Wait for one of the `max_in_flight` places. The queue for them is short, and waiting in it ends at the deadline."""
+        if self._waiting >= self._settings.max_queue:
+            raise self._named(OverloadedError("too many calls to the KMS are in flight", retry_after=OPEN_SECONDS))
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(max(0, end - self._clock.elapsed())):
+                await self._places.acquire()
+        except TimeoutError:
+            raise self._named(
+                OverloadedError("no call to the KMS finished before the deadline", retry_after=OPEN_SECONDS)
+            ) from None
+        finally:
+            self._waiting -= 1
 
     async def _call(
         self,
@@ -223,7 +221,10 @@ class GuardedProvider:
         end = self._clock.elapsed() + timeout
         for attempt in range(1, attempts + 1):
             try:
-                await self._take_place(end)
+                if self._places.locked():
+                    await self._wait_for_place(end)
+                else:
+                    await self._places.acquire()
                 try:
                     return await self._attempt(operation, call, end, whole=whole)
                 finally:
@@ -249,12 +250,12 @@ class GuardedProvider:
             outcome = "ok"
             return result
         finally:
-            metrics.child(metrics.KMS_CALLS, self.name, operation, outcome).inc()
-            metrics.child(metrics.KMS_SECONDS, self.name, operation).observe(time.perf_counter() - start)
+            metrics.tally(metrics.KMS_CALLS, self.name, operation, outcome).add()
+            metrics.distribution(metrics.KMS_SECONDS, self.name, operation).add(time.perf_counter() - start)
 
     async def _try(self, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
         left = end - self._clock.elapsed()
-        longest = self._settings.timeout.total_seconds()
+        longest = self._longest
         if not whole:
             left = min(left, longest)
         # Check this before the breaker: a call that cannot be made must not use up the trial that the breaker permits.

@@ -36,7 +36,7 @@ class Shedding:
 
     def count(self, reason: Shed) -> None:
         """Count one connection."""
-        metrics.child(metrics.CONNECTIONS_SHED, self._listener, reason.value).inc()
+        metrics.tally(metrics.CONNECTIONS_SHED, self._listener, reason.value).add()
         self._unreported[reason] += 1
 
     def report(self) -> None:

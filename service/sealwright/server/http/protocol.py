@@ -197,4 +197,4 @@ class Connection(web.RequestHandler):
             log.error(*args, **kw)
 
     def _count(self) -> None:
-        metrics.child(metrics.HTTP_ERRORS, self._listener).inc()
+        metrics.tally(metrics.HTTP_ERRORS, self._listener).add()

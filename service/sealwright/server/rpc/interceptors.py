@@ -96,13 +96,17 @@ class Boundary(grpc.aio.ServerInterceptor):
             await asyncio.wait(self._under_way)
 
     def _handler(self, method: _Method) -> Callable[[bytes, Context], Awaitable[Any]]:
+        run = self._public if method.name in _PUBLIC else self._decided
+        if method.name in _UNSTOPPABLE:
+            run = self._unstoppable
+
         async def handle(body: bytes, context: Context) -> Any:
             self._watch(asyncio.current_task())
             start = time.perf_counter()
             arrival = self._authentication.arrival(method.name, context)
             error: SealwrightError
             try:
-                answer = await self._run(method, arrival, body, context)
+                answer = await run(method, arrival, body, context)
             except SealwrightError as e:
                 error = e
             except asyncio.CancelledError:
@@ -127,17 +131,15 @@ class Boundary(grpc.aio.ServerInterceptor):
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
-    async def _run(self, method: _Method, arrival: Arrival, body: bytes, context: Context) -> Any:
-        if method.name in _PUBLIC:
-            self._refuse_if_draining()
-            return await method.work(method.request(body), context)
-        decided = self._decided(method, arrival, body, context)
-        if method.name not in _UNSTOPPABLE:
-            return await decided
-        task = asyncio.create_task(decided)
+    async def _unstoppable(self, method: _Method, arrival: Arrival, body: bytes, context: Context) -> Any:
+        task = asyncio.create_task(self._decided(method, arrival, body, context))
         self._watch(task)
         task.add_done_callback(_retrieve)
         return await asyncio.shield(task)
+
+    async def _public(self, method: _Method, _arrival: Arrival, body: bytes, context: Context) -> Any:
+        self._refuse_if_draining()
+        return await method.work(method.request(body), context)
 
     async def _decided(self, method: _Method, arrival: Arrival, body: bytes, context: Context) -> Any:
         """Run a call inside its decision.
@@ -162,5 +164,5 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 
 def _count(name: str, code: str, reason: str, start: float) -> None:
-    metrics.child(metrics.RPCS, name, code, reason).inc()
-    metrics.child(metrics.RPC_SECONDS, name).observe(time.perf_counter() - start)
+    metrics.tally(metrics.RPCS, name, code, reason).add()
+    metrics.distribution(metrics.RPC_SECONDS, name).add(time.perf_counter() - start)
