@@ -68,8 +68,9 @@ class App:
         readiness: Which issuers can sign.
     """
 
-    def __init__(self, config: Config, clock: Clock, *, share_ports: bool) -> None:
+    def __init__(self, config: Config, clock: Clock, *, share_ports: bool, forget: str | None = None) -> None:
         self._config = config
+        self._forget = forget
         self._share_ports = share_ports
         self._clock = clock
         self.replica_id = uuid7()
@@ -98,6 +99,8 @@ class App:
         config, clock = self._config, self._clock
         store = await SqlStore.open(config.store)
         self._closers.push_async_callback(store.aclose)
+        if self._forget is not None:
+            await store.farewell(self._forget)
         writer = AuditWriter(config.audit, self.replica_id, clock)
         self._closers.push_async_callback(writer.aclose)
         self.audit = audit = Audit(writer, RefusalLimit(config.audit.refusals_per_minute, clock))
@@ -270,12 +273,25 @@ async def orphans(config: Config) -> Orphans:
         return await find_orphans(await store.read(), providers)
 
 
-def build(config: Config, clock: Clock | None = None, *, share_ports: bool = False) -> App:
+async def unblock(config: Config, provider: str) -> bool:
+    """Permit a provider to create keys again, after all of its keys were revoked. Return whether it was blocked.
+
+    Raises:
+        ConfigurationError: The store is missing or out of date.
+        StoreUnavailableError: The store cannot be opened or written.
+    """
+    store = await SqlStore.open(config.store, upgrade=False)
+    async with contextlib.aclosing(store):
+        return await store.unblock(provider)
+
+
+def build(config: Config, clock: Clock | None = None, *, share_ports: bool = False, forget: str | None = None) -> App:
     """Wire a service. Nothing is opened before `App.start`.
 
     Args:
         config: A checked configuration.
         clock: For tests; None: the machine's clock.
         share_ports: Whether other workers listen on the same ports (SO_REUSEPORT).
+        forget: The replica in whose place this one is started. It has ended, so its row in the store is deleted.
     """
-    return App(config, clock or SystemClock(), share_ports=share_ports)
+    return App(config, clock or SystemClock(), share_ports=share_ports, forget=forget)

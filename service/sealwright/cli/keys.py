@@ -122,6 +122,26 @@ def revoke(
 
 
 @keys.command()
+@click.argument("provider")
+@config_option
+@output_option
+def unblock(provider: str, path: Path, output: str) -> None:
+    """Permit PROVIDER to create keys again, after `keys revoke --provider` has revoked all of its keys.
+
+    Do this when nobody else has the provider's credentials any more. The service may be running, and creates keys within seconds.
+    """
+    from sealwright.app import unblock as permit  # noqa: PLC0415 - it loads gRPC and the SDKs
+
+    with failures(output):
+        config = load(path)
+        if provider not in config.providers:
+            raise click.UsageError(f"the configuration has no provider {provider}")
+        was_blocked = asyncio.run(permit(config, provider))
+    text = "creates keys again" if was_blocked else "was not blocked"
+    show(output, f"provider {provider} {text}", {"provider": provider, "was_blocked": was_blocked})
+
+
+@keys.command()
 @config_option
 @output_option
 def orphans(path: Path, output: str) -> None:

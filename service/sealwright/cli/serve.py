@@ -56,21 +56,24 @@ def serve(path: Path, log_level: str, output: str) -> None:
 @click.option("--log-level", default="info")
 @click.option("--config-fd", type=int, required=True)
 @click.option("--lifeline-fd", type=int, required=True)
-def worker(log_level: str, config_fd: int, lifeline_fd: int) -> None:
+@click.option("--forget", default=None)
+def worker(log_level: str, config_fd: int, lifeline_fd: int, forget: str | None) -> None:
     """Run one of several workers. The supervisor passes the configuration, as JSON, in an open file."""
     log_to_stderr(log_level)
     with failures("text"):
         with open(config_fd, encoding="utf-8") as file:
             document = json.load(file)
-        _run_worker(parse(document), share_ports=True, lifeline=lifeline_fd)
+        _run_worker(parse(document), share_ports=True, lifeline=lifeline_fd, forget=forget)
 
 
-def _run_worker(config: Config, *, share_ports: bool = False, lifeline: int | None = None) -> None:
+def _run_worker(
+    config: Config, *, share_ports: bool = False, lifeline: int | None = None, forget: str | None = None
+) -> None:
     # Imported here, so that `--help` and `config check` do not load gRPC.
     from sealwright.app import build  # noqa: PLC0415
     from sealwright.server.worker import run_worker  # noqa: PLC0415
 
-    run_worker(lambda: build(config, share_ports=share_ports), _announce, lifeline)
+    run_worker(lambda: build(config, share_ports=share_ports, forget=forget), _announce, lifeline)
 
 
 def _supervise(document: dict[str, Any], config: Config, log_level: str) -> None:

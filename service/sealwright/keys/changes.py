@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Key
-from sealwright.keys.ports import KeyEvents, KeyStore
+from sealwright.keys.ports import KeyEvents, KeyStore, StoreState
 from sealwright.keys.replica import ReplicaSync
 
 
@@ -43,6 +44,24 @@ class KeyChanges:
         for key in keys:
             await self._events.changed(issuer.keys[key.kid].record, key)
         return True
+
+    async def write_all(self, provider: str, decide: Callable[[StoreState], Sequence[Key]]) -> StoreState:
+        """Block a provider and write keys of any issuers. See `KeyStore.revoke_all`.
+
+        Raises:
+            StoreUnavailableError: The store cannot be written, or its answer was lost.
+        """
+        written: list[Key] = []
+
+        def decided(state: StoreState) -> Sequence[Key]:
+            written[:] = decide(state)
+            return written
+
+        before = await self._store.revoke_all(provider, decided)
+        old = {k.kid: k for issuer in before.issuers.values() for k in issuer.keys}
+        # Together, since each record waits for the disk.
+        await asyncio.gather(*(self._events.changed(old[k.kid], k) for k in written))
+        return before
 
     async def refresh(self) -> None:
         """Let this replica see what was written.

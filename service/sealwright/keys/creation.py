@@ -82,9 +82,17 @@ class KeyCreation:
         """Record intents for the keys that a series lacks, unless another replica has just done so.
 
         Returns:
-            False if too many keys were created lately that could not be published.
+            False if too many keys were created lately that could not be published, or the provider is blocked.
         """
         series = next(s for s in issuer.settings.series if s.name == step.series)
+        if self._blocked(series.provider):
+            self._bounded.add(issuer.name)
+            self._say(
+                issuer.name,
+                f"all keys of provider {series.provider} were revoked, and none is created there "
+                f"(`sealwright keys unblock {series.provider}`)",
+            )
+            return False
         lost = await self._store.unpublished(issuer.name, series.name, issuer.now - _DAY)
         if lost + step.count > series.max_unpublished_keys:
             self._bounded.add(issuer.name)
@@ -107,6 +115,10 @@ class KeyCreation:
         if await self._store.add_intents(issuer.state, intents):
             self._new |= {i.intent_id for i in intents}
         return True
+
+    def _blocked(self, provider: str) -> bool:
+        state = self._keyring.state
+        return state is not None and provider in state.blocked
 
     def open_intents(self, issuer: Issuer) -> dict[str, int]:
         """Count the keys on their way by series. Intents of a provider that is no longer configured do not count."""
@@ -148,7 +160,7 @@ class KeyCreation:
 
         An issuer's first keys are published together, because only they are ready at once.
         """
-        made = [i for i in issuer.state.intents if i.awaited and i.made_time]
+        made = [i for i in issuer.state.intents if i.awaited and i.made_time and not self._blocked(i.provider)]
         if not made:
             return False
         first = issuer.state.first_publish_time is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sealwright.clock import Clock
@@ -17,6 +17,9 @@ from sealwright.kms.guard import GuardedProvider
 log = logging.getLogger(__name__)
 
 _SECONDS: Final = 3.0
+_WAIT_SECONDS: Final = 5.0
+"""How long a call waits for its keys to be disabled."""
+_SIDE_BY_SIDE: Final = 16
 _KEYS_AT_ONCE: Final = 5
 """AWS KMS allows 5 calls of DisableKey per second and account."""
 
@@ -34,11 +37,41 @@ class KeyDisabling:
         self._failed: dict[str, str] = {}
         self._busy: set[str] = set()
         self._task: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[str | None]] = set()
+        self._turns = asyncio.Semaphore(_SIDE_BY_SIDE)
 
     def undone(self) -> Mapping[str, int]:
         """Return by provider how many revoked keys could not be disabled so far."""
         counts = Counter(self._failed.values())
         return {name: counts[name] for name in {*self._providers, *counts}}
+
+    async def disable_all(self, keys: Sequence[Key]) -> list[str]:
+        """Disable revoked keys, side by side, for some seconds. What is left then goes on in the background.
+
+        Returns:
+            A warning for each key that failed, and one about those that are left.
+        """
+        tasks = [asyncio.create_task(self._in_turn(k)) for k in keys if not k.destroy_time]
+        if not tasks:
+            return []
+        self._background |= set(tasks)
+        for task in tasks:
+            task.add_done_callback(self._background.discard)
+        done, left = await asyncio.wait(tasks, timeout=_WAIT_SECONDS)
+        warnings = [w for task in done if (w := task.result()) is not None]
+        if left:
+            warnings.append(
+                f"{len(left)} keys are still being disabled in the KMS; sealwright_revoked_keys_not_disabled counts them"
+            )
+            for key in keys:
+                if key.kid in self._busy:
+                    self._failed.setdefault(key.kid, key.provider)
+        return warnings
+
+    async def _in_turn(self, key: Key) -> str | None:
+        self._busy.add(key.kid)
+        async with self._turns:
+            return await self.disable(key)
 
     async def disable(self, key: Key) -> str | None:
         """Disable a revoked key. Return a warning if that fails.
@@ -95,6 +128,10 @@ class KeyDisabling:
 
     async def aclose(self) -> None:
         """Stop. The next process goes on."""
+        for task in self._background:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

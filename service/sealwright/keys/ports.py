@@ -6,7 +6,7 @@ changes nothing and returns False, and the writer reads again. So any replica ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -123,12 +123,14 @@ class StoreState:
         revision: Changes with every write to any issuer.
         time: The store's clock at the read.
         issuers: By name.
+        blocked: Providers whose keys were all revoked, and since when: no key is created there until an operator permits it.
     """
 
     deployment_id: str
     revision: int
     time: datetime
     issuers: Mapping[str, IssuerState] = field(default_factory=dict)
+    blocked: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class KeyStore(Protocol):
@@ -168,6 +170,25 @@ class KeyStore(Protocol):
 
     async def change_keys(self, state: IssuerState, keys: Sequence[Key]) -> bool:
         """Write the times of keys, in one transaction."""
+        ...
+
+    async def revoke_all(self, provider: str, decide: Callable[[StoreState], Sequence[Key]]) -> StoreState:
+        """Block a provider for new keys and write the times of keys of any issuers, in one transaction.
+
+        Intents of the provider whose keys are not published yet are abandoned.
+
+        Args:
+            provider: Name of the provider.
+            decide: Returns the keys with their new times. It is called within the transaction, in another thread, so it must not
+                use anything but its argument.
+
+        Returns:
+            What `decide` was given.
+        """
+        ...
+
+    async def unblock(self, provider: str) -> bool:
+        """Permit a provider to create keys again. Return whether it was blocked."""
         ...
 
     async def heartbeat(self, replica: Replica, start_time: datetime) -> None:

@@ -6,18 +6,17 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import reduce
 from typing import Final
 
 from sealwright.errors import InternalError
+from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys import lifecycle
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.disabling import KeyDisabling
-from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
-from sealwright.keys.lifecycle import Key
+from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.operations import CONTENTION_TRIES, ShownKey, needs_store, shown
-from sealwright.keys.ports import KeyStore, Replica
+from sealwright.keys.ports import IssuerState, KeyStore, Replica, StoreState
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import TimingSettings
 from sealwright.keys.token_counts import minute_of
@@ -72,7 +71,11 @@ class Revocation:
 
 
 class KeyRevocation:
-    """Revokes keys."""
+    """Revokes keys.
+
+    What matters most comes first: the commit. Disabling the keys in the KMS may take minutes for many keys, and goes on without the
+    caller, or in the next process.
+    """
 
     def __init__(
         self,
@@ -118,50 +121,72 @@ class KeyRevocation:
             KeyNotFoundError: The issuer does not have the key.
             StateTooOldError: The store cannot be used, or the clock of this machine is wrong.
         """
-        done = [await self._revoke(name, scope, dry_run=dry_run) for name in issuers]
-        return reduce(_sum, done)
+        if isinstance(scope, AllKeysOf):
+            # Shielded, so that a caller who leaves does not end it between the commit and what follows it.
+            return await asyncio.shield(asyncio.ensure_future(self._revoke_all(scope, issuers, dry_run=dry_run)))
+        return await self._revoke_one(scope, dry_run=dry_run)
 
-    async def _revoke(self, name: str, scope: Scope, *, dry_run: bool) -> Revocation:
+    async def _revoke_one(self, scope: OneKey, *, dry_run: bool) -> Revocation:
         for _ in range(CONTENTION_TRIES):
-            issuer = await self._changes.current(name)
-            meant = _meant(issuer, scope)
-            gone = [k if k.revoke_time else replace(k, revoke_time=issuer.now) for k in meant]
-            new = [k for k, old in zip(gone, meant, strict=True) if k != old]
-            raised, warnings = _successors(issuer, issuer.changed(gone))
-            live = await self._store.live_tokens([k.kid for k in gone], minute_of(issuer.now))
-            plan = Revocation(
-                keys=shown(gone, issuer.changed(gone), issuer.now),
-                live_tokens=live,
-                verifier_cache_until=max((k.revoke_time or issuer.now for k in gone), default=issuer.now)
-                + issuer.limits.cache_age,
-                warnings=warnings if new else [],
-            )
+            issuer = await self._changes.current(scope.issuer)
+            plan = _plan(issuer.settings, issuer.state, [issuer.key(scope.kid).record], issuer.now)
             if dry_run:
-                return plan
-            if not new:  # An earlier call may have failed to disable them.
-                return replace(plan, warnings=await self._disable(gone))
-            if await self._changes.write(issuer, [*new, *raised]):
-                await self._changes.refresh()
-                self._wake()
-                return await self._finish(issuer, new, plan)
+                return await self._shown([plan], warnings=plan.warnings)
+            if not plan.new:  # An earlier call may have failed to disable it.
+                return await self._shown([plan], warnings=await self._disabling.disable_all(plan.gone))
+            if await self._changes.write(issuer, [*plan.new, *plan.raised]):
+                return await self._finish([plan], plan.warnings)
         raise InternalError("other writers changed the issuer's keys too often; try again")
 
-    async def _finish(self, issuer: Issuer, gone: Sequence[Key], plan: Revocation) -> Revocation:
-        """Disable the keys in the KMS, and find out who still has to read the revocation."""
-        failures = await self._disable(gone)
-        stale = await self._stale_replicas(issuer.limits.max_serve_age)
-        until = self._keyring.now() + issuer.limits.cache_age
-        return replace(
-            plan,
-            verifier_cache_until=until + (issuer.limits.max_serve_age if stale else timedelta()),
-            stale_replicas=stale,
-            warnings=[*plan.warnings, *failures],
-        )
+    async def _revoke_all(self, scope: AllKeysOf, issuers: Sequence[str], *, dry_run: bool) -> Revocation:
+        """Revoke the keys of a provider: all in one commit, and everything that takes longer after it."""
+        await self._changes.refresh()
+        settings = {name: self._keyring.fresh(name).settings for name in issuers}
+        if dry_run:
+            now = {name: self._keyring.fresh(name) for name in issuers}
+            plans = [_plan(i.settings, i.state, _of(i.state, scope), i.now) for i in now.values()]
+            return await self._shown(plans, warnings=[w for p in plans for w in p.warnings])
+        plans = []
 
-    async def _disable(self, keys: Sequence[Key]) -> list[str]:
-        """Disable keys in the KMS, which also stops anyone else who has its credentials. Return a warning for each that failed."""
-        warnings = await asyncio.gather(*(self._disabling.disable(k) for k in keys if not k.destroy_time))
-        return [w for w in warnings if w is not None]
+        def decide(state: StoreState) -> Sequence[Key]:
+            states = [(settings[name], state.issuers[name]) for name in issuers if name in state.issuers]
+            plans[:] = [_plan(s, one, _of(one, scope), state.time) for s, one in states]
+            return [k for p in plans for k in (*p.new, *p.raised)]
+
+        before = await self._changes.write_all(scope.provider, decide)
+        if not any(p.new for p in plans):
+            return await self._shown(
+                plans, warnings=await self._disabling.disable_all([k for p in plans for k in p.gone])
+            )
+        warnings = [w for p in plans for w in p.warnings]
+        if scope.provider not in before.blocked:
+            warnings.append(
+                f"no key is created at provider {scope.provider} until `sealwright keys unblock {scope.provider}`"
+            )
+        return await self._finish(plans, warnings)
+
+    async def _finish(self, plans: Sequence[_Plan], warnings: Sequence[str]) -> Revocation:
+        """Let all replicas see the revocation, disable the keys in the KMS, and find out who still has to read it."""
+        await self._changes.refresh()
+        self._wake()
+        failures = await self._disabling.disable_all([k for p in plans for k in p.new])
+        serve_age = max(p.limits.max_serve_age for p in plans)
+        stale = await self._stale_replicas(serve_age)
+        now = self._keyring.now()
+        until = max(now + p.limits.cache_age for p in plans) + (serve_age if stale else timedelta())
+        done = await self._shown(plans, warnings=[*warnings, *failures])
+        return replace(done, verifier_cache_until=until, stale_replicas=stale)
+
+    async def _shown(self, plans: Sequence[_Plan], *, warnings: Sequence[str]) -> Revocation:
+        now = self._keyring.now()
+        until = [(k.revoke_time or now) + p.limits.cache_age for p in plans for k in p.gone]
+        kids = [k.kid for p in plans for k in p.gone]
+        return Revocation(
+            keys=[k for p in plans for k in shown(p.gone, p.after, now)],
+            live_tokens=await self._store.live_tokens(kids, minute_of(now)),
+            verifier_cache_until=max(until, default=now),
+            warnings=warnings,
+        )
 
     async def _stale_replicas(self, max_serve_age: timedelta) -> list[str]:
         """Wait for a read or two of the other replicas, and return those that have not read the newest revision.
@@ -181,42 +206,67 @@ class KeyRevocation:
         return [r.replica_id for r in behind]
 
 
-def _meant(issuer: Issuer, scope: Scope) -> list[Key]:
-    if isinstance(scope, AllKeysOf):
-        return [k for k in issuer.state.keys if k.provider == scope.provider]
-    return [issuer.key(scope.kid).record]
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a revocation does to one issuer.
+
+    Attributes:
+        limits: Of the issuer.
+        gone: The revoked keys, those among them that were revoked before, too.
+        new: Those that are revoked now.
+        raised: Standbys that sign at once in their place.
+        after: All keys of the issuer afterwards.
+        warnings: About the standbys.
+    """
+
+    limits: Limits
+    gone: Sequence[Key]
+    new: Sequence[Key]
+    raised: Sequence[Key]
+    after: Sequence[Key]
+    warnings: Sequence[str]
 
 
-def _successors(issuer: Issuer, keys: Sequence[Key]) -> tuple[list[Key], list[str]]:
+def _of(state: IssuerState, scope: AllKeysOf) -> list[Key]:
+    return [k for k in state.keys if k.provider == scope.provider]
+
+
+def _plan(settings: IssuerSettings, state: IssuerState, meant: Sequence[Key], now: datetime) -> _Plan:
+    gone = [k if k.revoke_time else replace(k, revoke_time=now) for k in meant]
+    new = [k for k, old in zip(gone, meant, strict=True) if k != old]
+    after = _changed(state.keys, gone)
+    raised, warnings = _successors(settings, after, now) if new else ([], [])
+    return _Plan(state.limits, gone, new, raised, _changed(after, raised), warnings)
+
+
+def _changed(keys: Sequence[Key], new: Sequence[Key]) -> list[Key]:
+    by_kid = {k.kid: k for k in new}
+    return [by_kid.get(k.kid, k) for k in keys]
+
+
+def _successors(settings: IssuerSettings, keys: Sequence[Key], now: datetime) -> tuple[list[Key], list[str]]:
     """Return the standbys that must be made ready at once because no key of their algorithm is ready, and warnings about them.
 
     Args:
-        issuer: The issuer before the revocation.
-        keys: Its keys after it.
+        settings: Of the issuer.
+        keys: Its keys after the revocation.
+        now: The time of the writer.
     """
     raised: list[Key] = []
     warnings: list[str] = []
-    for algorithm in dict.fromkeys(s.algorithm for s in issuer.settings.series):
-        names = [s.name for s in issuer.settings.series if s.algorithm == algorithm]
-        if lifecycle.signers(keys, issuer.now, names):
+    for algorithm in dict.fromkeys(s.algorithm for s in settings.series):
+        names = [s.name for s in settings.series if s.algorithm == algorithm]
+        if lifecycle.signers(keys, now, names):
             continue
-        step = lifecycle.emergency(keys, issuer.now, names)
+        step = lifecycle.emergency(keys, now, names)
         if step is None:
-            warnings.append(f"no {algorithm} key is left: nothing is signed with {algorithm} until a new key is ready")
+            warnings.append(
+                f"issuer {settings.name}: no {algorithm} key is left: nothing is signed with {algorithm} until a new key is ready"
+            )
             continue
-        raised.append(lifecycle.apply_step(next(k for k in keys if k.kid == step.kid), step, issuer.now))
+        raised.append(lifecycle.apply_step(next(k for k in keys if k.kid == step.kid), step, now))
         warnings.append(
-            f"no {algorithm} key was ready: a young standby signs at once. Verifiers that cached the JWK Set before the standby "
-            "was published refuse its tokens until they fetch the set again"
+            f"issuer {settings.name}: no {algorithm} key was ready: a young standby signs at once. Verifiers that cached the "
+            "JWK Set before the standby was published refuse its tokens until they fetch the set again"
         )
     return raised, warnings
-
-
-def _sum(a: Revocation, b: Revocation) -> Revocation:
-    return Revocation(
-        keys=[*a.keys, *b.keys],
-        live_tokens=a.live_tokens + b.live_tokens,
-        verifier_cache_until=max(a.verifier_cache_until, b.verifier_cache_until),
-        stale_replicas=sorted({*a.stale_replicas, *b.stale_replicas}),
-        warnings=[*a.warnings, *b.warnings],
-    )

@@ -87,6 +87,7 @@ class _Worker:
         started: When it was started, by `time.monotonic`.
         line: What it has printed.
         beat: When it last wrote to the lifeline; None: not yet.
+        name: What it has written there before the beats: its replica id, and a line feed.
     """
 
     process: subprocess.Popen[bytes]
@@ -94,6 +95,12 @@ class _Worker:
     started: float
     line: bytes = b""
     beat: float | None = None
+    name: bytes = b""
+
+    @property
+    def replica_id(self) -> str | None:
+        """Its replica id; None: it has ended before it could tell."""
+        return self.name.decode("ascii", "replace").removesuffix("\n") if self.name.endswith(b"\n") else None
 
     @property
     def ready(self) -> bool:
@@ -116,8 +123,9 @@ class Supervisor:
         """Prepare the workers.
 
         Args:
-            command: Command that starts a worker. Two options are added: `--config-fd`, from which it reads its configuration, and
-                `--lifeline-fd`. The worker prints its addresses as one line of JSON when it is useful.
+            command: Command that starts a worker. Options are added: `--config-fd`, from which it reads its configuration,
+                `--lifeline-fd`, and `--forget` with the replica id of a worker that has ended. The worker prints its addresses as
+                one line of JSON when it is useful.
             document: Configuration of a worker.
             settings: Number of workers, and their time to drain.
             announce: Receives the addresses when all workers are useful.
@@ -167,7 +175,12 @@ class Supervisor:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _start(self) -> _Worker:
+    def _start(self, forget: str | None = None) -> _Worker:
+        """Start a worker.
+
+        Args:
+            forget: Replica id of the worker that it replaces. Others would wait for that one when a key is revoked.
+        """
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
         # A file in memory, not a pipe: a worker that ends or stops before it has read a large configuration cannot block us.
@@ -177,7 +190,11 @@ class Supervisor:
             os.lseek(configuration, 0, os.SEEK_SET)
             inherited = (configuration, theirs.fileno())
             process = subprocess.Popen(  # noqa: S603 - our own command
-                [*self._command, "--config-fd", str(inherited[0]), "--lifeline-fd", str(inherited[1])],
+                [
+                    *self._command,
+                    *("--config-fd", str(inherited[0]), "--lifeline-fd", str(inherited[1])),
+                    *(() if forget is None else ("--forget", forget)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 env=self._environment,
@@ -219,7 +236,7 @@ class Supervisor:
         log.error("worker %d ended with status %d; starting another one", worker.process.pid, status)
         worker.lifeline.close()
         time.sleep(max(0.0, worker.started + _RESTART_SECONDS - time.monotonic()))
-        return self._start()
+        return self._start(worker.replica_id)
 
     def _end(self) -> None:
         for worker in self._workers:
@@ -238,5 +255,6 @@ def _read(worker: _Worker, stream: Any) -> None:
         worker.line += chunk
     elif chunk:
         worker.beat = time.monotonic()
+        worker.name += chunk.replace(b".", b"")
     if not chunk:
         time.sleep(_POLL_SECONDS)  # it has closed its end, and will be found to have ended

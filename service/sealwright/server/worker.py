@@ -27,6 +27,11 @@ class Service(Protocol):
     """The service that a worker runs, as `app.build` makes it."""
 
     @property
+    def replica_id(self) -> str:
+        """Names this start of the worker."""
+        ...
+
+    @property
     def addresses(self) -> Mapping[str, str]:
         """The real addresses of the listeners."""
         ...
@@ -86,7 +91,9 @@ async def _serve(build: Callable[[], Service], announce: Announce, lifeline: int
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with contextlib.ExitStack() as ending:
         if lifeline is not None:
-            beating = asyncio.create_task(_beat(ending.enter_context(socket.socket(fileno=lifeline)), stop))
+            line = ending.enter_context(socket.socket(fileno=lifeline))
+            line.sendall(service.replica_id.encode() + b"\n")
+            beating = asyncio.create_task(_beat(line, stop))
             ending.callback(beating.cancel)
         await service.start()
         try:

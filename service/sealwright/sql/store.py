@@ -21,7 +21,7 @@ from sealwright.keys.ports import Intent, IssuerState, Outcome, Replica, StoreSt
 from sealwright.sql import migrate
 from sealwright.sql.dialect import Dialect
 from sealwright.sql.settings import StoreSettings
-from sealwright.sql.tables import deployment, intents, issuers, keys, replicas, token_counts
+from sealwright.sql.tables import blocked_providers, deployment, intents, issuers, keys, replicas, token_counts
 
 T = TypeVar("T")
 
@@ -168,6 +168,38 @@ class SqlStore:
 
         return await self._write(work, settle=True)
 
+    async def revoke_all(self, provider: str, decide: Callable[[StoreState], Sequence[Key]]) -> StoreState:
+        """See `KeyStore.revoke_all`."""
+
+        def work(c: Connection) -> StoreState:
+            c.execute(select(issuers.c.name).order_by(issuers.c.name).with_for_update())
+            state = self._state(c)
+            changed = decide(state)
+            _change_keys(c, changed)
+            row = {"provider": provider, "block_time": state.time}
+            if provider not in state.blocked:
+                c.execute(insert(blocked_providers).values(row))
+            awaited = intents.c.close_time.is_(None) & intents.c.abandon_time.is_(None) & (intents.c.kid == "")
+            mine = awaited & (intents.c.provider == provider)
+            touched = {k.issuer for k in changed} | set(c.execute(select(intents.c.issuer).where(mine)).scalars())
+            c.execute(update(intents).where(mine).values(abandon_time=state.time))
+            c.execute(update(issuers).where(issuers.c.name.in_(touched)).values(revision=issuers.c.revision + 1))
+            _bump(c)
+            return state
+
+        return await self._write(work, settle=True)
+
+    async def unblock(self, provider: str) -> bool:
+        """See `KeyStore.unblock`."""
+
+        def work(c: Connection) -> bool:
+            gone = c.execute(delete(blocked_providers).where(blocked_providers.c.provider == provider)).rowcount
+            if gone:
+                _bump(c)
+            return bool(gone)
+
+        return await self._write(work)
+
     async def heartbeat(self, replica: Replica, start_time: datetime) -> None:
         """See `KeyStore.heartbeat`."""
         changes = {"revision": replica.revision, "seen_time": replica.seen_time}
@@ -252,6 +284,7 @@ class SqlStore:
         return StoreState(
             deployment_id=head.deployment_id,
             revision=head.revision,
+            blocked={row.provider: row.block_time for row in c.execute(select(blocked_providers))},
             time=self._time(c),  # after the rows, so that no row is newer
             issuers={
                 row.name: IssuerState(

@@ -157,6 +157,14 @@ intents = Table(
     Column("outcome", String(16)),
 )
 
+blocked_providers = Table(
+    "blocked_providers",
+    metadata,
+    Column("provider", String(63), primary_key=True),
+    Column("block_time", UtcTime, nullable=False),
+)
+"""Providers whose keys were all revoked. No key is created there until an operator permits it."""
+
 replicas = Table(
     "replicas",
     metadata,
