@@ -20,6 +20,7 @@ from sealwright.calls import Arrival
 from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, ShuttingDownError, Violation
 from sealwright.server.rpc import bounds
 from sealwright.server.rpc.authentication import Authentication, Context
+from sealwright.server.rpc.receiving import SMALL_MESSAGE, Received, Receiving
 from sealwright.server.rpc.status import to_status
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 _OURS: Final = "/sealwright.v1."
 _PUBLIC: Final = frozenset({"GetJwks"})
 """Anybody may call these, and they are not recorded."""
+_LARGE: Final = frozenset({"BatchSignJwt"})
+"""Their requests may have more bytes than `SMALL_MESSAGE`."""
 _UNSTOPPABLE: Final = frozenset({"RotateKeys", "RevokeKeys"})
 """These run to their end even if the caller leaves, because half a revocation is worse than none."""
 
@@ -40,19 +43,25 @@ class _Method:
     work: Work
     decode: Callable[[bytes], Any] | None
 
-    def request(self, body: bytes) -> Any:
+    def request(self, body: Received) -> Any:
         """Decode a request here and not in gRPC, which answers with the text of the exception, and check its bounds.
 
         Raises:
-            RequestInvalidError: The bytes are not a message of the right type, or a field is too long.
+            RequestInvalidError: The bytes are not a message of the right type, or a field or the whole is too long.
             TokenTooLargeError: The claims are too long for any issuer.
+            SealwrightError: The request was not received.
         """
+        if isinstance(body, SealwrightError):
+            raise body
         try:
             request: Any = self.decode(body) if self.decode else body
         except DecodeError:
             violation = Violation("", "the request is not a protobuf message of its type")
             raise RequestInvalidError([violation]) from None
         bounds.check(request)
+        if len(body) > SMALL_MESSAGE and self.name not in _LARGE:
+            problem = f"the request has {len(body)} bytes; at most {SMALL_MESSAGE} are allowed"
+            raise RequestInvalidError([Violation("", problem)])
         return request
 
 
@@ -64,6 +73,7 @@ class Boundary(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, authentication: Authentication, audit: Audit) -> None:
+        self.receiving = Receiving()
         self._authentication = authentication
         self._audit = audit
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -84,7 +94,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None or not path.startswith(_OURS):
             return handler
         method = _Method(path.rpartition("/")[2], cast("Work", handler.unary_unary), handler.request_deserializer)
-        bounded: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
+        # On the wire it is the same as unary, but it lets us decide when the request is received.
+        bounded: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(
             self._handler(method), response_serializer=handler.response_serializer
         )
         self._handlers[path] = bounded
@@ -95,17 +106,21 @@ class Boundary(grpc.aio.ServerInterceptor):
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    def _handler(self, method: _Method) -> Callable[[bytes, Context], Awaitable[Any]]:
+    def _handler(self, method: _Method) -> Callable[[Any, Context], Awaitable[Any]]:
         run = self._public if method.name in _PUBLIC else self._decided
         if method.name in _UNSTOPPABLE:
             run = self._unstoppable
 
-        async def handle(body: bytes, context: Context) -> Any:
-            self._watch(asyncio.current_task())
+        async def handle(_messages: Any, context: Context) -> Any:
+            task = cast("asyncio.Task[Any]", asyncio.current_task())
+            self._watch(task)
             start = time.perf_counter()
             arrival = self._authentication.arrival(method.name, context)
             error: SealwrightError
+            body: Received = b""
             try:
+                if not self.draining:  # else it is refused, whatever it is
+                    body = await self.receiving.receive(context, arrival.peer, task)
                 answer = await run(method, arrival, body, context)
             except SealwrightError as e:
                 error = e
@@ -118,6 +133,8 @@ class Boundary(grpc.aio.ServerInterceptor):
             else:
                 _count(method.name, "OK", "", start)
                 return answer
+            finally:
+                self.receiving.release(body)
             _count(method.name, error.code.value, error.reason, start)
             # There is exactly one abort: a second one would hide the first behind a UsageError.
             status = rpc_status.to_status(to_status(error, arrival.request_id))
@@ -126,22 +143,21 @@ class Boundary(grpc.aio.ServerInterceptor):
 
         return handle
 
-    def _watch(self, task: asyncio.Task[Any] | None) -> None:
-        if task is not None:
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+    def _watch(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
-    async def _unstoppable(self, method: _Method, arrival: Arrival, body: bytes, context: Context) -> Any:
+    async def _unstoppable(self, method: _Method, arrival: Arrival, body: Received, context: Context) -> Any:
         task = asyncio.create_task(self._decided(method, arrival, body, context))
         self._watch(task)
         task.add_done_callback(_retrieve)
         return await asyncio.shield(task)
 
-    async def _public(self, method: _Method, _arrival: Arrival, body: bytes, context: Context) -> Any:
+    async def _public(self, method: _Method, _arrival: Arrival, body: Received, context: Context) -> Any:
         self._refuse_if_draining()
         return await method.work(method.request(body), context)
 
-    async def _decided(self, method: _Method, arrival: Arrival, body: bytes, context: Context) -> Any:
+    async def _decided(self, method: _Method, arrival: Arrival, body: Received, context: Context) -> Any:
         """Run a call inside its decision.
 
         The order is the same for every call: who calls, whether the request is within bounds, whether the caller may make it (the

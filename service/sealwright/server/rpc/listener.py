@@ -19,6 +19,7 @@ from sealwright.server.addresses import Address, CannotListenError, UnixSocket
 from sealwright.server.descriptors import ConnectionLimits
 from sealwright.server.rpc.crowding import Crowding
 from sealwright.server.rpc.interceptors import Boundary
+from sealwright.server.rpc.receiving import MAX_MESSAGE
 from sealwright.server.settings import ServerSettings
 from sealwright.server.shedding import Shedding
 from sealwright.server.socket_file import SocketFile
@@ -27,7 +28,6 @@ from sealwright.server.tls import TlsFiles, grpc_credentials
 SIGNING: Final = "sealwright.v1.SigningService"
 SERVICES: Final = ("", SIGNING, "sealwright.v1.JwksService", "sealwright.v1.KeyService")
 
-_MAX_MESSAGE: Final = 2 * 1024 * 1024 + 64 * 1024
 _SOCKET_UMASK: Final = 0o117
 _DRAIN_PAUSE: Final = 0.2
 """Seconds for which the listener refuses new calls before it closes; see `Boundary`."""
@@ -36,8 +36,9 @@ _HANDSHAKE_MS: Final = 10_000
 """Longest time until a connection has completed its TLS handshake and sent its HTTP/2 settings."""
 
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", _MAX_MESSAGE),
-    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_concurrent_streams", 128),
+    ("grpc.http2.bdp_probe", 0),  # it would raise the bytes that are held of a request before anybody asks for it
     ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -65,7 +66,7 @@ class GrpcListener:
         share_port: bool,
     ) -> None:
         self._limits = limits
-        self._watching: asyncio.Task[None] | None = None
+        self._jobs: list[asyncio.Task[None]] = []
         self.address = settings.grpc
         self._settings = settings
         self._boundary = boundary
@@ -101,7 +102,8 @@ class GrpcListener:
         await self._server.start()
         if isinstance(self.address, Address):
             crowding = Crowding(self.address.port, self._limits, Shedding("grpc"))
-            self._watching = asyncio.create_task(crowding.run())
+            self._jobs.append(asyncio.create_task(crowding.run()))
+        self._jobs.append(asyncio.create_task(self._boundary.receiving.run()))
 
     def _bind(self) -> Address | UnixSocket:
         address, settings = self._settings.grpc, self._settings
@@ -135,12 +137,13 @@ class GrpcListener:
 
     async def drain(self) -> None:
         """Refuse new calls, wait for the running calls to end, and close."""
-        if self._watching is not None:
-            self._watching.cancel()
         await self._health.enter_graceful_shutdown()
         self._boundary.draining = True
+        self._boundary.receiving.drain()
         await asyncio.sleep(_DRAIN_PAUSE)
         await self._server.stop(self._settings.drain_seconds)
         await self._boundary.idle()
+        for job in self._jobs:
+            job.cancel()
         if self._socket_file is not None:
             self._socket_file.unlock()

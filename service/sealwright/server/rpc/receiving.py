@@ -1,0 +1,184 @@
+"""Receives requests within bounds: how many at once, for how long, and how much of them is kept.
+
+gRPC makes room for a whole message as soon as it is asked for one, and knows one limit for all methods. So a call asks for its
+message only when it has a place. Without a place, gRPC holds no more of a call than its flow control allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from sealwright.errors import OverloadedError, RequestInvalidError, SealwrightError, Violation
+from sealwright.server.rpc.authentication import Context
+
+MAX_MESSAGE: Final = 2 * 1024 * 1024 + 64 * 1024
+"""Most bytes of a request: those of a batch."""
+SMALL_MESSAGE: Final = 256 * 1024
+"""Most bytes of any other request. The largest token that any issuer allows is much smaller."""
+RECEIVE_SECONDS: Final = 10.0
+"""Longest time until a request is complete."""
+PATIENCE_SECONDS: Final = 2.0
+"""The same while others wait for a place."""
+PLACES: Final = 32
+PLACES_PER_CONNECTION: Final = 8
+WAITING: Final = 2048
+"""Most calls that wait for a place."""
+_HELD_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes of large requests whose calls are under way."""
+_SWEEP_SECONDS: Final = 1.0
+_GONE_SECONDS: Final = 0.1
+"""If a caller has gone, gRPC first reports that there is no message, and cancels the call in a moment."""
+
+Received = bytes | SealwrightError
+"""A request, or why it was not received."""
+
+
+class _Connection:
+    """The requests of one connection."""
+
+    __slots__ = ("peer", "receiving", "waiting")
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.receiving = 0
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+
+class Receiving:
+    """The requests of one worker that are not complete yet."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._connections: dict[str, _Connection] = {}
+        self._turns: deque[_Connection] = deque()
+        self._receiving = 0
+        self._waiting = 0
+        self._held = 0
+        self._began: dict[asyncio.Task[Any], float] = {}
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+
+    async def receive(self, context: Context, peer: str, task: asyncio.Task[Any]) -> Received:
+        """Return the request of a call, or the error to answer it with. `release` a request when its call is over.
+
+        Args:
+            context: The call.
+            peer: Its connection. One connection cannot take all places.
+            task: The task that runs the call.
+        """
+        self._began[task] = self._clock()
+        try:
+            group = self._connections.get(peer) or self._connections.setdefault(peer, _Connection(peer))
+            if group.receiving >= PLACES_PER_CONNECTION or self._receiving >= PLACES or group.waiting:
+                if self._waiting >= WAITING:
+                    return OverloadedError("too many requests are arriving", retry_after=1)
+                await self._place(group)
+            else:
+                self._take(group)
+            self._reading[task] = self._clock()
+            try:
+                message = await context.read()
+            finally:
+                del self._reading[task]
+                self._leave(group)
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            task.uncancel()
+            return _invalid("the request was not complete in time")
+        finally:
+            del self._began[task]
+            self._late.discard(task)
+        if not isinstance(message, bytes):
+            await asyncio.sleep(_GONE_SECONDS)
+            return _invalid("the request is empty: it has no message")
+        if len(message) > SMALL_MESSAGE:
+            if self._held + len(message) > _HELD_BYTES:
+                return OverloadedError("too many large requests are under way", retry_after=1)
+            self._held += len(message)
+        return message
+
+    def release(self, message: Received) -> None:
+        """Forget a request."""
+        if isinstance(message, bytes) and len(message) > SMALL_MESSAGE:
+            self._held -= len(message)
+
+    async def run(self) -> None:
+        """End what takes too long, again and again."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self.sweep()
+
+    def drain(self) -> None:
+        """End all of them, because the service stops."""
+        self._end(self._began, float("inf"))
+
+    def sweep(self) -> None:
+        """End the requests that are not complete in time."""
+        now = self._clock()
+        self._end(self._began, now - RECEIVE_SECONDS)
+        if self._waiting:
+            self._end(self._reading, now - PATIENCE_SECONDS)
+
+    def _end(self, tasks: Mapping[asyncio.Task[Any], float], latest: float) -> None:
+        for task, began in tasks.items():  # the oldest first
+            if began > latest:
+                break
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+
+    def _take(self, group: _Connection) -> None:
+        group.receiving += 1
+        self._receiving += 1
+
+    async def _place(self, group: _Connection) -> None:
+        """Wait for a place. Connections take turns, and each is served in the order of its calls."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        group.waiting.append(turn)
+        self._waiting += 1
+        if len(group.waiting) == 1:
+            self._turns.append(group)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave(group)
+            raise
+
+    def _leave(self, group: _Connection) -> None:
+        group.receiving -= 1
+        self._receiving -= 1
+        if self._turns:
+            self._admit()
+        self._forget(group)
+
+    def _forget(self, group: _Connection) -> None:
+        if not group.receiving and not group.waiting:
+            self._connections.pop(group.peer, None)
+
+    def _admit(self) -> None:
+        """Give free places to those who wait."""
+        for _ in range(len(self._turns)):
+            if self._receiving >= PLACES:
+                return
+            group = self._turns.popleft()
+            while group.waiting and group.receiving < PLACES_PER_CONNECTION and self._receiving < PLACES:
+                turn = group.waiting.popleft()
+                self._waiting -= 1
+                if not turn.cancelled():
+                    self._take(group)
+                    turn.set_result(None)
+                    break
+            if group.waiting:
+                self._turns.append(group)
+            else:
+                self._forget(group)
+
+
+def _invalid(problem: str) -> RequestInvalidError:
+    return RequestInvalidError([Violation("", problem)])
