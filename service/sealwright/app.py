@@ -42,6 +42,7 @@ from sealwright.server.rpc.jwks import JwksService
 from sealwright.server.rpc.keys import KeyService
 from sealwright.server.rpc.listener import AddServices, GrpcListener
 from sealwright.server.rpc.signing import SigningService
+from sealwright.server.rpc.unix_front import UnixPeers
 from sealwright.signing import Signer
 from sealwright.sql.store import SqlStore
 from sealwright.v1.jwks_pb2_grpc import add_JwksServiceServicer_to_server
@@ -177,8 +178,12 @@ class App:
 
     async def _listen(self, audit: Audit, add_services: AddServices) -> None:
         settings = self._config.server
-        local = settings.insecure_local or settings.grpc_is_unix
-        boundary = Boundary(Authentication(self._clock, local=local), audit)
+        unix = UnixPeers()
+        if settings.grpc_is_unix:
+            authentication = Authentication(self._clock, unix=unix)
+        else:
+            authentication = Authentication(self._clock, local=settings.insecure_local)
+        boundary = Boundary(authentication, audit)
         public = PublicPages(self.keyring, self.readiness, alive=lambda: self._alive)
         admin = AdminPages(public, self.keyring, self.readiness, self.rotator.disabling.undone, self._certificate_ends)
         tls = None if settings.http_is_plaintext else settings.tls
@@ -188,7 +193,7 @@ class App:
         self._admin = HttpListener(
             "admin", settings.admin, admin.page, limits["admin"], share_port=share, only_loopback=True
         )
-        self._grpc = GrpcListener(settings, boundary, add_services, limits["grpc"], share_port=share)
+        self._grpc = GrpcListener(settings, boundary, add_services, limits["grpc"], unix, share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()
             self._closers.push_async_callback(listener.close)

@@ -48,6 +48,7 @@ def on_socket(directory: Path, emulator: AwsEmulator, name: str) -> dict[str, An
         "http_plaintext": True,
         "admin": "127.0.0.1:0",
     }
+    config["grants"][0]["caller"] = f"unix:uid={os.geteuid()}"
     return config
 
 

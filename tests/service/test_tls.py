@@ -351,6 +351,7 @@ def over_a_socket(tmp_path: Path, emulator: AwsEmulator) -> dict[str, Any]:
         "http_plaintext": True,
         "admin": "127.0.0.1:0",
     }
+    config["grants"][0]["caller"] = f"unix:uid={os.geteuid()}"
     return config
 
 
@@ -363,7 +364,7 @@ def open_umask() -> Iterator[None]:
         os.umask(before)
 
 
-async def test_a_unix_sockets_mode_is_the_permission_and_its_callers_are_local(
+async def test_a_unix_sockets_mode_is_the_permission_and_its_callers_are_users(
     tmp_path: Path, over_a_socket: dict[str, Any]
 ) -> None:
     with open_umask():
@@ -374,7 +375,7 @@ async def test_a_unix_sockets_mode_is_the_permission_and_its_callers_are_local(
             assert stat.S_IMODE(path.stat().st_mode) == 0o660
             assert (await service.sign()).token
     (record,) = audit_records(over_a_socket, "sign")
-    assert record["caller"] == "local"
+    assert record["caller"] == f"unix:uid={os.geteuid()}"
 
 
 async def test_a_socket_that_a_crash_left_behind_is_replaced(tmp_path: Path, over_a_socket: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 from sealwright.access.grants import POWERLESS
+from sealwright.access.identity import LOCAL
 from sealwright.access.settings import Role
 from sealwright.config.model import Config
 from sealwright.config.wording import path_of
@@ -23,6 +24,12 @@ _READERS: Final = ((4096, "nginx's default buffer"), (16384, "mod_auth_openidc's
 
 _CERTIFICATE_NAMES: Final = ("spiffe://", "dns:")
 """How the names of callers begin that a client certificate identifies."""
+_UNIX_NAMES: Final = ("unix:uid=",)
+_NAMES: Final[Mapping[tuple[str, ...], str]] = {
+    _CERTIFICATE_NAMES: f"with TLS, names of callers begin with {' or '.join(_CERTIFICATE_NAMES)}",
+    _UNIX_NAMES: "on a Unix socket, the name of a caller is `unix:uid=` and the number of its user",
+    (LOCAL,): "without TLS, callers have no certificates (use `local`)",
+}
 _LONG: Final = timedelta(days=30)
 
 
@@ -56,17 +63,17 @@ def _about_grants(config: Config) -> Iterator[str]:
 
 
 def _about_callers(config: Config) -> Iterator[str]:
-    local = config.server.insecure_local or config.server.grpc_is_unix
+    kinds: tuple[str, ...] = _CERTIFICATE_NAMES
+    if config.server.grpc_is_unix:
+        kinds = _UNIX_NAMES
+    elif config.server.insecure_local:
+        kinds = (LOCAL,)
     for i, grant in enumerate(config.grants):
         text = grant.caller.text
         if text in {"*", "**"} and set(Role) - POWERLESS <= set(grant.roles):
             yield f"grants[{i}].caller: every caller that can connect has all roles"
-        by_certificate = text.startswith(_CERTIFICATE_NAMES)
-        if local and by_certificate:
-            yield f"grants[{i}].caller: matches no caller: without TLS, callers have no certificates (use `local`)"
-        if not local and not by_certificate and not text.startswith("*"):
-            prefixes = " or ".join(_CERTIFICATE_NAMES)
-            yield f"grants[{i}].caller: matches no caller: with TLS, names of callers begin with {prefixes}"
+        if not text.startswith((*kinds, "*")):
+            yield f"grants[{i}].caller: matches no caller: {_NAMES[kinds]}"
 
 
 def _about_plaintext(config: Config) -> Iterator[str]:

@@ -122,6 +122,7 @@ def served(caller: str, *, local: bool, roles: list[str] | None = None, **server
     ("caller", "local", "warning"),
     [
         ("local", True, ""),
+        ("unix:uid=1000", True, "without TLS, callers have no certificates (use `local`)"),
         ("**", True, ""),
         ("*", False, ""),
         ("dns:a.example.com", False, ""),
@@ -136,11 +137,13 @@ def test_f43_a_caller_that_never_matches_gives_a_warning(caller: str, local: boo
     assert warned(served(caller, local=local)) == expected
 
 
-def test_f43_a_unix_socket_has_local_callers() -> None:
-    document = served("spiffe://example.org/x", local=False)
+@pytest.mark.parametrize("caller", ["spiffe://example.org/x", "local", "dns:a.example.com", "uid=1000", "unix:1000"])
+def test_f10_f43_a_caller_that_a_unix_socket_never_has_gives_a_warning(caller: str) -> None:
+    document = served(caller, local=False)
     document["server"]["grpc"] = "unix:/run/sealwright/grpc.sock"
-    assert len(warned(document)) == 1
-    document["grants"][0]["caller"] = "local"
+    (warning,) = warned(document)
+    assert "the name of a caller is `unix:uid=` and the number of its user" in warning
+    document["grants"][0]["caller"] = "unix:uid=1000"
     assert warned(document) == []
 
 

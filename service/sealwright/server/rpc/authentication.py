@@ -11,6 +11,7 @@ from sealwright.calls import Arrival
 from sealwright.clock import Clock
 from sealwright.errors import CallerUnauthenticatedError
 from sealwright.ids import uuid7
+from sealwright.server.rpc.unix_front import UnixPeers
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,15 +24,17 @@ MAX_TIMEOUT: Final = 60.0
 class Authentication:
     """Reads arrivals and callers from gRPC contexts."""
 
-    def __init__(self, clock: Clock, *, local: bool) -> None:
+    def __init__(self, clock: Clock, *, local: bool = False, unix: UnixPeers | None = None) -> None:
         """Prepare.
 
         Args:
             clock: For deadlines.
-            local: The listener is a Unix socket, or plaintext on loopback: every caller is `local`.
+            local: The listener is plaintext on loopback: every caller is `local`.
+            unix: The listener is a Unix socket: who is behind its connections.
         """
         self._clock = clock
         self._local = local
+        self._unix = unix
 
     def arrival(self, method: str, context: Context) -> Arrival:
         """Return the facts about a call that do not depend on its caller.
@@ -44,7 +47,11 @@ class Authentication:
         remaining: float | None = context.time_remaining()
         timeout = DEFAULT_TIMEOUT if remaining is None else min(remaining, MAX_TIMEOUT)
         end = self._clock.elapsed() + timeout
-        return Arrival(method=method, request_id=uuid7(), peer=context.peer(), end=end)
+        peer = context.peer()
+        if self._unix is not None:
+            found = self._unix.find(peer)
+            peer = "unix:" if found is None else found.address
+        return Arrival(method=method, request_id=uuid7(), peer=peer, end=end)
 
     def caller(self, context: Context) -> str:
         """Return the caller's name.
@@ -52,6 +59,11 @@ class Authentication:
         Raises:
             CallerUnauthenticatedError: The connection does not identify exactly one caller.
         """
+        if self._unix is not None:
+            peer = self._unix.find(context.peer())
+            if peer is None or peer.caller is None:
+                raise CallerUnauthenticatedError("the kernel does not name the user behind this connection")
+            return peer.caller
         if self._local:
             return LOCAL
         certificates = list(context.auth_context().get("x509_pem_cert", ()))

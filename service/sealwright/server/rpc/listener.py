@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -20,6 +19,7 @@ from sealwright.server.descriptors import ConnectionLimits
 from sealwright.server.rpc.crowding import Crowding
 from sealwright.server.rpc.interceptors import Boundary
 from sealwright.server.rpc.receiving import MAX_MESSAGE
+from sealwright.server.rpc.unix_front import UnixFront, UnixPeers
 from sealwright.server.settings import ServerSettings
 from sealwright.server.shedding import Shedding
 from sealwright.server.socket_file import SocketFile
@@ -28,7 +28,6 @@ from sealwright.server.tls import TlsFiles, grpc_credentials
 SIGNING: Final = "sealwright.v1.SigningService"
 SERVICES: Final = ("", SIGNING, "sealwright.v1.JwksService", "sealwright.v1.KeyService")
 
-_SOCKET_UMASK: Final = 0o117
 _DRAIN_PAUSE: Final = 0.2
 """Seconds for which the listener refuses new calls before it closes; see `Boundary`."""
 
@@ -62,6 +61,7 @@ class GrpcListener:
         boundary: Boundary,
         add_services: AddServices,
         limits: ConnectionLimits,
+        unix: UnixPeers,
         *,
         share_port: bool,
     ) -> None:
@@ -71,7 +71,11 @@ class GrpcListener:
         self._settings = settings
         self._boundary = boundary
         self._files: TlsFiles | None = None
-        self._socket_file = SocketFile(settings.grpc.path) if isinstance(settings.grpc, UnixSocket) else None
+        self._socket_file: SocketFile | None = None
+        self._front: UnixFront | None = None
+        if isinstance(settings.grpc, UnixSocket):
+            self._socket_file = SocketFile(settings.grpc.path)
+            self._front = UnixFront(settings.grpc.path, unix, limits, Shedding("grpc"))
         # gRPC shares ports by default. A second service would then silently receive half of the calls.
         own = (("grpc.so_reuseport", int(share_port)), ("grpc.max_allowed_incoming_connections", limits.total))
         options = (*_OPTIONS, *own)
@@ -95,11 +99,16 @@ class GrpcListener:
             if self._socket_file is not None:
                 await self._socket_file.take()
             self.address = self._bind()
+            await self._server.start()
+            if self._front is not None:
+                self._front.start()
         except (RuntimeError, OSError) as e:
+            await self._server.stop(None)
+            if self._front is not None:
+                await self._front.close()
             if self._socket_file is not None:
                 self._socket_file.unlock()
             raise CannotListenError("grpc", self.address, e) from e
-        await self._server.start()
         if isinstance(self.address, Address):
             crowding = Crowding(self.address.port, self._limits, Shedding("grpc"))
             self._jobs.append(asyncio.create_task(crowding.run()))
@@ -108,11 +117,8 @@ class GrpcListener:
     def _bind(self) -> Address | UnixSocket:
         address, settings = self._settings.grpc, self._settings
         if isinstance(address, UnixSocket):
-            before = os.umask(_SOCKET_UMASK)  # the socket must have its final mode when it is created
-            try:
-                self._server.add_insecure_port(str(address))
-            finally:
-                os.umask(before)
+            assert self._front is not None  # noqa: S101 - for mypy
+            self._server.add_insecure_port(self._front.prepare())
             return address
         if settings.insecure_local:
             port = self._server.add_insecure_port(str(address))
@@ -141,8 +147,12 @@ class GrpcListener:
         self._boundary.draining = True
         self._boundary.receiving.drain()
         await asyncio.sleep(_DRAIN_PAUSE)
+        if self._front is not None:
+            self._front.stop()
         await self._server.stop(self._settings.drain_seconds)
         await self._boundary.idle()
+        if self._front is not None:
+            await self._front.close()
         for job in self._jobs:
             job.cancel()
         if self._socket_file is not None:
