@@ -37,6 +37,7 @@ from sealwright.server.http.admin import AdminPages
 from sealwright.server.http.listener import HttpListener
 from sealwright.server.http.public import PublicPages
 from sealwright.server.rpc.authentication import Authentication
+from sealwright.server.rpc.caller_certificates import CallerCertificates
 from sealwright.server.rpc.interceptors import Boundary
 from sealwright.server.rpc.jwks import JwksService
 from sealwright.server.rpc.keys import KeyService
@@ -178,11 +179,13 @@ class App:
 
     async def _listen(self, audit: Audit, add_services: AddServices) -> None:
         settings = self._config.server
-        unix = UnixPeers()
-        if settings.grpc_is_unix:
-            authentication = Authentication(self._clock, unix=unix)
-        else:
-            authentication = Authentication(self._clock, local=settings.insecure_local)
+        unix, callers = UnixPeers(), CallerCertificates()
+        authentication = Authentication(
+            self._clock,
+            callers,
+            local=settings.insecure_local and not settings.grpc_is_unix,
+            unix=unix if settings.grpc_is_unix else None,
+        )
         boundary = Boundary(authentication, audit)
         public = PublicPages(self.keyring, self.readiness, alive=lambda: self._alive)
         admin = AdminPages(public, self.keyring, self.readiness, self.rotator.disabling.undone, self._certificate_ends)
@@ -193,7 +196,9 @@ class App:
         self._admin = HttpListener(
             "admin", settings.admin, admin.page, limits["admin"], share_port=share, only_loopback=True
         )
-        self._grpc = GrpcListener(settings, boundary, add_services, limits["grpc"], unix, share_port=share)
+        self._grpc = GrpcListener(
+            settings, boundary, add_services, limits["grpc"], callers=callers, unix=unix, share_port=share
+        )
         for listener in (self._http, self._admin):
             await listener.start()
             self._closers.push_async_callback(listener.close)

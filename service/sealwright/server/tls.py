@@ -126,17 +126,18 @@ def https_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def grpc_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Return credentials for mutual TLS that use a renewed certificate from the next handshake on."""
+    """Return credentials for mutual TLS that use a renewed certificate from the next handshake on.
+
+    Each handshake gets a context of its own. TLS tickets of other handshakes have other keys then, so no connection is resumed
+    without showing a certificate. gRPC has no setting for that.
+    """
 
     def configuration() -> grpc.ServerCertificateConfiguration:
         used = files.used
         return grpc.ssl_server_certificate_configuration([(used.key, used.chain_pem)], root_certificates=used.roots_pem)
 
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        return configuration() if files.renewed() else None
+    def renewed() -> grpc.ServerCertificateConfiguration:
+        files.renewed()
+        return configuration()
 
-    return grpc.dynamic_ssl_server_credentials(
-        configuration(),
-        renewed,  # type: ignore[arg-type] # gRPC's documentation allows None: unchanged
-        require_client_authentication=True,
-    )
+    return grpc.dynamic_ssl_server_credentials(configuration(), renewed, require_client_authentication=True)

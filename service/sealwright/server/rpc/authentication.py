@@ -6,11 +6,12 @@ from typing import Any, Final
 
 import grpc
 
-from sealwright.access.identity import LOCAL, caller_of_certificate
+from sealwright.access.identity import LOCAL
 from sealwright.calls import Arrival
 from sealwright.clock import Clock
 from sealwright.errors import CallerUnauthenticatedError
 from sealwright.ids import uuid7
+from sealwright.server.rpc.caller_certificates import CallerCertificates
 from sealwright.server.rpc.unix_front import UnixPeers
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -24,15 +25,19 @@ MAX_TIMEOUT: Final = 60.0
 class Authentication:
     """Reads arrivals and callers from gRPC contexts."""
 
-    def __init__(self, clock: Clock, *, local: bool = False, unix: UnixPeers | None = None) -> None:
+    def __init__(
+        self, clock: Clock, callers: CallerCertificates, *, local: bool = False, unix: UnixPeers | None = None
+    ) -> None:
         """Prepare.
 
         Args:
             clock: For deadlines.
+            callers: Names callers by their certificates.
             local: The listener is plaintext on loopback: every caller is `local`.
             unix: The listener is a Unix socket: who is behind its connections.
         """
         self._clock = clock
+        self._callers = callers
         self._local = local
         self._unix = unix
 
@@ -66,7 +71,9 @@ class Authentication:
             return peer.caller
         if self._local:
             return LOCAL
-        certificates = list(context.auth_context().get("x509_pem_cert", ()))
+        found = context.auth_context()
+        certificates = list(found.get("x509_pem_cert", ()))
         if len(certificates) != 1:
             raise CallerUnauthenticatedError("the connection has no client certificate")
-        return caller_of_certificate(bytes(certificates[0]))
+        chain = b"".join(found.get("x509_pem_cert_chain", ()))
+        return self._callers.caller(bytes(certificates[0]), chain)

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from sealwright.errors import ConfigurationError
 from sealwright.server.addresses import Address, CannotListenError, UnixSocket
 from sealwright.server.descriptors import ConnectionLimits
+from sealwright.server.rpc.caller_certificates import CallerCertificates
 from sealwright.server.rpc.crowding import Crowding
 from sealwright.server.rpc.interceptors import Boundary
 from sealwright.server.rpc.receiving import MAX_MESSAGE
@@ -43,6 +44,9 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # Clients connect again without losing a call, and show their certificate again. Calls take at most a minute.
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 90_000),
 )
 
 AddServices = Callable[[grpc.aio.Server], None]
@@ -61,11 +65,13 @@ class GrpcListener:
         boundary: Boundary,
         add_services: AddServices,
         limits: ConnectionLimits,
-        unix: UnixPeers,
         *,
+        callers: CallerCertificates,
+        unix: UnixPeers,
         share_port: bool,
     ) -> None:
         self._limits = limits
+        self._callers = callers
         self._jobs: list[asyncio.Task[None]] = []
         self.address = settings.grpc
         self._settings = settings
@@ -124,6 +130,7 @@ class GrpcListener:
             port = self._server.add_insecure_port(str(address))
         elif settings.tls is not None:
             self._files = TlsFiles(settings.tls, "gRPC", for_grpc=True)
+            self._callers.use(self._files)
             port = self._server.add_secure_port(str(address), grpc_credentials(self._files))
         else:
             raise ConfigurationError(["server.tls: must be given"])
