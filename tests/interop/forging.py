@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 _HASHES: dict[str, hashes.HashAlgorithm] = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
@@ -50,6 +50,8 @@ class Stranger:
             return b"".join(number.to_bytes(size) for number in decode_dss_signature(der))
         if algorithm in {"EdDSA", "Ed25519"}:
             return ed25519.Ed25519PrivateKey.generate().sign(message)
+        if algorithm == "ML-DSA-65":
+            return mldsa.MLDSA65PrivateKey.generate().sign(message)
         if bits not in self._rsa:
             self._rsa[bits] = rsa.generate_private_key(65537, bits)
         digest = _HASHES[algorithm[2:]]

@@ -1,7 +1,7 @@
 """Which verifier takes which algorithm, as data: what others' libraries and gateways were measured to do.
 
 A column stands for the algorithms of its group. `Y` verifies a token by a served set, `-` refuses it, always.
-RS: RS256 to RS512 with 2048 bits, RS256 with 3072; PS likewise; ES: ES256, ES384, ES512.
+RS: RS256 to RS512 with 2048 bits, RS256 with 3072; PS likewise; ES: ES256, ES384, ES512; ML: ML-DSA-65.
 `mixed` says what a set of several kinds of keys does: `ok`: nothing; `order`: only tokens verify whose key has no key of another
 kind before it, since the library ignores the kid; `odd breaks`: none verifies once the set has an Ed25519 key.
 """
@@ -12,34 +12,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LIBRARIES = """
-| verifier                  | typ    | RS | PS | ES | ES256K | EdDSA | Ed25519 | mixed      |
-|---------------------------|--------|----|----|----|--------|-------|---------|------------|
-| pyjwt                     | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok         |
-| joserfc                   | JWT    | Y  | Y  | Y  | Y      | Y     | Y       | ok         |
-| jwcrypto                  | JWT    | Y  | Y  | Y  | Y      | Y     | Y       | ok         |
-| authlib                   | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok         |
-| python-jose               | JWT    | Y  | -  | Y  | -      | -     | -       | ok         |
-| python-jose-whole-set     | JWT    | Y  | -  | Y  | -      | -     | -       | order      |
-| google-auth               | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok         |
-| jose                      | JWT    | Y  | Y  | Y  | -      | Y     | Y       | ok         |
-| jose, node 24             | JWT    | Y  | Y  | Y  | -      | Y     | Y       | ok         |
-| oauth4webapi              | at+jwt | Y  | Y  | Y  | -      | Y     | Y       | ok         |
-| express-oauth2-jwt-bearer | at+jwt | Y  | Y  | Y  | Y      | Y     | -       | ok         |
-| jsonwebtoken              | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
-| fast-jwt                  | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
-| aws-jwt-verify            | JWT    | Y  | -  | Y  | -      | Y     | -       | ok         |
-| hono                      | JWT    | Y  | Y  | Y  | -      | Y     | -       | ok         |
-| node-jose                 | JWT    | Y  | Y  | Y  | -      | -     | -       | odd breaks |
-| jsrsasign                 | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
+| verifier                  | typ    | RS | PS | ES | ES256K | EdDSA | Ed25519 | ML | mixed      |
+|---------------------------|--------|----|----|----|--------|-------|---------|----|------------|
+| pyjwt                     | JWT    | Y  | Y  | Y  | Y      | Y     | -       | -  | ok         |
+| joserfc                   | JWT    | Y  | Y  | Y  | Y      | Y     | Y       | -  | ok         |
+| jwcrypto                  | JWT    | Y  | Y  | Y  | Y      | Y     | Y       | Y  | ok         |
+| authlib                   | JWT    | Y  | Y  | Y  | Y      | Y     | -       | -  | ok         |
+| python-jose               | JWT    | Y  | -  | Y  | -      | -     | -       | -  | ok         |
+| python-jose-whole-set     | JWT    | Y  | -  | Y  | -      | -     | -       | -  | order      |
+| google-auth               | JWT    | Y  | Y  | Y  | Y      | Y     | -       | -  | ok         |
+| jose                      | JWT    | Y  | Y  | Y  | -      | Y     | Y       | -  | ok         |
+| jose, node 24             | JWT    | Y  | Y  | Y  | -      | Y     | Y       | Y  | ok         |
+| oauth4webapi              | at+jwt | Y  | Y  | Y  | -      | Y     | Y       | -  | ok         |
+| express-oauth2-jwt-bearer | at+jwt | Y  | Y  | Y  | Y      | Y     | -       | -  | ok         |
+| jsonwebtoken              | JWT    | Y  | Y  | Y  | -      | -     | -       | -  | ok         |
+| fast-jwt                  | JWT    | Y  | Y  | Y  | -      | -     | -       | -  | ok         |
+| aws-jwt-verify            | JWT    | Y  | -  | Y  | -      | Y     | -       | -  | ok         |
+| hono                      | JWT    | Y  | Y  | Y  | -      | Y     | -       | -  | ok         |
+| node-jose                 | JWT    | Y  | Y  | Y  | -      | -     | -       | -  | odd breaks |
+| jsrsasign                 | JWT    | Y  | Y  | Y  | -      | -     | -       | -  | ok         |
 """
 
 GATEWAYS = """
-| verifier                  | typ    | RS | PS | ES | ES256K | EdDSA | Ed25519 | mixed      |
-|---------------------------|--------|----|----|----|--------|-------|---------|------------|
-| envoy                     | JWT    | Y  | Y  | Y  | -      | Y     | -       | ok         |
-| nginx                     | JWT    | Y  | Y  | Y  | Y      | Y     | -       | ok         |
-| apache                    | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
-| haproxy                   | JWT    | Y  | Y  | Y  | -      | -     | -       | ok         |
+| verifier                  | typ    | RS | PS | ES | ES256K | EdDSA | Ed25519 | ML | mixed      |
+|---------------------------|--------|----|----|----|--------|-------|---------|----|------------|
+| envoy                     | JWT    | Y  | Y  | Y  | -      | Y     | -       | -  | ok         |
+| nginx                     | JWT    | Y  | Y  | Y  | Y      | Y     | -       | -  | ok         |
+| apache                    | JWT    | Y  | Y  | Y  | -      | -     | -       | -  | ok         |
+| haproxy                   | JWT    | Y  | Y  | Y  | -      | -     | -       | -  | ok         |
 """
 
 COMMON, RSA_ONLY, RSA_3072, EC_ONLY, ODD = "common", "rsa", "rsa-3072", "ec", "odd"
@@ -51,6 +51,7 @@ SETS: Mapping[str, tuple[str, ...]] = {
     "es256k": ("ES256K",),
     "eddsa": ("EdDSA",),
     "ed25519": ("Ed25519",),
+    "ml-dsa": ("ML-DSA-65",),
     ODD: ("RS256", "ES256", "ES256K", "EdDSA"),
 }
 """The algorithms of each issuer, so of each JWK Set."""
@@ -69,17 +70,18 @@ REFUSED_TYPE: Mapping[str, str] = {
 
 UNSUPPORTED: Mapping[str, str] = {
     "pyjwt": "did not contain any usable keys",
-    "authlib": "unsupported_algorithm",
+    "joserfc": "No keys to import",
+    "authlib": "unsupported_algorithm|'AKP'",
     "python-jose": "Unable to find an algorithm for key",
     "python-jose-whole-set": "Unable to find an algorithm for key|Incorrect key type|'secp256k1'",
     "google-auth": "did not contain any usable keys",
-    "jose": 'Unsupported "alg" value',
+    "jose": 'Unsupported "alg" value|Unrecognized algorithm name',
     "jose, node 24": 'Unsupported "alg" value',
-    "oauth4webapi": 'unexpected JWT "alg"',
-    "express-oauth2-jwt-bearer": "is not supported either by JOSE or your javascript runtime",
+    "oauth4webapi": 'unexpected JWT "alg"|Unrecognized algorithm name',
+    "express-oauth2-jwt-bearer": 'is not supported either by JOSE or your javascript runtime|Unsupported "alg" value',
     "jsonwebtoken": "did not contain any signing keys|Unable to find a signing key|Unknown key type",
     "fast-jwt": "Cannot fetch key",
-    "aws-jwt-verify": "algorithm not allowed",
+    "aws-jwt-verify": "algorithm not allowed|kty not allowed",
     "hono": "jwt header is invalid",
     "node-jose": "no key found|unsupported key type",
     "jsrsasign": "unsupported alg name|indexOf is not a function",

@@ -17,8 +17,9 @@ from joserfc.jwk import KeySet
 from jwt.utils import base64url_decode
 
 from interop import go_support, node_support
+from sealwright_testing.emulators.azure import AzureEmulator
 from support.document import document, issuer, series
-from support.four_providers import FAULTS, PROVIDERS, FourProviders, four_providers
+from support.four_providers import FAULTS, PROVIDERS, FourProviders, azure_settings, four_providers
 from support.service import Service, audit_records, failure, running, until
 
 COMMON = {"aws": "ES256", "gcp": "ES384", "azure": "RS256", "pkcs11": "PS256"}
@@ -152,6 +153,26 @@ async def test_rare_algorithms_of_all_four_verify_too(tmp_path: Path, four: Four
                 verify_ml_dsa(answer.token, published[answer.kid])
             else:
                 await service.verify(answer.token)
+
+
+async def test_a_managed_hsm_stands_beside_a_vault(tmp_path: Path, four: FourProviders) -> None:
+    secret = tmp_path / "managed-hsm"
+    secret.mkdir()
+    async with AzureEmulator(managed_hsm=True) as emulator:
+        providers = four.settings(tmp_path) | {"managed-hsm": azure_settings(emulator, secret)}
+        made = [series(a, provider="managed-hsm") for a in ("RS256", "PS512", "ES256", "HS384")]
+        made.append(series("ES256", name="vault", provider="azure"))
+        async with running(document(tmp_path, "", issuer("payments", series=made), providers=providers)) as service:
+            provider_of = {k.kid: k.provider for k in await service.list_keys()}
+            for algorithm in ("RS256", "PS512", "ES256"):
+                answer = await service.sign(algorithm=algorithm)
+                assert provider_of[answer.kid] == "managed-hsm"
+                await service.verify(answer.token)
+            secret_answer = await service.sign(algorithm="HS384")
+            assert provider_of[secret_answer.kid] == "managed-hsm"
+            assert secret_answer.kid not in await service.published()
+            emulator.add_fault("http_500", operation="Sign")
+            assert provider_of[(await service.sign(algorithm="ES256")).kid] == "azure"
 
 
 def verify_ml_dsa(token: str, key: Mapping[str, str]) -> None:
