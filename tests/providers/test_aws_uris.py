@@ -16,6 +16,9 @@ class NoNetwork:
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> NoReturn:  # noqa: ARG002
         raise AssertionError(f"{operation} was called")
 
+    async def account(self, *, timeout: float) -> NoReturn:  # noqa: ARG002
+        raise AssertionError("GetCallerIdentity was called")
+
     async def aclose(self) -> None:
         pass
 

@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import botocore
 import botocore.exceptions
-import botocore.session
 
 from sealwright.provider import ProviderError, ProviderTimeoutError, ProviderUnavailableError
-from sealwright_providers.aws.endpoint import client_config, endpoint_of
+from sealwright_providers.aws.endpoint import Session, client_config, endpoint_of
 from sealwright_providers.aws.errors import CredentialsRefusedError, to_provider_error
 from sealwright_providers.aws.identity import account_of
 from sealwright_providers.aws.settings import AwsSettings
@@ -28,13 +27,14 @@ class Boto3Transport:
 
     def __init__(self, settings: AwsSettings) -> None:
         self._settings = settings
-        self._session = session = botocore.session.Session()
+        self._session = session = Session(settings)
         seconds = settings.timeout.total_seconds()
         self._client = session.create_client(
             "kms",
             region_name=settings.region,
             endpoint_url=endpoint_of(session, settings),
             config=client_config(
+                settings,
                 connect_timeout=seconds,
                 read_timeout=seconds,
                 retries={"total_max_attempts": 1},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from typing import Any
 
 import botocore.exceptions
@@ -15,15 +16,55 @@ from sealwright_providers.aws.settings import AwsSettings, is_exposed
 log = logging.getLogger(__name__)
 
 
-def client_config(**more: Any) -> Config:
+def client_config(settings: AwsSettings, **more: Any) -> Config:
     """Return the configuration of an SDK client that takes no endpoint or proxy from the environment."""
     return Config(
-        proxies={},
+        proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else {},
         use_fips_endpoint=False,
         use_dualstack_endpoint=False,
         ignore_configured_endpoint_urls=True,  # type: ignore[call-arg] # missing in botocore-stubs
         **more,
     )
+
+
+def tls_context(settings: AwsSettings) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of the settings. Reads files.
+
+    Raises:
+        ConfigurationError: `ca_file` cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ValueError) as e:
+        raise ConfigurationError([f"ca_file: {settings.ca_file}: cannot be used ({type(e).__name__})"]) from e
+
+
+class Session(botocore.session.Session):
+    """A session of the SDK that knows one rule for all clients, also those that its credential chain makes (STS, SSO).
+
+    Region, endpoints, proxy and trusted certificates come from the settings of the provider, never from the environment.
+    """
+
+    def __init__(self, settings: AwsSettings) -> None:
+        """Prepare. Reads files.
+
+        Raises:
+            ConfigurationError: `ca_file` cannot be used.
+        """
+        super().__init__()
+        tls_context(settings)
+        self._settings = settings
+        self._trusted = settings.ca_file or ssl.get_default_verify_paths().cafile or True
+        self.set_config_variable("region", settings.region)
+        self.set_default_client_config(client_config(settings))
+
+    def create_client(self, service_name: str, *args: Any, **options: Any) -> Any:
+        """Make a client. See botocore."""
+        if options.get("verify") is None:
+            options["verify"] = self._trusted
+        if service_name == "sts" and options.get("endpoint_url") is None:
+            options["endpoint_url"] = self._settings.sts_url
+        return super().create_client(service_name, *args, **options)
 
 
 def endpoint_of(session: botocore.session.Session, settings: AwsSettings) -> str:
@@ -32,12 +73,12 @@ def endpoint_of(session: botocore.session.Session, settings: AwsSettings) -> str
     Raises:
         ConfigurationError: The SDK does not know the region.
     """
-    if settings.endpoint_url is not None:
-        if is_exposed(settings.endpoint_url):
+    for url in (settings.endpoint_url, settings.sts_endpoint_url):
+        if is_exposed(url):
             log.warning(
-                "insecure_endpoint: calls to %s are plaintext; anyone on the way can read tokens and replace keys",
-                settings.endpoint_url,
+                "insecure_endpoint: calls to %s are plaintext; anyone on the way can read tokens and replace keys", url
             )
+    if settings.endpoint_url is not None:
         return settings.endpoint_url
     try:
         session.get_partition_for_region(settings.region)
@@ -47,11 +88,11 @@ def endpoint_of(session: botocore.session.Session, settings: AwsSettings) -> str
     client = session.create_client(
         "kms",
         region_name=settings.region,
-        config=client_config(),
+        config=client_config(settings),
         aws_access_key_id="none",
         aws_secret_access_key="none",  # noqa: S106
     )
     try:
-        return client.meta.endpoint_url
+        return str(client.meta.endpoint_url)
     finally:
         client.close()

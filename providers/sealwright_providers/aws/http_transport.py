@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import json
-import ssl
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,7 +15,7 @@ import botocore.session
 
 from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.aws.credentials import CredentialSource
-from sealwright_providers.aws.endpoint import endpoint_of
+from sealwright_providers.aws.endpoint import Session, endpoint_of, tls_context
 from sealwright_providers.aws.errors import REPLACEABLE, to_provider_error
 from sealwright_providers.aws.identity import account_of
 from sealwright_providers.aws.settings import AwsSettings
@@ -51,15 +50,17 @@ class HttpTransport:
         """Make the SDK's session, in a thread since it reads files, and the connection pool.
 
         Raises:
-            ConfigurationError: The SDK does not know the region.
+            ConfigurationError: The SDK does not know the region, or `ca_file` cannot be used.
         """
-        session = await asyncio.to_thread(botocore.session.Session)
+        session = await asyncio.to_thread(Session, settings)
         endpoint = await asyncio.to_thread(endpoint_of, session, settings)
         parts = urlsplit(endpoint)
-        context = await asyncio.to_thread(ssl.create_default_context) if parts.scheme == "https" else None
+        context = await asyncio.to_thread(tls_context, settings) if parts.scheme == "https" else None
         port = parts.port or _DEFAULT_PORTS[parts.scheme]
         # No proxies from the environment: only the configuration says where requests go.
-        return cls(settings, endpoint, session, Pool(Server(parts.hostname or "", port, context)))
+        return cls(
+            settings, endpoint, session, Pool(Server(parts.hostname or "", port, context, settings.proxy_address))
+        )
 
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> Answer:
         """See `Transport.call`. If AWS no longer accepts the credentials and there are others, it repeats the call once."""

@@ -26,7 +26,7 @@ async def account_of(
 ) -> str:
     """Return the number of the account that credentials belong to.
 
-    STS is asked in the region, or at `endpoint_url` if that is an emulator. The environment names no endpoint.
+    STS is asked at `sts_endpoint_url`, or in the region. The environment names no endpoint.
 
     Args:
         session: Of the SDK.
@@ -55,8 +55,10 @@ def _ask(
             aws_access_key_id=credentials.access_key if credentials else None,
             aws_secret_access_key=credentials.secret_key if credentials else None,
             aws_session_token=credentials.token if credentials else None,
-            endpoint_url=settings.endpoint_url if is_emulator(settings.endpoint_url) else None,
-            config=client_config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1}),
+            endpoint_url=settings.sts_url,
+            config=client_config(
+                settings, connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1}
+            ),
         )
         try:
             return str(client.get_caller_identity()["Account"])
