@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint types protos protos-check contract dist clean lock
+.PHONY: help install demo test lint types protos protos-check contract bench bench-quick dist clean lock
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,12 @@ test: install  ## Run all tests and report branch coverage (PYTEST="-k name" sel
 
 contract: install  ## Run the provider contract and print a table: provider, algorithm, outcome
 	@$(BIN)/python -m sealwright_testing.contract --readme README.md tests/contract
+
+bench: install  ## Measure what a token costs, against the bare client of each KMS (about seven minutes)
+	@$(BIN)/python benchmarks/bench.py
+
+bench-quick: install  ## The same for AWS alone, in a minute
+	@$(BIN)/python benchmarks/bench.py --quick
 
 lint: install  ## Check style, import contracts and protos
 	$(BIN)/ruff check .

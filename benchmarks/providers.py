@@ -45,6 +45,7 @@ from support.processes import process, write_config
 
 FAST_KMS = Path(__file__).with_name("fast_kms.py")
 DIGEST = hashlib.sha256(b"header.payload").digest()
+AWS_ALGORITHMS = {"ES256": "ECDSA_SHA_256", "RS256": "RSASSA_PKCS1_V1_5_SHA_256"}
 Settings = dict[str, Any]
 
 
@@ -56,14 +57,15 @@ class Backend:
         algorithm: JWS algorithm of the signature.
         command: The command that runs it.
         settings: Returns the provider's table, given the emulator's line and a directory.
-        bare: Signs for some seconds with the bare client, given the table, a key URI and the concurrency; returns how often.
+        bare: Signs for some seconds with the bare client, given the table, a key URI, the algorithm and the concurrency; returns how
+            often.
         environment: Variables that the service and the bare client need.
     """
 
     algorithm: str
     command: tuple[str, ...]
     settings: Callable[[Mapping[str, str], Path], Settings]
-    bare: Callable[[Settings, str, float, int], int]
+    bare: Callable[[Settings, str, str, float, int], int]
     environment: Callable[[Mapping[str, str]], dict[str, str]] = lambda _ready: {}
 
 
@@ -81,8 +83,8 @@ async def repeat(sign: Callable[[], Any], seconds: float, concurrency: int) -> i
     return done
 
 
-def bare_aws(table: Settings, uri: str, seconds: float, _concurrency: int) -> int:
-    """Sign with boto3, with the 16 threads that suit it best."""
+def bare_aws(table: Settings, uri: str, algorithm: str, seconds: float, concurrency: int) -> int:
+    """Sign with boto3, with the 16 threads that suit it best, or one call at a time."""
     import boto3  # noqa: PLC0415 - each client is imported in its own process
 
     client = boto3.client("kms", region_name=table["region"], endpoint_url=table["endpoint_url"])
@@ -92,15 +94,16 @@ def bare_aws(table: Settings, uri: str, seconds: float, _concurrency: int) -> in
     def work() -> int:
         done = 0
         while time.perf_counter() < end:
-            client.sign(KeyId=arn, Message=DIGEST, MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256")
+            client.sign(KeyId=arn, Message=DIGEST, MessageType="DIGEST", SigningAlgorithm=AWS_ALGORITHMS[algorithm])
             done += 1
         return done
 
-    with ThreadPoolExecutor(16) as threads:
-        return sum(f.result() for f in [threads.submit(work) for _ in range(16)])
+    count = min(concurrency, 16)
+    with ThreadPoolExecutor(count) as threads:
+        return sum(f.result() for f in [threads.submit(work) for _ in range(count)])
 
 
-def bare_gcp(table: Settings, uri: str, seconds: float, concurrency: int) -> int:
+def bare_gcp(table: Settings, uri: str, _algorithm: str, seconds: float, concurrency: int) -> int:
     """Sign with the asyncio client, with checksums as Google's documentation asks for them."""
     os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = table["ca_file"]
     import google_crc32c  # noqa: PLC0415
@@ -128,7 +131,7 @@ def bare_gcp(table: Settings, uri: str, seconds: float, concurrency: int) -> int
     return uvloop.run(run())
 
 
-def bare_azure(table: Settings, uri: str, seconds: float, concurrency: int) -> int:
+def bare_azure(table: Settings, uri: str, _algorithm: str, seconds: float, concurrency: int) -> int:
     """Sign with the asyncio client on one session, whose connections are reused."""
     import ssl  # noqa: PLC0415
 
@@ -161,7 +164,7 @@ def bare_azure(table: Settings, uri: str, seconds: float, concurrency: int) -> i
     return asyncio.run(run())
 
 
-def bare_pkcs11(table: Settings, uri: str, seconds: float, _concurrency: int) -> int:
+def bare_pkcs11(table: Settings, uri: str, _algorithm: str, seconds: float, _concurrency: int) -> int:
     """Sign with python-pkcs11 in one thread and one session."""
     import pkcs11  # noqa: PLC0415
 
@@ -254,12 +257,14 @@ BACKENDS = {
 """By kind of provider."""
 
 
-def bare_cpu(kind: str, table: Settings, uri: str, seconds: float, concurrency: int) -> float:
+def bare_cpu(  # noqa: PLR0917 - runs in another process
+    kind: str, table: Settings, uri: str, algorithm: str, seconds: float, concurrency: int
+) -> float:
     """Return the CPU of a signature with the bare client in this process, in µs."""
     os.environ.update(CREDENTIALS)
-    BACKENDS[kind].bare(table, uri, 0.3, concurrency)  # connect first
+    BACKENDS[kind].bare(table, uri, algorithm, 0.3, concurrency)  # connect first
     before = time.process_time()
-    done = BACKENDS[kind].bare(table, uri, seconds, concurrency)
+    done = BACKENDS[kind].bare(table, uri, algorithm, seconds, concurrency)
     return (time.process_time() - before) / done * 1e6
 
 
@@ -304,7 +309,11 @@ def main() -> None:
             measure(pid, address, request, 0.5, options.concurrency)
             for _ in range(options.rounds):
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                    bare.append(pool.submit(bare_cpu, kind, table, uri, options.seconds, options.concurrency).result())
+                    bare.append(
+                        pool.submit(
+                            bare_cpu, kind, table, uri, BACKENDS[kind].algorithm, options.seconds, options.concurrency
+                        ).result()
+                    )
                 rounds.append(measure(pid, address, request, options.seconds, options.concurrency))
         cpu, rate = (statistics.median(getattr(r, f) for r in rounds) for f in ("cpu", "rate"))
         alone = statistics.median(bare)
