@@ -1,8 +1,8 @@
 """What a token costs, in one table: `make bench` (about seven minutes), or `make bench-quick` (a minute).
 
 Each figure is the median of rounds that alternate with a baseline in the same run, because machines are noisy; the ratios count,
-and not the microseconds. The fake KMS (`fast_kms.py`, over TLS), the service, the bare client and the load have processes of their own.
-The load is a gRPC client in Python that checks the status of every call; of each round one token is verified with PyJWT and the
+and not the microseconds. The fake KMS (`fast_kms.py`, over TLS), the service, the bare client and the load have processes of their
+own. The load is a gRPC client in Python that checks the status of every call; of each round one token is verified with PyJWT and the
 served JWK Set. It writes `benchmarks/results/<date>.json`.
 """
 

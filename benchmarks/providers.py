@@ -57,8 +57,8 @@ class Backend:
         algorithm: JWS algorithm of the signature.
         command: The command that runs it.
         settings: Returns the provider's table, given the emulator's line and a directory.
-        bare: Signs for some seconds with the bare client, given the table, a key URI, the algorithm and the concurrency; returns how
-            often.
+        bare: Signs for some seconds with the bare client, given the table, a key URI, the algorithm and the concurrency; returns
+            how often.
         environment: Variables that the service and the bare client need.
     """
 
