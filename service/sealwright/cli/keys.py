@@ -68,6 +68,8 @@ def rotate(issuer: str, series: str, expected_kid: str, dry_run: bool, target: T
     with channel(target) as opened:
         answer = ask(KeyServiceStub(opened).RotateKeys, request, target, output)
     _show_keys(output, answer.keys)
+    for warning in answer.warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 @keys.command(cls=KidCommand)
@@ -116,6 +118,7 @@ def revoke(
     _show_keys(output, done.keys)
     lines = [f"tokens that stop verifying (estimate): {done.estimated_live_tokens}"]
     lines.append(f"caches may hold the keys until: {_time(done.verifier_cache_until)} UTC")
+    lines.append(f"verifiers that ignore Cache-Control may hold them until: {_time(done.verifier_refresh_until)} UTC")
     lines += [f"replica that has not read the revocation: {name}" for name in done.stale_replicas]
     lines += [f"warning: {w}" for w in done.warnings]
     click.echo("\n".join(lines))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from sealwright.errors import (
@@ -121,6 +121,7 @@ class Issuer(NamedTuple):
         age: Seconds since the start of the newest confirmed read.
         stale: Why this read must not be used to sign or to change keys; None: it may be used.
         cache: Where `document` keeps its result.
+        verifier_refresh: How long a verifier may keep a set, whatever it was told.
     """
 
     settings: IssuerSettings
@@ -130,6 +131,7 @@ class Issuer(NamedTuple):
     age: float
     stale: str | None
     cache: DocumentCache
+    verifier_refresh: timedelta = timedelta()
 
     @property
     def name(self) -> str:
@@ -178,7 +180,27 @@ class Issuer(NamedTuple):
                 heads.setdefault(key.series, self.keys[key.kid])
         if not heads:
             raise NoActiveKeyError("no key of the issuer may sign now", retry_after=RETRY_SECONDS)
-        return list(heads.values())
+        found = list(heads.values())
+        return found if len(found) == 1 else sorted(found, key=lambda k: self._hasty(k, first=k is found[0]))
+
+    def settle_time(self, key: Key) -> datetime:
+        """Return when verifiers have a key that keep a set for `verifier_refresh`.
+
+        For the keys of the very first set that is at once: before it there was no set to keep.
+        """
+        first = self.state.first_publish_time
+        if first is not None and key.publish_time <= first:
+            return key.publish_time
+        return key.publish_time + self.limits.settling(self.verifier_refresh)
+
+    def _hasty(self, key: SigningKey, *, first: bool) -> bool:
+        """Return whether another key should sign if it can, because verifiers that look seldom do not have this one yet.
+
+        A key of the first series that a rotation has put in its place signs nevertheless: that was decided.
+        """
+        if self.settle_time(key.record) <= self.now:
+            return False
+        return not first or not lifecycle.rotated_in(self.state.keys, key.record)
 
     def possible_signers(self) -> list[SigningKey]:
         """Return the active key of each series, whatever its algorithm and however old the read is."""

@@ -180,7 +180,8 @@ class Keyring:
             if snapshot.clock_error + drift > record.max_clock_error:
                 stale = _CLOCK_IS_WRONG
         now = snapshot.time + timedelta(seconds=passed)
-        return Issuer(record.settings, record.state, record.keys, now, age, stale, record.cache)
+        refresh = self._timing.verifier_refresh
+        return Issuer(record.settings, record.state, record.keys, now, age, stale, record.cache, refresh)
 
     def at(self, name: str) -> Issuer:
         """Return an issuer as it is now, to show and to publish.

@@ -105,6 +105,14 @@ class Limits:
         """
         return 2 * (self.max_age + self.stale_if_error) + self.verifier_skew
 
+    def settling(self, verifier_refresh: timedelta) -> timedelta:
+        """Time from a key's publication until verifiers have it that keep a set for `verifier_refresh`, whatever it says.
+
+        S: a replica may still serve the set without the key. A + E: a shared cache may hand out a set that old, and such a
+        verifier reads it. K: two replicas time the key's publication and its first signature.
+        """
+        return self.max_staleness + self.max_age + self.stale_if_error + verifier_refresh + self.verifier_skew
+
     def lead(self, min_lead: timedelta) -> timedelta:
         """Time from the commit that publishes a key to its first signature."""
         return max(min_lead, self.max_staleness + self.cache_age)
@@ -134,6 +142,7 @@ class SeriesPolicy:
         min_lead: Shortest time from publication to first use, for verifiers that do not refetch on an unknown kid.
         destroy_after: Time from a key's withdrawal to its deletion in the KMS; None: never.
         create: Whether rotation may create keys.
+        verifier_refresh: How long a verifier may keep a set whatever it was told. The first keys of a new series wait for it.
     """
 
     name: str
@@ -141,6 +150,7 @@ class SeriesPolicy:
     min_lead: timedelta = timedelta(hours=1)
     destroy_after: timedelta | None = None
     create: bool = True
+    verifier_refresh: timedelta = timedelta()
 
 
 def queued(key: Key) -> bool:
@@ -216,6 +226,21 @@ def active_since(keys: Iterable[Key], head: Key) -> datetime:
     predecessors = [k for k in keys if k.series == head.series and k.ordinal < head.ordinal]
     stops = [min(times) for k in predecessors if (times := [t for t in (k.retire_time, k.revoke_time) if t])]
     return max([head.ready_time or head.publish_time, *stops])
+
+
+def rotated_in(keys: Iterable[Key], head: Key) -> bool:
+    """Return whether a key signs because its predecessor was retired, and not because that one was revoked."""
+    before = [k for k in keys if k.series == head.series and k.ordinal < head.ordinal]
+    last = max(before, key=lambda k: k.ordinal, default=None)
+    if last is None or last.retire_time is None:
+        return False
+    return last.revoke_time is None or last.retire_time <= last.revoke_time
+
+
+def opens(keys: Iterable[Key], series: str, now: datetime) -> bool:
+    """Return whether a series is new to verifiers: none of its keys has been ready yet, and those of another series are."""
+    been_ready = {k.series for k in keys if k.ready_time is not None and k.ready_time <= now}
+    return series not in been_ready and bool(been_ready)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,10 +343,10 @@ def next_steps(
         now: A time that was read after the keys were.
     """
     steps: list[Step] = []
-    leads = {p.name: p.min_lead for p in policies}
+    leads = {p.name: _lead(keys, p, limits, now) for p in policies}
     for key in keys:
         if queued(key) and key.ready_time is None and key.series in leads:
-            steps.append(SetReady(key.kid, limits.lead(leads[key.series])))
+            steps.append(SetReady(key.kid, leads[key.series]))
         if key.retire_time and not key.revoke_time and key.withdraw_time is None:
             steps.append(SetWithdraw(key.kid, limits.tail))
     for policy in policies:
@@ -341,6 +366,11 @@ def next_steps(
                 and k.withdraw_time + policy.destroy_after <= now
             ]
     return steps
+
+
+def _lead(keys: Sequence[Key], policy: SeriesPolicy, limits: Limits, now: datetime) -> timedelta:
+    lead = limits.lead(policy.min_lead)
+    return max(lead, limits.settling(policy.verifier_refresh)) if opens(keys, policy.name, now) else lead
 
 
 def apply_step(key: Key, step: KeyStep, now: datetime) -> Key:

@@ -39,21 +39,36 @@ class ShownKey:
     Attributes:
         key: The key.
         state: Its state.
+        settle_time: When verifiers have it that keep a set whatever it says.
     """
 
     key: Key
     state: KeyState
+    settle_time: datetime
 
 
-def shown(keys: Sequence[Key], among: Sequence[Key], now: datetime) -> list[ShownKey]:
+@dataclass(frozen=True, slots=True)
+class HandRotation:
+    """What a rotation by hand did, or would do.
+
+    Attributes:
+        keys: The queued and newly retired keys of those series, as they are afterwards.
+        warnings: About verifiers that may refuse the new keys.
+    """
+
+    keys: Sequence[ShownKey]
+    warnings: Sequence[str]
+
+
+def shown(keys: Sequence[Key], among: Sequence[Key], issuer: Issuer) -> list[ShownKey]:
     """Return keys with their states.
 
     Args:
         keys: The keys to show.
         among: All keys of their issuer.
-        now: The time that the states are derived for.
+        issuer: Their issuer, at the instant that the states are derived for.
     """
-    return [ShownKey(k, lifecycle.state(k, among, now)) for k in keys]
+    return [ShownKey(k, lifecycle.state(k, among, issuer.now), issuer.settle_time(k)) for k in keys]
 
 
 def needs_store(operation: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
@@ -89,7 +104,7 @@ class KeyOperations:
     @needs_store
     async def rotate(
         self, name: str, *, series: str | None = None, expected_kid: str | None = None, dry_run: bool = False
-    ) -> list[ShownKey]:
+    ) -> HandRotation:
         """Retire the active key of a series, or of all series of an issuer, in favour of its standby.
 
         Args:
@@ -97,9 +112,6 @@ class KeyOperations:
             series: Name of a series; None: all.
             expected_kid: Retire only this key, and only if it is active. So a repeated call changes nothing.
             dry_run: Return what would happen, and change nothing.
-
-        Returns:
-            The queued and newly retired keys of those series, as they are afterwards.
 
         Raises:
             RotationTooEarlyError: A standby may not sign yet. Nothing was changed.
@@ -114,12 +126,12 @@ class KeyOperations:
             heads = [head for s in names if (head := _replaceable_head(issuer, s, expected_kid)) is not None]
             retired = [replace(head, retire_time=issuer.now) for head in heads]
             if dry_run or not retired:
-                return _concerned(issuer.changed(retired), names, retired, issuer.now)
+                return _rotation(issuer, issuer.changed(retired), names, retired)
             if await self._changes.write(issuer, retired):
                 await self._changes.refresh()
                 self._wake()
                 after = await self._changes.current(name)
-                return _concerned(after.state.keys, names, retired, after.now)
+                return _rotation(after, after.state.keys, names, retired)
         raise InternalError("other writers changed the issuer's keys too often; try again")
 
 
@@ -154,6 +166,20 @@ def _replaceable_head(issuer: Issuer, series: str, expected_kid: str | None) -> 
     )
 
 
-def _concerned(keys: Sequence[Key], series: Sequence[str], retired: Sequence[Key], now: datetime) -> list[ShownKey]:
+def _rotation(issuer: Issuer, keys: Sequence[Key], series: Sequence[str], retired: Sequence[Key]) -> HandRotation:
     kids = {k.kid for k in retired}
-    return shown([k for k in keys if k.series in series and (lifecycle.queued(k) or k.kid in kids)], keys, now)
+    concerned = [k for k in keys if k.series in series and (lifecycle.queued(k) or k.kid in kids)]
+    heirs = [lifecycle.active(keys, k.series, issuer.now) for k in retired]
+    warnings = [_unsettled(issuer, heir) for heir in heirs if heir and issuer.settle_time(heir) > issuer.now]
+    return HandRotation(shown(concerned, keys, issuer), warnings)
+
+
+def _unsettled(issuer: Issuer, key: Key) -> str:
+    since, until = (
+        t.isoformat(timespec="seconds").replace("+00:00", "Z") for t in (key.publish_time, issuer.settle_time(key))
+    )
+    return (
+        f"key {key.kid} has been published since {since}. Verifiers that keep a JWK Set longer than Cache-Control permits, such as "
+        "ASP.NET Core, may not have it, and refuse the first token or all tokens for up to 5 minutes until they look again. "
+        f"From {until} on all that look every {issuer.verifier_refresh} have it"
+    )

@@ -22,6 +22,8 @@ from sealwright.keys.settings import TimingSettings
 from sealwright.keys.token_counts import minute_of
 
 _CATCH_UP_READS: Final = 3
+_LAST_KNOWN_GOOD: Final = timedelta(hours=1)
+"""How much longer ASP.NET Core accepts a key after it has read a set without it (`UseLastKnownGoodConfiguration`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Revocation:
     Attributes:
         keys: The revoked keys.
         live_tokens: Estimate of the live tokens that were signed with them.
-        verifier_cache_until: Until then caches and verifiers may accept the keys' tokens.
+        verifier_cache_until: Until then caches and verifiers that obey `Cache-Control` may accept the keys' tokens.
+        verifier_refresh_until: Until then verifiers that do not obey it may accept them.
         stale_replicas: Replicas that have not read the revocation yet.
         warnings: What else an operator should know.
     """
@@ -66,6 +69,7 @@ class Revocation:
     keys: Sequence[ShownKey]
     live_tokens: int
     verifier_cache_until: datetime
+    verifier_refresh_until: datetime
     stale_replicas: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
@@ -173,18 +177,26 @@ class KeyRevocation:
         serve_age = max(p.limits.max_serve_age for p in plans)
         stale = await self._stale_replicas(serve_age)
         now = self._keyring.now()
-        until = max(now + p.limits.cache_age for p in plans) + (serve_age if stale else timedelta())
+        served = now + (serve_age if stale else timedelta())
+        until = max(served + p.limits.cache_age for p in plans)
         done = await self._shown(plans, warnings=[*warnings, *failures])
-        return replace(done, verifier_cache_until=until, stale_replicas=stale)
+        stubborn = max(until, *(self._forgotten(served, p.limits) for p in plans))
+        return replace(done, verifier_cache_until=until, verifier_refresh_until=stubborn, stale_replicas=stale)
+
+    def _forgotten(self, served: datetime, limits: Limits) -> datetime:
+        """Return when the last verifier has forgotten a key that was last served at a time, whatever it was told."""
+        return served + limits.settling(self._timing.verifier_refresh) + _LAST_KNOWN_GOOD
 
     async def _shown(self, plans: Sequence[_Plan], *, warnings: Sequence[str]) -> Revocation:
         now = self._keyring.now()
         until = [(k.revoke_time or now) + p.limits.cache_age for p in plans for k in p.gone]
+        stubborn = [self._forgotten(k.revoke_time or now, p.limits) for p in plans for k in p.gone]
         kids = [k.kid for p in plans for k in p.gone]
         return Revocation(
-            keys=[k for p in plans for k in shown(p.gone, p.after, now)],
+            keys=[k for p in plans for k in shown(p.gone, p.after, self._keyring.at(p.name))],
             live_tokens=await self._store.live_tokens(kids, minute_of(now)),
             verifier_cache_until=max(until, default=now),
+            verifier_refresh_until=max([*until, *stubborn], default=now),
             warnings=warnings,
         )
 
@@ -211,6 +223,7 @@ class _Plan:
     """What a revocation does to one issuer.
 
     Attributes:
+        name: Of the issuer.
         limits: Of the issuer.
         gone: The revoked keys, those among them that were revoked before, too.
         new: Those that are revoked now.
@@ -219,6 +232,7 @@ class _Plan:
         warnings: About the standbys.
     """
 
+    name: str
     limits: Limits
     gone: Sequence[Key]
     new: Sequence[Key]
@@ -236,7 +250,7 @@ def _plan(settings: IssuerSettings, state: IssuerState, meant: Sequence[Key], no
     new = [k for k, old in zip(gone, meant, strict=True) if k != old]
     after = _changed(state.keys, gone)
     raised, warnings = _successors(settings, after, now) if new else ([], [])
-    return _Plan(state.limits, gone, new, raised, _changed(after, raised), warnings)
+    return _Plan(state.name, state.limits, gone, new, raised, _changed(after, raised), warnings)
 
 
 def _changed(keys: Sequence[Key], new: Sequence[Key]) -> list[Key]:

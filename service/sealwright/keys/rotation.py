@@ -129,7 +129,7 @@ class Rotator:
 
     async def _step(self, issuer: Issuer) -> bool:
         self.creation.start(issuer)
-        policies = [series_policy(s) for s in issuer.settings.series]
+        policies = [series_policy(s, self._timing) for s in issuer.settings.series]
         waiting = self.creation.open_intents(issuer)
         for step in next_steps(issuer.state.keys, policies, issuer.limits, waiting, issuer.now):
             if isinstance(step, Create):

@@ -8,7 +8,7 @@ from pydantic import ValidationInfo, field_validator
 
 from sealwright.issuer_settings import IssuerSettings, SeriesSettings
 from sealwright.keys.lifecycle import Limits, SeriesPolicy
-from sealwright.settings import PositiveDuration, Settings
+from sealwright.settings import Duration, PositiveDuration, Settings
 
 
 class TimingSettings(Settings):
@@ -20,6 +20,7 @@ class TimingSettings(Settings):
         refresh_interval: Time between two reads of the store.
         max_staleness: S; longest time after a confirmed read of the store for which a replica still signs.
         max_serve_age: Longest time for which a replica that cannot reach the store serves its JWK Sets.
+        verifier_refresh: How long a verifier may keep a JWK Set, whatever `Cache-Control` says.
     """
 
     max_clock_error: PositiveDuration = timedelta(seconds=5)
@@ -27,6 +28,7 @@ class TimingSettings(Settings):
     refresh_interval: PositiveDuration = timedelta(seconds=1)
     max_staleness: PositiveDuration = timedelta(minutes=15)
     max_serve_age: PositiveDuration = timedelta(hours=24)
+    verifier_refresh: Duration = timedelta(hours=12)
 
     @field_validator("verifier_skew")
     @classmethod
@@ -62,7 +64,7 @@ def limits(issuer: IssuerSettings, timing: TimingSettings) -> Limits:
     )
 
 
-def series_policy(series: SeriesSettings) -> SeriesPolicy:
+def series_policy(series: SeriesSettings, timing: TimingSettings) -> SeriesPolicy:
     """Return what the lifecycle needs to know of a series."""
     return SeriesPolicy(
         name=series.name,
@@ -70,4 +72,5 @@ def series_policy(series: SeriesSettings) -> SeriesPolicy:
         min_lead=series.min_lead,
         destroy_after=series.destroy_after,
         create=series.create,
+        verifier_refresh=timing.verifier_refresh,
     )

@@ -25,7 +25,7 @@ class Issuer(_message.Message):
     def __init__(self, name: _Optional[str] = ..., url: _Optional[str] = ..., algorithms: _Optional[_Iterable[str]] = ..., token_types: _Optional[_Iterable[str]] = ..., series: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Key(_message.Message):
-    __slots__ = ("name", "kid", "key_uri", "algorithm", "series", "provider", "state", "publish_time", "ready_time", "retire_time", "withdraw_time", "revoke_time", "destroy_time")
+    __slots__ = ("name", "kid", "key_uri", "algorithm", "series", "provider", "state", "publish_time", "ready_time", "retire_time", "withdraw_time", "revoke_time", "destroy_time", "settle_time")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Key.State]
@@ -55,6 +55,7 @@ class Key(_message.Message):
     WITHDRAW_TIME_FIELD_NUMBER: _ClassVar[int]
     REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
     DESTROY_TIME_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     kid: str
     key_uri: str
@@ -68,7 +69,8 @@ class Key(_message.Message):
     withdraw_time: _timestamp_pb2.Timestamp
     revoke_time: _timestamp_pb2.Timestamp
     destroy_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., kid: _Optional[str] = ..., key_uri: _Optional[str] = ..., algorithm: _Optional[str] = ..., series: _Optional[str] = ..., provider: _Optional[str] = ..., state: _Optional[_Union[Key.State, str]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., withdraw_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    settle_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., kid: _Optional[str] = ..., key_uri: _Optional[str] = ..., algorithm: _Optional[str] = ..., series: _Optional[str] = ..., provider: _Optional[str] = ..., state: _Optional[_Union[Key.State, str]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., withdraw_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settle_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListIssuersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -129,10 +131,12 @@ class RotateKeysRequest(_message.Message):
     def __init__(self, issuer: _Optional[str] = ..., series: _Optional[str] = ..., expected_kid: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class RotateKeysResponse(_message.Message):
-    __slots__ = ("keys",)
+    __slots__ = ("keys", "warnings")
     KEYS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     keys: _containers.RepeatedCompositeFieldContainer[Key]
-    def __init__(self, keys: _Optional[_Iterable[_Union[Key, _Mapping]]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, keys: _Optional[_Iterable[_Union[Key, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RevokeKeysRequest(_message.Message):
     __slots__ = ("name", "provider", "reason", "validate_only")
@@ -147,15 +151,17 @@ class RevokeKeysRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., reason: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class RevokeKeysResponse(_message.Message):
-    __slots__ = ("keys", "estimated_live_tokens", "verifier_cache_until", "stale_replicas", "warnings")
+    __slots__ = ("keys", "estimated_live_tokens", "verifier_cache_until", "stale_replicas", "warnings", "verifier_refresh_until")
     KEYS_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_LIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     VERIFIER_CACHE_UNTIL_FIELD_NUMBER: _ClassVar[int]
     STALE_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_REFRESH_UNTIL_FIELD_NUMBER: _ClassVar[int]
     keys: _containers.RepeatedCompositeFieldContainer[Key]
     estimated_live_tokens: int
     verifier_cache_until: _timestamp_pb2.Timestamp
     stale_replicas: _containers.RepeatedScalarFieldContainer[str]
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, keys: _Optional[_Iterable[_Union[Key, _Mapping]]] = ..., estimated_live_tokens: _Optional[int] = ..., verifier_cache_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stale_replicas: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    verifier_refresh_until: _timestamp_pb2.Timestamp
+    def __init__(self, keys: _Optional[_Iterable[_Union[Key, _Mapping]]] = ..., estimated_live_tokens: _Optional[int] = ..., verifier_cache_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stale_replicas: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ..., verifier_refresh_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -123,6 +123,7 @@ class History:
         first: The kids of the very first set.
         planned: True time from which the schedule, not a person or a failure, lets each kid sign.
         hurried: The kids that an emergency made ready at once.
+        opened: The kids of series that were new to verifiers.
         revoked: True time of the commit that revoked each kid.
         rotations: The scheduled ones.
         seen: What happened how often, so that a test can tell that the simulation is not idle.
@@ -134,6 +135,7 @@ class History:
     first: set[str] = field(default_factory=set)
     planned: dict[str, int] = field(default_factory=dict)
     hurried: set[str] = field(default_factory=set)
+    opened: set[str] = field(default_factory=set)
     revoked: dict[str, int] = field(default_factory=dict)
     rotations: list[Rotation] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)

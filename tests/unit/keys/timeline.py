@@ -41,6 +41,7 @@ class World:
     migrating: bool = False
     raising: bool = True
     flaws: Flaws = SOUND
+    opening: Sequence[SeriesPolicy] = ()
     now: int = 0
     made: int = 0
     history: History = field(init=False)
@@ -171,7 +172,7 @@ class World:
             after = self._carry_out(task, row, life, early if self.flaws.clock_before_read else life.clock(self.now))
             yield self._pause()
             if self._commit(row, after):
-                self._note(task, row)
+                self._note(task, row, life)
             yield self._pause()
 
     def _due(self, row: Row, life: Life) -> list[Step | Publish]:
@@ -233,7 +234,7 @@ class World:
         self._aim(before)
         return True
 
-    def _note(self, task: Step | Publish, row: Row) -> None:
+    def _note(self, task: Step | Publish, row: Row, life: Life) -> None:
         """Write down what a commit means for the promises, in true time."""
         self.history.count(type(task).__name__)
         match task:
@@ -243,6 +244,10 @@ class World:
                 if not row.keys and not self.migrating:
                     self.history.first.update(k.kid for k in fresh)
                     self.history.planned.update({k.kid: self.now for k in fresh})
+            case SetReady(kid, _) if not self.migrating:
+                series = next(k.series for k in row.keys if k.kid == kid)
+                if lifecycle.opens(row.keys, series, life.clock(self.now)):
+                    self.history.opened.add(kid)
             case Retire(kid):
                 series = next(k.series for k in row.keys if k.kid == kid)
                 heir = lifecycle.queue(row.keys, series)[1]
@@ -254,7 +259,8 @@ class World:
     # -- people -----------------------------------------------------------------------------------
 
     def _operator(self) -> Actor:
-        acts = (self._rotate, self._rotate, self._revoke, self._raise if self.raising else self._wait, self._wait)
+        acts = [self._rotate, self._rotate, self._revoke, self._raise if self.raising else self._wait, self._wait]
+        acts += [self._open, self._open] if self.opening else []
         while True:
             yield self._pause() + self.rng.choice((1, *self.spans))
             yield from self.rng.choice(acts)()
@@ -301,6 +307,19 @@ class World:
             if step is not None:
                 self.history.hurried.add(step.kid)
                 self.history.count("emergency")
+
+    def _open(self) -> Actor:
+        """Restart a replica with a series more in its file."""
+        life, *others = self._living(), *self.opening
+        if life is None or not self.latest.keys:
+            return
+        known = {p.name for p in life.policies}
+        more = [p for p in others if p.name not in known][:1]
+        self._confirm(life)
+        life.died = self.now
+        self._start(life.config, [*life.policies, *more])
+        self.history.count("series opened")
+        yield self._pause()
 
     def _raise(self) -> Actor:
         """Restart a replica with longer limits in its file; the row follows later."""

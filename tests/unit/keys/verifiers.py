@@ -118,6 +118,25 @@ def failures(history: History, flaws: Flaws) -> Iterator[Failure]:
                 yield failure
 
 
+def surprises(history: History, flaws: Flaws, refresh: int) -> Iterator[tuple[Use, Gap]]:
+    """Yield the first tokens of new series that a verifier could refuse that keeps a set for `refresh`, whatever it says.
+
+    It does not look again for an unknown kid. A shared cache may have given it a set that is as old as the headers permit.
+    """
+    missing: dict[str, list[Gap]] = {}
+    for gap in gaps(history):
+        if not gap.withdrawn:
+            missing.setdefault(gap.kid, []).append(gap)
+    for use in uses(history, flaws):
+        if use.kid not in history.opened or use.kid in history.hurried:
+            continue
+        for gap in missing.get(use.kid, ()):
+            limits = gap.row.limits
+            fetched = min(gap.end, gap.fresh_until) + seconds(limits.max_age + limits.stale_if_error)
+            if max(use.first, gap.begin) < min(fetched + refresh, history.revoked.get(use.kid, FOREVER)):
+                yield use, gap
+
+
 def _meet(history: History, use: Use, gap: Gap) -> Failure | None:
     """Find a token and a verifier's copy of the set that meet.
 

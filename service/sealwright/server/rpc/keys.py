@@ -73,7 +73,7 @@ class KeyService(keys_pb2_grpc.KeyServiceServicer):
         self._authoriser.require(decision.call.caller, _READERS, issuer)
         found = self._keyring.at(issuer)
         page, token = _page(found.state.keys, request.page_size, request.page_token)
-        keys = shown(page, found.state.keys, found.now)
+        keys = shown(page, found.state.keys, found)
         return keys_pb2.ListKeysResponse(keys=[_key(k) for k in keys], next_page_token=token)
 
     async def GetKey(  # noqa: N802 - the name in the proto
@@ -84,7 +84,7 @@ class KeyService(keys_pb2_grpc.KeyServiceServicer):
         decision.note(issuer=issuer, kid=kid)
         self._authoriser.require(decision.call.caller, _READERS, issuer)
         found = self._keyring.at(issuer)
-        return _key(*shown([found.key(kid).record], found.state.keys, found.now))
+        return _key(*shown([found.key(kid).record], found.state.keys, found))
 
     async def RotateKeys(  # noqa: N802 - the name in the proto
         self, request: keys_pb2.RotateKeysRequest, decision: Decision
@@ -98,8 +98,8 @@ class KeyService(keys_pb2_grpc.KeyServiceServicer):
         self._keyring.settings(issuer)
         if not dry_run:
             await decision.begin()
-        keys = await self._operations.rotate(issuer, series=series, expected_kid=expected_kid, dry_run=dry_run)
-        return keys_pb2.RotateKeysResponse(keys=[_key(k) for k in keys])
+        done = await self._operations.rotate(issuer, series=series, expected_kid=expected_kid, dry_run=dry_run)
+        return keys_pb2.RotateKeysResponse(keys=[_key(k) for k in done.keys], warnings=done.warnings)
 
     async def RevokeKeys(  # noqa: N802 - the name in the proto
         self, request: keys_pb2.RevokeKeysRequest, decision: Decision
@@ -125,6 +125,7 @@ class KeyService(keys_pb2_grpc.KeyServiceServicer):
             keys=[_key(k) for k in done.keys],
             estimated_live_tokens=done.live_tokens,
             verifier_cache_until=_timestamp(done.verifier_cache_until),
+            verifier_refresh_until=_timestamp(done.verifier_refresh_until),
             stale_replicas=done.stale_replicas,
             warnings=done.warnings,
         )
@@ -172,6 +173,7 @@ def _key(found: ShownKey) -> keys_pb2.Key:
         withdraw_time=_timestamp(key.withdraw_time),
         revoke_time=_timestamp(key.revoke_time),
         destroy_time=_timestamp(key.destroy_time),
+        settle_time=_timestamp(found.settle_time),
     )
 
 
