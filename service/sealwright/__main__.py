@@ -9,6 +9,7 @@ from sealwright.cli.completion import completion
 from sealwright.cli.config import config
 from sealwright.cli.db import db
 from sealwright.cli.dev import dev
+from sealwright.cli.doctor import doctor
 from sealwright.cli.keys import keys
 from sealwright.cli.program import Program
 from sealwright.cli.serve import serve, worker
@@ -25,7 +26,7 @@ def main() -> None:
     """
 
 
-for command in (completion, config, db, dev, jwks, keys, serve, sign, store, verify, worker):
+for command in (completion, config, db, dev, doctor, jwks, keys, serve, sign, store, verify, worker):
     main.add_command(command)
 
 if __name__ == "__main__":

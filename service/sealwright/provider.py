@@ -44,6 +44,7 @@ __all__ = [
     "ConfigurationError",
     "Duration",
     "FilePath",
+    "IdentityTeller",
     "KeyCreator",
     "KeyDeleter",
     "KeyDescription",
@@ -72,6 +73,7 @@ __all__ = [
     "RawSignature",
     "SignatureEncoding",
     "SignatureRejectedError",
+    "Timekeeper",
     "load_public_key",
 ]
 
@@ -253,6 +255,28 @@ class KeyDeleter(Protocol):
 
     async def schedule_deletion(self, uri: str, *, timeout: float) -> None:
         """Schedule the deletion of the key, after the KMS's own waiting period. Succeeds if it is already scheduled."""
+        ...
+
+
+@runtime_checkable
+class IdentityTeller(Protocol):
+    """A provider that can tell whose credentials it uses, for `sealwright doctor`."""
+
+    async def identity(self, *, timeout: float) -> str:
+        """Return the account, the principal or the token that the credentials belong to. It is shown to operators only.
+
+        Raises:
+            ProviderError: The backend does not tell.
+        """
+        ...
+
+
+@runtime_checkable
+class Timekeeper(Protocol):
+    """A provider whose backend tells the time, for `sealwright doctor`."""
+
+    def time_error(self) -> float | None:
+        """Return by how many seconds this machine's clock was ahead of the backend's in the last answer; None: there was none."""
         ...
 
 

@@ -79,6 +79,10 @@ class HttpTransport:
             raise to_provider_error(_code(reply.body), reply.status, _seconds(reply.text(b"retry-after")))
         return Answer(_fields(reply.body), reply.text(b"x-amzn-requestid"))
 
+    def time_error(self) -> float | None:
+        """See `Timekeeper.time_error`."""
+        return self._pool.time_error()
+
     async def account(self, *, timeout: float) -> str:
         """See `Transport.account`."""
         return await account_of(self._session, self._settings, await self._credentials.current(), timeout)

@@ -22,6 +22,7 @@ from sealwright.provider import (
     RawSignature,
     SignatureEncoding,
     SignatureRejectedError,
+    Timekeeper,
 )
 from sealwright_providers.aws.algorithms import KMS_ALGORITHMS, jws_algorithms, key_spec
 from sealwright_providers.aws.arn import account_in, pinned_arn, resolvable, to_uri
@@ -107,6 +108,14 @@ class AwsProvider:
             raise
         except ProviderAccessDeniedError:
             return  # AWS KMS answers, and signing does not need the permission to list keys.
+
+    async def identity(self, *, timeout: float) -> str:
+        """See `IdentityTeller.identity`. Returns the number of the AWS account."""
+        return await self._transport.account(timeout=timeout)
+
+    def time_error(self) -> float | None:
+        """See `Timekeeper.time_error`. AWS refuses requests whose time is off by more than five minutes."""
+        return self._transport.time_error() if isinstance(self._transport, Timekeeper) else None
 
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         """See `KeyCreator.create`. CreateKey itself sets the tags, so that every key has them."""

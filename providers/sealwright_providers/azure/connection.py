@@ -131,6 +131,10 @@ class Connection:
             raise to_provider_error(reply.status, read_failure(reply.body), seconds_of(reply.text(b"retry-after")))
         return Answer(_object(reply.body), reply.text(b"x-ms-request-id"))
 
+    def time_error(self) -> float | None:
+        """See `Timekeeper.time_error`."""
+        return self._pool.time_error()
+
     async def aclose(self) -> None:
         """Close the client, the credential and the connections. May be called twice."""
         await self._tokens.close()

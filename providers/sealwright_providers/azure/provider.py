@@ -122,6 +122,10 @@ class AzureProvider:
         except ProviderAccessDeniedError:
             return  # Key Vault answers, and signing does not need the permission to list keys.
 
+    def time_error(self) -> float | None:
+        """See `Timekeeper.time_error`."""
+        return self._connection.time_error()
+
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         """See `KeyCreator.create`. The key is named after its intent.
 

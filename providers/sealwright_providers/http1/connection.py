@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 
 import httptools
@@ -29,6 +31,14 @@ class Reply(NamedTuple):
         """Return a header field as text; None: the answer does not have it."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+
+def clock_error(date: bytes | None, now: datetime) -> float | None:
+    """Return by how many seconds a clock is ahead of a server's Date (RFC 9110 §6.6.1); None: it is missing or no date."""
+    try:
+        return (now - parsedate_to_datetime((date or b"").decode("ascii"))).total_seconds()
+    except (TypeError, ValueError):
+        return None
 
 
 class ConnectionDiedError(ConnectionError):

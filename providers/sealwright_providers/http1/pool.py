@@ -8,9 +8,11 @@ request may be repeated (RFC 9112 §9.3.1). Only what happens on a new connectio
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import UTC, datetime
 from typing import Final
 
-from sealwright_providers.http1.connection import Connection, ConnectionDiedError, Reply
+from sealwright_providers.http1.connection import Connection, ConnectionDiedError, Reply, clock_error
 from sealwright_providers.http1.dial import Dialer, Server
 
 IDLE_SECONDS: Final = 60.0
@@ -28,7 +30,13 @@ class Pool:
         self._dialer = Dialer(server)
         self._idle: dict[Connection, None] = {}
         self._busy: set[Connection] = set()
+        self._date: tuple[bytes | None, float] = (None, 0.0)
         self.closed = False
+
+    def time_error(self) -> float | None:
+        """Return by how many seconds this machine's clock was ahead of the server's at the last answer; None: it did not say."""
+        date, at = self._date
+        return clock_error(date, datetime.fromtimestamp(at, UTC))
 
     async def request(self, message: bytes, *, timeout: float, repeatable: bool) -> Reply:
         """Send a request and return the answer.
@@ -92,6 +100,7 @@ class Pool:
         finally:
             self._busy.discard(connection)
         self._give_back(connection)
+        self._date = reply.headers.get(b"date"), time.time()
         return reply
 
     def _give_back(self, connection: Connection) -> None:

@@ -43,16 +43,22 @@ def problems_of_host(config: Config) -> Iterator[str]:
         yield from _unreadable(provider, "providers", name)
 
 
-def _unreadable(settings: BaseModel, *place: str) -> Iterator[str]:
-    """Yield the files of a table that cannot be read."""
+def path_settings(settings: BaseModel) -> Iterator[tuple[str, str]]:
+    """Yield name and value of the settings of a table that are paths."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, str) and _is_path([field.annotation, *field.metadata]):
-            try:
-                with open(value, "rb"):  # noqa: PTH123 - as the service opens it
-                    pass
-            except OSError as e:
-                yield f"{path_of((*place, name))}: {value}: {e.strerror}"
+            yield name, value
+
+
+def _unreadable(settings: BaseModel, *place: str) -> Iterator[str]:
+    """Yield the files of a table that cannot be read."""
+    for name, value in path_settings(settings):
+        try:
+            with open(value, "rb"):  # noqa: PTH123 - as the service opens it
+                pass
+        except OSError as e:
+            yield f"{path_of((*place, name))}: {value}: {e.strerror}"
 
 
 def _is_path(parts: list[Any]) -> bool:

@@ -29,6 +29,7 @@ from sealwright.errors import (
 )
 from sealwright.provider import (
     Algorithm,
+    IdentityTeller,
     KeyCreator,
     KeyDeleter,
     KeyDescription,
@@ -38,6 +39,7 @@ from sealwright.provider import (
     KeySpec,
     ProviderSettings,
     RawSignature,
+    Timekeeper,
 )
 
 log = logging.getLogger(__name__)
@@ -169,6 +171,17 @@ class GuardedProvider:
         """See `KeyDeleter.schedule_deletion`."""
         inner = self._capability(KeyDeleter)  # type: ignore[type-abstract]
         await self._call("schedule_deletion", lambda left: inner.schedule_deletion(uri, timeout=left), timeout)
+
+    async def identity(self, *, timeout: float) -> str | None:
+        """See `IdentityTeller.identity`; None: the provider cannot tell."""
+        inner = self._inner
+        if not isinstance(inner, IdentityTeller):
+            return None
+        return await self._call("identity", lambda left: inner.identity(timeout=left), timeout, attempts=1)
+
+    def time_error(self) -> float | None:
+        """See `Timekeeper.time_error`; None: the provider cannot tell."""
+        return self._inner.time_error() if isinstance(self._inner, Timekeeper) else None
 
     async def aclose(self) -> None:
         """Release all that the provider holds."""
