@@ -252,6 +252,10 @@ class ProviderKeyDisabledError(ProviderError):
     code = Code.FAILED_PRECONDITION
 
 
+class ProviderKeyLostError(ProviderKeyDisabledError):
+    """The key will never sign: the KMS could not generate it, or has destroyed it."""
+
+
 class ProviderKeyPendingError(ProviderKeyDisabledError):
     """The KMS reports that the state of the key does not permit to sign, as it also does for a moment after a key was created."""
 

@@ -277,3 +277,12 @@ async def test_f12_a_key_with_imported_material_is_neither_adopted_nor_deleted(
         assert not set(uris(await service.list_keys())) & {k.uri for k in imported}
     assert {k.uri for k in imported} <= set(at.enabled())
     assert caplog.text.count("a key that the service did not create has the tags") == QUEUE_LENGTH
+
+
+@pytest.mark.parametrize("at", ["gcp"], indirect=True)
+async def test_f11_a_key_that_could_not_be_generated_is_replaced_at_once(at: Cloud) -> None:
+    at.arm({"kind": "generation_failed"}, "*", times=QUEUE_LENGTH)
+    async with running(at.document(), wait=False) as service:
+        await complete(service, at)
+    assert len(at.intents()) == 2 * QUEUE_LENGTH
+    assert [k.enabled for k in at.found()].count(True) == QUEUE_LENGTH

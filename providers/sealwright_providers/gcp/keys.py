@@ -10,6 +10,7 @@ from sealwright.provider import (
     KeyDescription,
     Protection,
     ProviderKeyDisabledError,
+    ProviderKeyLostError,
     ProviderUnavailableError,
     ProviderUnsupportedError,
 )
@@ -39,6 +40,7 @@ _PROTECTION: Final = {
     "EXTERNAL": Protection.EXTERNAL,
     "EXTERNAL_VPC": Protection.EXTERNAL,
 }
+_LOST: Final = frozenset({"GENERATION_FAILED", "DESTROYED"})
 _ENDING: Final = frozenset({"DESTROY_SCHEDULED", "DESTROYED"})
 
 
@@ -179,6 +181,8 @@ def _require_enabled(version: Any) -> None:
     current = state(version)
     if current == "PENDING_GENERATION":
         raise KeyPendingError("Google Cloud KMS is still generating the key")
+    if current in _LOST:
+        raise ProviderKeyLostError(f"the key in Google Cloud KMS will never sign: its state is {current}")
     if current != "ENABLED":
         raise ProviderKeyDisabledError(f"the key in Google Cloud KMS cannot sign: its state is {current}")
 

@@ -18,6 +18,7 @@ from sealwright.errors import (
     InternalError,
     ProviderAccessDeniedError,
     ProviderKeyDisabledError,
+    ProviderKeyLostError,
     ProviderKeyMissingError,
     ProviderTimeoutError,
     ProviderUnavailableError,
@@ -167,8 +168,8 @@ class KeyMaking:
             if found.uri != uri:
                 raise ProviderUnavailableError("the KMS described another key than the one that it has created")
             await self._check(found, intent, series)
-        except (ProviderKeyMissingError, ProviderKeyDisabledError):
-            if self._age(intent) > GONE:
+        except (ProviderKeyMissingError, ProviderKeyDisabledError) as error:
+            if isinstance(error, ProviderKeyLostError) or self._age(intent) > GONE:
                 await self._abandon(intent, "the key that the KMS has created cannot be used")
             raise
         await self._made(intent, found)
@@ -258,14 +259,20 @@ class KeyMaking:
             return Outcome.SEVERAL
         if not uris or intent.kid:
             return None
+        return await self._discard(intent, uris[0])
+
+    async def _discard(self, intent: Intent, uri: str) -> Outcome:
+        """Schedule the deletion of a key that turned up late. It was never published, and its intent is in this store."""
+        provider = self._providers[intent.provider]
         try:
-            found = await provider.describe(uris[0], timeout=provider.manage_timeout)
+            found = await provider.describe(uri, timeout=provider.manage_timeout)
         except ProviderUnsupportedError:
             return Outcome.FOREIGN
+        except ProviderKeyLostError:
+            return Outcome.ABSENT
         if found.imported:
             return Outcome.FOREIGN
-        # It was never published, and its intent is in this store.
-        await provider.schedule_deletion(uris[0], timeout=provider.manage_timeout)
+        await provider.schedule_deletion(uri, timeout=provider.manage_timeout)
         log.warning("intent %s: its key turned up late; its deletion is scheduled", intent.intent_id)
         return Outcome.DELETED
 
