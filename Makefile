@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint types protos protos-check contract bench bench-quick dist clean lock
+.PHONY: help install demo test lint types protos protos-check contract faults bench bench-quick dist clean lock
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -31,6 +31,10 @@ test: install  ## Run all tests and report branch coverage (PYTEST="-k name" sel
 	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+faults: install  ## Run only tests/faults: dying connections, full disks, crashes, signals, strangers
+	@.ci/tools
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults $(PYTEST)
 
 contract: install  ## Run the provider contract and print a table: provider, algorithm, outcome
 	@$(BIN)/python -m sealwright_testing.contract --readme README.md tests/contract

@@ -2,8 +2,8 @@
 
 Each figure is the median of rounds that alternate with a baseline in the same run, because machines are noisy; the ratios count,
 and not the microseconds. The fake KMS (`fast_kms.py`, over TLS), the service, the bare client and the load have processes of their
-own. The load is a gRPC client in Python that checks the status of every call; of each round one token is verified with PyJWT and
-the served JWK Set. It writes `benchmarks/results/<date>.json`.
+own. The load is a gRPC client in Python that checks the status of every call. One token of each algorithm is verified with PyJWT
+and the served JWK Set. It writes `benchmarks/results/<date>.json`.
 """
 
 from __future__ import annotations
