@@ -82,7 +82,7 @@ def test_the_page_of_aws_lists_the_permissions_and_algorithms_of_the_code() -> N
     assert named == set(KMS_ALGORITHMS)
 
 
-def test_verifiers_has_the_table_of_libraries_that_drop_a_set() -> None:
+def test_f50_verifiers_has_the_table_of_libraries_that_drop_a_set() -> None:
     table = (DOCS / "verifiers.md").read_text().partition("| algorithm of the key |")[2].partition("\n\n")[0]
     found: dict[str, tuple[str, ...]] = {}
     for names, libraries in re.findall(r"^\| ([A-Z].*?) \| (.*?) \|$", table, re.MULTILINE):
