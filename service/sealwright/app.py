@@ -11,13 +11,15 @@ from typing import Final
 
 import grpc
 
+from sealwright import metrics
 from sealwright.access.grants import Authoriser
 from sealwright.audit.decisions import Audit
 from sealwright.audit.refusals import RefusalLimit
 from sealwright.audit.witness_file import WitnessFile
 from sealwright.audit.writer import AuditWriter
-from sealwright.clock import Clock, SystemClock
-from sealwright.config import Config
+from sealwright.clock import Clock, SystemClock, boot_id
+from sealwright.config import Config, problems_with_store
+from sealwright.errors import ConfigurationError
 from sealwright.ids import uuid7
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.health import KeyHealth
@@ -56,6 +58,8 @@ log = logging.getLogger(__name__)
 START_SECONDS: Final = 45.0
 """How long a start waits for the issuers to be able to sign."""
 _HEALTH_INTERVAL: Final = 0.2
+_HEALTH_SHARE: Final = 50
+"""How many times as long as a look at all issuers takes is the pause before the next."""
 _AUDIT_INTERVAL: Final = 1.0
 
 
@@ -70,13 +74,15 @@ class App:
         readiness: Which issuers can sign.
     """
 
-    def __init__(self, config: Config, clock: Clock, *, share_ports: bool, forget: str | None = None) -> None:
+    def __init__(
+        self, config: Config, clock: Clock, boot: str, *, share_ports: bool, forget: str | None = None
+    ) -> None:
         self._config = config
         self._forget = forget
         self._share_ports = share_ports
         self._clock = clock
         self.replica_id = uuid7()
-        self.keyring = Keyring(config.issuers, config.timing, clock)
+        self.keyring = Keyring(config.issuers, config.timing, clock, boot)
         self._authoriser = Authoriser(config.grants)
         self._alive = True
         self._settled = False
@@ -124,8 +130,11 @@ class App:
         )
         self.health = KeyHealth(self.keyring, self._providers, clock)
         self.readiness = Readiness(self.keyring, self.health, self.rotator.creation.failing, clock, self._blocked)
+        await store.enter(self.replica_id)
         with contextlib.suppress(StoreRefusedError):  # Readiness says why, and `sync.run` goes on asking.
             await sync.refresh()
+        if self.keyring.state is not None and (problems := list(problems_with_store(config, self.keyring.state))):
+            raise ConfigurationError(problems)
         # Ended after the listeners: while calls drain, the keyring must be kept fresh.
         self._closers.push_async_callback(self._end_jobs)
         await self._listen(audit, self._services(store, sync, counts, audit))
@@ -233,10 +242,13 @@ class App:
 
     async def _report_health(self) -> None:
         while True:
-            await self._update_health()
+            began = self._clock.elapsed()
+            problems = self.readiness.problems()
+            await self._grpc.set_serving(signing=not any(problems.values()))
             if self._settled:
-                self.readiness.log_changes()
-            await asyncio.sleep(_HEALTH_INTERVAL)
+                self.readiness.log_changes(problems)
+            # With thousands of issuers, this takes long.
+            await asyncio.sleep(max(_HEALTH_INTERVAL, _HEALTH_SHARE * (self._clock.elapsed() - began)))
 
     def _blocked(self) -> str | None:
         return None if self.audit.failure is None else "the audit record cannot be written"
@@ -244,6 +256,7 @@ class App:
     async def _tend_audit(self) -> None:
         while True:
             await self.audit.tick()
+            metrics.tend()
             await asyncio.sleep(_AUDIT_INTERVAL)
 
     async def _update_health(self) -> None:
@@ -304,4 +317,6 @@ def build(config: Config, clock: Clock | None = None, *, share_ports: bool = Fal
         share_ports: Whether other workers listen on the same ports (SO_REUSEPORT).
         forget: The replica in whose place this one is started. It has ended, so its row in the store is deleted.
     """
-    return App(config, clock or SystemClock(), share_ports=share_ports, forget=forget)
+    # The stopwatch of another clock has no meaning for other processes.
+    boot = (clock is None and boot_id()) or uuid7()
+    return App(config, clock or SystemClock(), boot, share_ports=share_ports, forget=forget)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -29,3 +32,11 @@ class SystemClock:
     def elapsed(self) -> float:
         """Return CLOCK_BOOTTIME, in seconds: unlike CLOCK_MONOTONIC it counts suspended time (clock_gettime(2))."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """Return the kernel's name of this start of the machine (random(4)), since which CLOCK_BOOTTIME counts; empty: unknown."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,14 +1,16 @@
 """Every metric, for Prometheus: counters and histograms of all workers together, and gauges of the worker that is asked.
 
 Labels have closed sets of values: names from the configuration, names of RPCs and KMS operations, and reasons of errors. With
-several workers each one keeps its numbers in a file of a shared directory (`PROMETHEUS_MULTIPROC_DIR`, set by the supervisor),
-and the worker that is asked adds them up. `docs/metrics.md` describes each metric; a test compares the page with this module.
+several workers each one keeps its numbers in files of a shared directory (`metrics_files.py`), and the worker that is asked adds
+them up. `docs/metrics.md` describes each metric; a test compares the page with this module.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+import fcntl
+import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,8 +22,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from sealwright import metrics_files
+
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+metrics_files.begin()
+
+log = logging.getLogger(__name__)
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _FLUSH_SECONDS: Final = 0.002
@@ -104,7 +110,9 @@ class _Collecting:
         """Hand over what was counted."""
         self._due = False
         for part in self.parts:
-            part.flush()
+            # The files of the metrics may be gone. That must not stop anything.
+            with contextlib.suppress(OSError):
+                part.flush()
 
 
 _COLLECTING: Final = _Collecting()
@@ -175,6 +183,9 @@ def distribution(metric: Histogram, *labels: str) -> Distribution:
     return made
 
 
+RPC_SECONDS.labels("SignJwt")  # opens the file of the histograms now, and not at the first call
+
+
 @dataclass(frozen=True, slots=True)
 class Gauge:
     """A metric that is read when it is asked for.
@@ -241,11 +252,29 @@ def exposition(read: Callable[[], Iterable[Reading]]) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Readings(read))
     own = generate_latest(registry)
-    if os.environ.get(MULTIPROCESS_VARIABLE):
-        together = CollectorRegistry(auto_describe=False)
-        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together) + own
-    return generate_latest(_REGISTRY) + own
+    return _counted() + own
+
+
+def _counted() -> bytes:
+    """Return the counters and histograms of all workers; those of this one where the others' cannot be had."""
+    tend()
+    shared = metrics_files.directory()
+    if shared is not None:
+        try:
+            with metrics_files.locked(shared, fcntl.LOCK_SH):
+                together = CollectorRegistry(auto_describe=False)
+                multiprocess.MultiProcessCollector(together, str(shared))  # type: ignore[no-untyped-call]
+                return generate_latest(together)
+        except Exception:
+            log.exception("the metrics of all workers cannot be added up")
+    return generate_latest(_REGISTRY)
+
+
+def tend() -> None:
+    """Make the files of this worker again if they were deleted."""
+    if metrics_files.remake():
+        with contextlib.suppress(OSError):
+            REFUSALS_OMITTED.inc(0)  # opens them
 
 
 def described() -> list[tuple[str, str, tuple[str, ...], str]]:

@@ -97,6 +97,10 @@ class ProviderSettings(Settings):
     max_in_flight: int = Field(default=64, ge=1, le=10_000)
     max_queue: int = Field(default=256, ge=0, le=100_000)
 
+    def owns(self, uri: str) -> bool:  # noqa: ARG002 - for subclasses
+        """Return whether a pinned key URI lies inside what these settings allow. By default the provider finds out at each call."""
+        return True
+
 
 class Protection(StrEnum):
     """Where the private key is kept."""

@@ -216,6 +216,7 @@ def _older(config: dict[str, Any], copy: Path) -> None:
 def _forgotten(config: dict[str, Any], _copy: Path) -> None:
     with sqlite3.connect(Path(config["audit"]["path"]).parent / "state.db") as live:
         live.execute("UPDATE keys SET revoke_time = NULL")
+        live.execute("UPDATE issuers SET revision = revision + 1")
         live.execute("UPDATE deployment SET revision = revision + 1")
 
 

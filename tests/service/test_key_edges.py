@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
+from sealwright.app import build
+from sealwright.config import parse
+from sealwright.errors import ConfigurationError
 from sealwright.v1 import keys_pb2
 from sealwright_testing.emulators.aws import AwsEmulator
-from support.document import document, issuer, series
+from support.document import QUICK_TIMING, document, issuer, quick_issuer, series
 from support.service import Service, audit_records, failure, running, until
 
 
@@ -83,14 +88,26 @@ async def test_keys_of_a_series_that_is_no_longer_configured_stay_published_and_
     tmp_path: Path,
     emulator: AwsEmulator,
 ) -> None:
-    config = document(tmp_path, emulator.endpoint)
-    async with running(config) as service:
+    """The configuration is refused until the new series can sign (F17)."""
+    old_series, new_series = series(), series(name="new", min_lead="0s")
+    both = document(tmp_path, emulator.endpoint, quick_issuer(series=[old_series, new_series]), timing=QUICK_TIMING)
+    only_new = document(tmp_path, emulator.endpoint, quick_issuer(series=[new_series]), timing=QUICK_TIMING)
+    async with running(document(tmp_path, emulator.endpoint, quick_issuer(), timing=QUICK_TIMING)) as service:
         old = await service.sign()
-    changed = config | {"issuers": [issuer("payments", series=[series(name="new", min_lead="0s")])]}
-    async with running(changed, wait=False) as service:
+    async with running(both) as service:
         await until(lambda: _has(service, 4))
+        with pytest.raises(ConfigurationError, match="keeps its name"):
+            await build(parse(only_new)).start()
+        times = [k.ready_time.ToDatetime(UTC) for k in await service.list_keys() if k.series == "new"]
+        await until(lambda: _passed(max(times)))
+    async with running(only_new) as service:
         await service.verify(old.token)
-        assert (await failure(service.sign())).reason == "NO_ACTIVE_KEY"  # the new keys wait for their lead
+        assert old.kid in await service.published()
+        assert (await service.sign()).kid != old.kid
+
+
+async def _passed(time: datetime) -> bool:
+    return datetime.now(UTC) > time + timedelta(seconds=1)
 
 
 async def _has(service: Service, count: int) -> bool:

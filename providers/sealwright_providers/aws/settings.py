@@ -80,6 +80,11 @@ class AwsSettings(ProviderSettings):
         parts = urlsplit(self.proxy or "")
         return (parts.hostname, parts.port) if parts.hostname and parts.port else None
 
+    def owns(self, uri: str) -> bool:
+        """See `ProviderSettings.owns`: the ARN has the region and the account."""
+        region, account = (*uri.split(":"), *("",) * 6)[4:6]
+        return uri.startswith("awskms:") and region == self.region and self.account in {None, account}
+
 
 def is_emulator(endpoint_url: str | None) -> bool:
     """Return whether an endpoint is plaintext, which AWS itself never is."""

@@ -72,6 +72,10 @@ class AzureSettings(ProviderSettings):
         name = urlsplit(self.vault_url).hostname or ""
         return next((url for suffix, url in _AUTHORITIES.items() if name.endswith(suffix)), _PUBLIC_AUTHORITY)
 
+    def owns(self, uri: str) -> bool:
+        """See `ProviderSettings.owns`: the URI begins with the vault's host."""
+        return uri.lower().startswith(f"azurekms://{self.host.lower()}/")
+
     @field_validator("vault_url", "authority")
     @classmethod
     def _url(cls, value: str | None) -> str | None:

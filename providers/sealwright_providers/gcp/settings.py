@@ -59,6 +59,11 @@ class GcpSettings(ProviderSettings):
             raise ValueError("excludes credentials_file and ca_file: credentials are never sent in plaintext")
         return value
 
+    def owns(self, uri: str) -> bool:
+        """See `ProviderSettings.owns`: the resource name has the key ring."""
+        ring = f"projects/{self.project}/locations/{self.location}/keyRings/{self.key_ring}"
+        return uri.startswith(f"gcpkms://{ring}/")
+
 
 def _is_loopback(endpoint: str) -> bool:
     host = endpoint.rpartition(":")[0].strip("[]")

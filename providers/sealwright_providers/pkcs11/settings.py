@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Final, Literal
+from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -48,6 +49,11 @@ class Pkcs11Settings(ProviderSettings):
     pin_env: str | None = None
     sessions: int = Field(default=8, ge=1, le=64)
     initialize_arguments: str | None = None
+
+    def owns(self, uri: str) -> bool:
+        """See `ProviderSettings.owns`: the canonical URI has the attribute of the token that is configured."""
+        token = ("token", self.token_label) if self.token_label is not None else ("serial", self.token_serial or "")
+        return f"{token[0]}={quote(token[1], safe='')}" in uri.removeprefix("pkcs11:").split(";")
 
     @field_validator("token_label")
     @classmethod

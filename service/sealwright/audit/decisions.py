@@ -209,6 +209,7 @@ class Audit:
         for caller, omitted in self._limit.over():
             self._writer.submit(REFUSALS_OMITTED, {"caller": _cut(caller), "omitted": omitted})
         await self._writer.probe()
+        await self._writer.prune()
 
     def reopen(self) -> None:
         """Open the file again before the next record, for a log rotation by other programs."""

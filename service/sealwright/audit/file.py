@@ -164,6 +164,20 @@ class AuditFile:
             finally:
                 os.close(file)
 
+    def prune(self, before: float) -> int:
+        """Delete the files of any replica that were last written before a time, but not this one. Return how many.
+
+        Args:
+            before: The time, by the epoch.
+        """
+        deleted = 0
+        for path in self._directory.glob("*.jsonl"):
+            with contextlib.suppress(OSError):
+                if path != self.path and path.lstat().st_mtime < before:
+                    path.unlink()
+                    deleted += 1
+        return deleted
+
     def close(self) -> None:
         """Close the file, and give back the room."""
         with contextlib.suppress(OSError):

@@ -16,12 +16,14 @@ class AuditSettings(Settings):
         path: A directory, on a volume that outlives the process. Each replica writes its own files.
         rotate_bytes: A file that has grown to this size is closed under a numbered name.
         rotate_after: A file of this age likewise; absent: only its size counts.
+        retention: Files whose last record is older are deleted; absent: none is ever deleted.
         refusals_per_minute: How many refused calls of one caller are recorded in a minute. More are counted in one record.
     """
 
     path: FilePath
     rotate_bytes: int = Field(default=256 * 1024 * 1024, ge=4096)
     rotate_after: PositiveDuration | None = None
+    retention: PositiveDuration | None = None
     refusals_per_minute: int = Field(default=120, ge=1, le=100_000)
 
     @field_validator("path")

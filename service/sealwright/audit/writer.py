@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from queue import SimpleQueue
@@ -20,6 +21,8 @@ from sealwright.clock import Clock
 from sealwright.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
+
+_PRUNE_SECONDS: Final = 3600.0
 
 _OWN_FIELDS: Final = frozenset({"sequence", "time", "replica", "event"})
 
@@ -62,6 +65,8 @@ class AuditWriter:
             self._file = AuditFile(settings, replica_id)
         except OSError as e:
             raise ConfigurationError([f"audit.path: no file can be created there: {e.strerror}"]) from e
+        self._retention = settings.retention
+        self._prune_at = 0.0
         self.path = self._file.path
         self._pending: list[_Pending] = []
         self._groups: SimpleQueue[list[_Pending] | None] = SimpleQueue()
@@ -115,6 +120,17 @@ class AuditWriter:
         """Try to write again after a failure, so that health does not need a caller to find out."""
         if self.failure is not None and self._idle.is_set() and not self._closed:
             await asyncio.wait([self.submit(AUDIT_RESUMED, {})])
+
+    async def prune(self) -> None:
+        """Delete files that are older than the configured retention. This looks once an hour."""
+        now = time.monotonic()
+        if self._retention is None or now < self._prune_at:
+            return
+        self._prune_at = now + _PRUNE_SECONDS
+        before = time.time() - self._retention.total_seconds()
+        deleted = await asyncio.to_thread(self._file.prune, before)
+        if deleted:
+            log.info("%d audit files are older than the retention and were deleted", deleted)
 
     async def aclose(self) -> None:
         """Write the pending records and close the file. It may be called twice."""

@@ -17,11 +17,11 @@ from sqlalchemy.engine import make_url
 
 from sealwright.audit.witness_file import WitnessFile
 from sealwright.cli.findings import Finding, ok, problem, warning
-from sealwright.config import Config
+from sealwright.config import Config, problems_with_store
 from sealwright.config.files import path_settings
 from sealwright.errors import ConfigurationError
 from sealwright.keys.ports import StoreState, StoreUnavailableError
-from sealwright.keys.witness import WitnessUnreadableError, differences, objection
+from sealwright.keys.witness import WitnessUnreadableError, differences, objection, witness_of
 from sealwright.server.addresses import Address, UnixSocket
 from sealwright.server.certificates import now, read
 from sealwright.sql.store import SqlStore
@@ -168,10 +168,12 @@ def store(config: Config, state: StoreState | str | None) -> Iterator[Finding]:
         else:
             yield ok("store", "does not exist yet; the first start creates it")
         return
-    reason = objection(witness, state) if witness is not None else None
+    here = witness_of(state, "")
+    reason = objection(witness, here) if witness is not None else None
     if witness is not None and reason is not None:
         yield problem("store", reason)
-        yield from (problem("store", str(d)) for d in differences(witness.keys, state))
+        yield from (problem("store", str(d)) for d in differences(witness.keys, here.keys))
+    yield from (problem("store", text) for text in problems_with_store(config, state))
     off = abs((now() - state.time).total_seconds())
     if off > config.timing.max_clock_error.total_seconds():
         yield problem("clock", f"the clock of this machine differs by {off:.1f} s from the store's")

@@ -82,7 +82,9 @@ def _supervise(document: dict[str, Any], config: Config, log_level: str) -> None
     command = (sys.executable, "-m", "sealwright", "worker", "--log-level", log_level)
     with reserved_ports(config.server) as addresses:
         workers_document = {**document, "server": {**document["server"], **addresses}}
-        Supervisor(command, json.dumps(workers_document).encode(), config.server, _announce).run()
+        Supervisor(
+            command, json.dumps(workers_document).encode(), config.server, _announce, config.metrics_directory
+        ).run()
 
 
 def _announce(addresses: Mapping[str, str]) -> None:

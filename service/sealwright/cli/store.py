@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from sqlalchemy.engine import make_url
@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 from sealwright.audit.witness_file import WitnessFile
 from sealwright.cli.arguments import config_option
 from sealwright.cli.output import fail, output_option, show
-from sealwright.clock import SystemClock
-from sealwright.config import Config, load
+from sealwright.clock import SystemClock, boot_id
+from sealwright.config import Config, load, problems_with_store
 from sealwright.errors import (
     ConfigurationError,
     ProviderKeyDisabledError,
@@ -23,14 +23,17 @@ from sealwright.errors import (
     SealwrightError,
 )
 from sealwright.ids import uuid7
-from sealwright.keys.acceptance import Acceptance, accept
+from sealwright.keys.acceptance import accept
 from sealwright.keys.lifecycle import Key
 from sealwright.keys.ports import StoreState, StoreUnavailableError
 from sealwright.keys.settings import limits
+from sealwright.keys.timekeeping import Timekeeper, newest_other, of_boot
 from sealwright.keys.witness import Witness, WitnessUnreadableError, differences, objection, witness_of
 from sealwright.sql.store import SqlStore
 
 T = TypeVar("T")
+
+_CHANGED: Final = StoreUnavailableError("the store was changed at the same time; try again")
 
 
 @click.group()
@@ -74,16 +77,20 @@ def check(path: Path, output: str) -> None:
     """
     config = _loaded(path, output)
 
-    async def run() -> StoreState:
+    async def run() -> tuple[StoreState, Timekeeper]:
         opened = await SqlStore.open(config.store, upgrade=False)
         async with contextlib.aclosing(opened):
-            return await opened.read()
+            return await _read(opened, config)
 
     witness, problem = _witness(config)
-    state = _run(run, output, path)
+    state, keeper = _run(run, output, path)
     problems = [problem] if problem else []
-    if witness is not None and (reason := objection(witness, state)) is not None:
-        problems += [reason, *map(str, differences(witness.keys, state))]
+    if keeper.jump is not None:
+        problems.append(f"the store's clock was set: it has jumped by {keeper.jump.total_seconds():+.0f} s")
+    here = witness_of(state, "")
+    if witness is not None and (reason := objection(witness, here)) is not None:
+        problems += [reason, *map(str, differences(witness.keys, here.keys))]
+    problems += problems_with_store(config, state)
     if problems:
         fail(output, problems, _about(state))
     show(output, f"the store at revision {state.revision} can be used", {"problems": []} | _about(state))
@@ -97,37 +104,59 @@ def accept_command(path: Path, without_kms: bool, output: str) -> None:
     """Let the service use the store as it is, although the store is older than what has been published, lost or another one.
 
     Keys that had been retired or revoked are so again, and keys that the KMS reports as disabled or missing are revoked. New keys
-    wait for their lead. The command lists the keys that are lost. The service may be running, and uses the store within seconds.
-    Exit status: 0, or 1 if the store could not be accepted.
+    wait for their lead. If the store's clock was set, the new time is taken for right. The command lists the keys that are lost.
+    The service may be running, and uses the store within seconds. Exit status: 0, or 1 if the store could not be accepted.
     """
     config = _loaded(path, output)
     witness, problem = _witness(config)
 
-    async def run() -> tuple[StoreState, Acceptance | None]:
+    async def run() -> tuple[StoreState, list[str] | None]:
         opened = await SqlStore.open(config.store)
         async with contextlib.aclosing(opened):
-            state = await opened.read()
-            if problem is None and (witness is None or objection(witness, state) is None):
-                return state, None
-            unusable = {} if without_kms else await _unusable(config, state)
-            plan = accept(state, witness.keys if witness else {}, unusable)
-            bounds = {i.name: limits(i, config.timing) for i in config.issuers if i.name in plan.published}
-            if not await opened.repair(state, plan.changed, bounds, state.time):
-                raise StoreUnavailableError("the store was changed at the same time; try again")
-            accepted = await opened.read()
-        WitnessFile(Path(config.audit.path)).replace(witness_of(accepted, uuid7()))
-        return accepted, plan
+            state, keeper = await _read(opened, config)
+            refused = problem is not None or (
+                witness is not None and objection(witness, witness_of(state, "")) is not None
+            )
+            notes: list[str] = []
+            if refused:
+                plan = accept(
+                    state, witness.keys if witness else {}, {} if without_kms else await _unusable(config, state)
+                )
+                notes += plan.notes
+                bounds = {i.name: limits(i, config.timing) for i in config.issuers if i.name in plan.published}
+                if not await opened.repair(state, plan.changed, bounds, state.time):
+                    raise _CHANGED
+                state = await opened.read()
+            if keeper.jump is not None:
+                if not await opened.settle_clock(state, keeper.shift, keeper.settled(boot_id())):
+                    raise _CHANGED
+                notes.append(f"all times in the store have moved by {keeper.shift.total_seconds():+.0f} s")
+                state = await opened.read()
+        if refused:
+            WitnessFile(Path(config.audit.path)).replace(witness_of(state, uuid7()))
+        return state, notes if refused or keeper.jump is not None else None
 
-    state, plan = _run(run, output, path)
-    if plan is None:
+    state, notes = _run(run, output, path)
+    if notes is None:
         show(
             output,
             "there is nothing to accept: the store can be used",
             {"accepted": False, "notes": []} | _about(state),
         )
         return
-    text = "\n".join([*plan.notes, f"the store at revision {state.revision} is accepted"])
-    show(output, text, {"accepted": True, "notes": list(plan.notes)} | _about(state))
+    text = "\n".join([*notes, f"the store at revision {state.revision} is accepted"])
+    show(output, text, {"accepted": True, "notes": notes} | _about(state))
+
+
+async def _read(opened: SqlStore, config: Config) -> tuple[StoreState, Timekeeper]:
+    """Read a store, and judge its clock as a process of the service would."""
+    clock, boot = SystemClock(), boot_id()
+    keeper = Timekeeper(config.timing.max_clock_error)
+    started = clock.elapsed()
+    state = await opened.read()
+    keeper.adopt(of_boot(state.clocks, boot), newest_other(state.clocks, boot))
+    keeper.read(state.time, started=started, ended=clock.elapsed())
+    return state, keeper
 
 
 def _loaded(path: Path, output: str) -> Config:

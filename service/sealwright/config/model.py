@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -43,6 +44,14 @@ class Config(Settings):
     providers: dict[str, ProviderSettings]
     issuers: list[IssuerSettings] = Field(min_length=1)
     grants: list[GrantSettings] = Field(default=[])
+
+    @property
+    def metrics_directory(self) -> Path | None:
+        """Where several workers keep their metrics; None: nowhere in particular."""
+        if self.server.metrics_path is not None:
+            return Path(self.server.metrics_path)
+        file = self.store.dialect.file_of(self.store.url)
+        return None if file is None else file.with_name(f".{file.name}-metrics")
 
 
 def parse(document: Mapping[str, Any]) -> Config:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sealwright.keys.lifecycle import Key, queued
 from sealwright.keys.ports import StoreState
-from sealwright.keys.witness import Fact, KeyFacts, differences, fact_of
+from sealwright.keys.witness import Fact, FactsCache, KeyFacts, differences, fact_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def _accepted(key: Key, known: Mapping[str, Fact], unusable: str | None, now: da
 
 
 def _lost(state: StoreState, known: KeyFacts) -> Iterator[str]:
-    for found in differences(known, state):
+    for found in differences(known, FactsCache().facts(state)):
         if found.now is None and found.was is not Fact.REVOKED:
             yield (
                 f"issuer {found.issuer}: key {found.kid} is lost. Its tokens stop verifying. "

@@ -101,13 +101,15 @@ def entity_tag(body: bytes) -> str:
 
 
 class DocumentCache:
-    """The newest JWK Set of an issuer in one snapshot, so that it is encoded once and not for each request."""
+    """The newest JWK Set and signers of an issuer in one snapshot, so that they are made once and not for each request."""
 
-    __slots__ = ("document", "kids")
+    __slots__ = ("document", "kids", "signers", "signers_until")
 
     def __init__(self) -> None:
         self.kids: tuple[str, ...] | None = None
         self.document: JwksDocument | None = None
+        self.signers: list[SigningKey] | None = None
+        self.signers_until: datetime | None = None
 
 
 class Issuer(NamedTuple):
@@ -204,10 +206,15 @@ class Issuer(NamedTuple):
 
     def possible_signers(self) -> list[SigningKey]:
         """Return the active key of each series, whatever its algorithm and however old the read is."""
-        heads: dict[str, SigningKey] = {}
-        for key in lifecycle.signers(self.state.keys, self.now, [s.name for s in self.settings.series]):
-            heads.setdefault(key.series, self.keys[key.kid])
-        return list(heads.values())
+        cache = self.cache
+        if cache.signers is None or (cache.signers_until is not None and cache.signers_until <= self.now):
+            heads: dict[str, SigningKey] = {}
+            for key in lifecycle.signers(self.state.keys, self.now, [s.name for s in self.settings.series]):
+                heads.setdefault(key.series, self.keys[key.kid])
+            cache.signers = list(heads.values())
+            coming = [k.ready_time for k in self.state.keys if k.ready_time and k.ready_time > self.now]
+            cache.signers_until = min(coming, default=None)
+        return cache.signers
 
     def key(self, kid: str) -> SigningKey:
         """Return a key, whatever its state.

@@ -13,9 +13,11 @@ from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.issuer import RETRY_SECONDS, DocumentCache, Issuer, SigningKey
 from sealwright.keys.ports import IssuerState, StoreState
 from sealwright.keys.settings import TimingSettings
+from sealwright.keys.timekeeping import Timekeeper, newest_other, of_boot
 
 _READ_TOO_OLD: Final = "the store has not been read for longer than max_staleness"
-_CLOCK_IS_WRONG: Final = "the clock of this machine differs from the store's by more than max_clock_error"
+_CLOCK_IS_WRONG: Final = "the clock of this machine differs from the store's by more than max_clock_error ({:.0f} s)"
+_CLOCK_JUMPED: Final = "the store's clock was set: it has jumped by {:+.0f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,9 @@ class _Snapshot:
         issuers: The same, ready to use.
         started: Stopwatch before the newest read that confirmed the state: staleness counts from there.
         ended: Stopwatch after it.
-        time: The store's clock at that read.
+        zero: The store's time at which the stopwatch was zero.
+        floor: The time is never before this.
+        jump: By how many seconds the store's clock has jumped; None: it has not.
         clock_error: By how many seconds this machine's clock was wrong, at least.
         wall: This machine's clock after the read.
     """
@@ -57,9 +61,15 @@ class _Snapshot:
     issuers: Mapping[str, _Record]
     started: float
     ended: float
-    time: datetime
+    zero: datetime
+    floor: datetime
+    jump: float | None
     clock_error: float
     wall: datetime
+
+    def now(self, elapsed: float) -> datetime:
+        """Return the time, by the stopwatch."""
+        return max(self.floor, self.zero + timedelta(seconds=elapsed))
 
 
 class Keyring:
@@ -69,15 +79,21 @@ class Keyring:
 
     Attributes:
         refused: Why the store must not be used until an operator accepts it; None: it may be.
+        timekeeper: Judges the store's clock.
+        boot_id: Names this start of the machine.
     """
 
-    def __init__(self, issuers: Sequence[IssuerSettings], timing: TimingSettings, clock: Clock) -> None:
+    def __init__(
+        self, issuers: Sequence[IssuerSettings], timing: TimingSettings, clock: Clock, boot_id: str = ""
+    ) -> None:
         self._settings = {i.name: i for i in issuers}
         self._timing = timing
         self._clock = clock
         self._snapshot: _Snapshot | None = None
         self._keys: dict[str, SigningKey] = {}
         self.refused: str | None = None
+        self.timekeeper = Timekeeper(timing.max_clock_error)
+        self.boot_id = boot_id
 
     def install(self, state: StoreState, *, started: float) -> None:
         """Replace the snapshot with a read of the store.
@@ -95,6 +111,11 @@ class Keyring:
             found = state.issuers.get(name)
             if found is None:
                 continue
+            before = self._snapshot.issuers.get(name) if self._snapshot else None
+            if before is not None and before.state is found:
+                issuers[name] = before
+                keys |= before.keys
+                continue
             own: dict[str, SigningKey] = {}
             for key in found.keys:
                 known = self._keys.get(key.kid)
@@ -105,6 +126,7 @@ class Keyring:
             staleness = found.limits.max_staleness.total_seconds()
             issuers[name] = _Record(settings, found, own, DocumentCache(), staleness, tolerance.total_seconds())
         self._keys = keys
+        self.timekeeper.adopt(of_boot(state.clocks, self.boot_id), newest_other(state.clocks, self.boot_id))
         self._snapshot = self._confirmed(state, issuers, state.time, started)
 
     def confirm(self, time: datetime, *, started: float) -> None:
@@ -125,18 +147,22 @@ class Keyring:
         # The store read its clock somewhere between start and end: a larger difference is an error of a clock.
         off = (wall - time).total_seconds()
         error = max(-off, off - (ended - started), 0.0)
-        return _Snapshot(state, issuers, started, ended, time, error, wall)
+        keeper = self.timekeeper
+        keeper.read(time, started=started, ended=ended)
+        jump = None if keeper.jump is None else keeper.jump.total_seconds()
+        return _Snapshot(state, issuers, started, ended, keeper.zero, keeper.floor, jump, error, wall)
 
     def now(self) -> datetime:
         """Return the time that all decisions about keys and tokens use: the store's, carried on by the stopwatch.
 
         A machine whose clock is wrong, or is set while the machine is cut off, therefore neither drops a key early nor signs with
-        one that is not ready. The result lags the store's clock by the duration of a read, and is never ahead of it.
+        one that is not ready. The result lags the store's clock by the duration of a read. It never goes back, and does not
+        follow a clock that jumps (`keys/timekeeping.py`).
         """
         snapshot = self._snapshot
         if snapshot is None:
             return self._clock.now()
-        return snapshot.time + timedelta(seconds=self._clock.elapsed() - snapshot.ended)
+        return snapshot.now(self._clock.elapsed())
 
     @property
     def state(self) -> StoreState | None:
@@ -175,12 +201,13 @@ class Keyring:
         stale = None
         if age > record.max_staleness:
             stale = _READ_TOO_OLD
+        elif snapshot.jump is not None:
+            stale = _CLOCK_JUMPED.format(snapshot.jump)
         else:
             drift = abs((self._clock.now() - snapshot.wall).total_seconds() - passed)
             if snapshot.clock_error + drift > record.max_clock_error:
-                stale = _CLOCK_IS_WRONG
-        now = snapshot.time + timedelta(seconds=passed)
-        refresh = self._timing.verifier_refresh
+                stale = _CLOCK_IS_WRONG.format(snapshot.clock_error + drift)
+        now, refresh = snapshot.now(elapsed), self._timing.verifier_refresh
         return Issuer(record.settings, record.state, record.keys, now, age, stale, record.cache, refresh)
 
     def at(self, name: str) -> Issuer:

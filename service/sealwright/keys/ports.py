@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -87,6 +87,7 @@ class IssuerState:
         revision: Changes with every write.
         limits: In force for all replicas.
         first_publish_time: When it got its first JWK Set; None: it has none yet.
+        url: Its `iss`; None: it is not known yet.
         keys: All its keys, including withdrawn and revoked ones.
         intents: Those for which something remains to be done.
     """
@@ -97,6 +98,7 @@ class IssuerState:
     first_publish_time: datetime | None = None
     keys: Sequence[Key] = ()
     intents: Sequence[Intent] = ()
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,23 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockRecord:
+    """How the store's clock and the stopwatch of a machine went together.
+
+    Attributes:
+        boot_id: Names one start of the machine.
+        zero: The store's time at which the stopwatch was zero.
+        seen_time: The newest time that a replica there has gone by.
+        sure: Whether `zero` replaces what the store has.
+    """
+
+    boot_id: str
+    zero: datetime
+    seen_time: datetime
+    sure: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreState:
     """One consistent read of the store.
 
@@ -124,6 +143,7 @@ class StoreState:
         time: The store's clock at the read.
         issuers: By name.
         blocked: Providers whose keys were all revoked, and since when: no key is created there until an operator permits it.
+        clocks: What is known of the clocks of the machines that use the store.
     """
 
     deployment_id: str
@@ -131,6 +151,7 @@ class StoreState:
     time: datetime
     issuers: Mapping[str, IssuerState] = field(default_factory=dict)
     blocked: Mapping[str, datetime] = field(default_factory=dict)
+    clocks: tuple[ClockRecord, ...] = ()
 
 
 class KeyStore(Protocol):
@@ -140,8 +161,12 @@ class KeyStore(Protocol):
     quicker, and nothing was written.
     """
 
-    async def read(self) -> StoreState:
-        """Read everything in one transaction."""
+    async def read(self, known: StoreState | None = None) -> StoreState:
+        """Read everything in one transaction.
+
+        Args:
+            known: An earlier read. Issuers whose revision has not changed since are taken from it.
+        """
         ...
 
     async def probe(self) -> tuple[int, datetime]:
@@ -191,16 +216,35 @@ class KeyStore(Protocol):
         """Permit a provider to create keys again. Return whether it was blocked."""
         ...
 
-    async def heartbeat(self, replica: Replica, start_time: datetime) -> None:
-        """Write which revision a replica has read."""
+    async def heartbeat(self, replica: Replica, start_time: datetime, clock: ClockRecord | None = None) -> None:
+        """Write which revision a replica has read, and what it knows of its clock."""
+        ...
+
+    async def keep_urls(self, urls: Mapping[str, str]) -> None:
+        """Write the URLs of issuers whose rows do not have one yet. They are never changed."""
+        ...
+
+    async def settle_clock(self, state: StoreState, jump: timedelta, clock: ClockRecord) -> bool:
+        """Move all times by a jump of the store's clock, unless anything has changed since the store was read."""
         ...
 
     async def replicas(self, since: datetime) -> Sequence[Replica]:
         """Return the replicas that were seen since a time."""
         ...
 
-    async def farewell(self, replica_id: str) -> None:
-        """Delete the row of a replica that has stopped signing."""
+    async def enter(self, replica_id: str) -> None:
+        """Let other replicas find out when this one has ended, if the store can tell."""
+        ...
+
+    async def bury(self, now: datetime) -> Sequence[str]:
+        """Delete the rows of replicas that have ended without a farewell, and give back their claims. Return which."""
+        ...
+
+    async def farewell(self, replica_id: str, now: datetime | None = None, clock: ClockRecord | None = None) -> None:
+        """Delete the row of a replica that has stopped signing, give back its claims, and keep what it knows of its clock.
+
+        Without `now`, the claims end by the store's clock.
+        """
         ...
 
     async def add_token_counts(self, counts: Mapping[tuple[str, int], int]) -> None:

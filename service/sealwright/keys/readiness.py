@@ -71,10 +71,14 @@ class Readiness:
         """Return which providers answer, by name."""
         return self._health.providers()
 
-    def log_changes(self) -> None:
+    def problems(self) -> dict[str, str | None]:
+        """Return `problem` of every issuer."""
+        return {i.name: self.problem(i.name) for i in self._keyring.issuers}
+
+    def log_changes(self, problems: Mapping[str, str | None]) -> None:
         """Log, once, that an issuer cannot sign and why, and once that it can again."""
         for settings in self._keyring.issuers:
-            problem = self.problem(settings.name)
+            problem = problems[settings.name]
             before = self._logged.get(settings.name)
             if problem is not None and problem != before:
                 log.warning("issuer %s cannot sign: %s", settings.name, problem)

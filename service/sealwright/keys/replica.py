@@ -9,11 +9,12 @@ from typing import Final
 
 from sealwright.clock import Clock
 from sealwright.keys.keyring import Keyring
-from sealwright.keys.ports import KeyStore, Replica, StoreState, StoreUnavailableError
+from sealwright.keys.ports import ClockRecord, KeyStore, Replica, StoreState, StoreUnavailableError
 from sealwright.keys.settings import TimingSettings
 from sealwright.keys.token_counts import TokenCounts, minute_of
 from sealwright.keys.witness import (
     REMEDY,
+    FactsCache,
     StoreRefusedError,
     Witness,
     WitnessStore,
@@ -25,6 +26,7 @@ from sealwright.keys.witness import (
 log = logging.getLogger(__name__)
 
 _HEARTBEAT: Final = timedelta(seconds=5)
+_READ_ALL: Final = timedelta(minutes=1)
 _PRUNE_INTERVAL: Final = timedelta(hours=1)
 _KEEP_COUNTS: Final = timedelta(days=1)
 """How long counts of expired tokens are kept."""
@@ -53,6 +55,10 @@ class ReplicaSync:
         self._recorded: Witness | None = None
         self._seen: Witness | None = None
         self._unrecorded = False
+        self._facts = FactsCache()
+        self._read_all = float("-inf")
+        self._jump: timedelta | None = None
+        self._with_url: set[str] = set()
         self._store = store
         self._keyring = keyring
         self._counts = counts
@@ -80,7 +86,10 @@ class ReplicaSync:
                 return
             witness = self._read_witness()  # before the store, which can then only be newer
             started = self._clock.elapsed()
-            state = await self._store.read()
+            # Now and then everything is read, in case the store was changed without its revisions.
+            whole = started - self._read_all >= _READ_ALL.total_seconds()
+            state = await self._store.read(None if whole else self._keyring.state)
+            self._read_all = started if whole else self._read_all
             self._seen = self._checked(witness, state)
             await self._record()
             self._keyring.install(state, started=started)
@@ -102,12 +111,13 @@ class ReplicaSync:
         # What this replica has seen counts too, unless an operator has accepted another store since.
         if self._seen is not None and (witness is None or witness.acceptance == self._seen.acceptance):
             known.append(self._seen)
+        found = witness_of(state, known[0].acceptance if known else "", self._facts.facts(state))
         for one in known:
-            reason = objection(one, state)
+            reason = objection(one, found)
             if reason is not None:
                 raise self._refusal(reason)
         self._keyring.refused = None
-        return witness_of(state, known[0].acceptance if known else "")
+        return found
 
     def _refusal(self, reason: str) -> StoreRefusedError:
         text = f"{reason}: {REMEDY}"
@@ -141,6 +151,7 @@ class ReplicaSync:
         while True:
             try:
                 await self.refresh()
+                await self._settle_clock()
                 await self._write_row()
                 if trouble is not None:
                     log.info("the store can be read again")
@@ -164,12 +175,62 @@ class ReplicaSync:
         if revision == self._revision and now - then < _HEARTBEAT.total_seconds():
             return
         await self._counts.flush()
+        for replica_id in await self._store.bury(self._keyring.now()):
+            log.info("replica %s has ended without a farewell; its work is taken over", replica_id)
         row = Replica(replica_id=self.replica_id, revision=self._revision, seen_time=self._keyring.now())
-        await self._store.heartbeat(row, self._start_time)
+        await self._store.heartbeat(row, self._start_time, self._clock_record())
+        await self._keep_urls()
         self._beat = (self._revision, now)
         if now - self._pruned >= _PRUNE_INTERVAL.total_seconds():
             self._pruned = now
             await self.prune()
+
+    async def _keep_urls(self) -> None:
+        """Let the store know the URLs of new issuers, so that a configuration with other ones is refused."""
+        state = self._keyring.state
+        rows = state.issuers if state else {}
+        new = {
+            i.name: i.url
+            for i in self._keyring.issuers
+            if i.name in rows and rows[i.name].url is None and i.name not in self._with_url
+        }
+        if new:
+            await self._store.keep_urls(new)
+            self._with_url |= new.keys()
+
+    def _clock_record(self) -> ClockRecord | None:
+        """Return what the store should know of this machine's clock; None: nothing.
+
+        While the clock is off, the anchor stays as it is in the store, because another replica may have settled the jump already.
+        """
+        keeper = self._keyring.timekeeper
+        if keeper.anchor is None:
+            return None
+        boot, now = self._keyring.boot_id, self._keyring.now()
+        return ClockRecord(boot_id=boot, zero=keeper.anchor, seen_time=now, sure=keeper.jump is None)
+
+    async def _settle_clock(self) -> None:
+        """Say that the store's clock has jumped. If it stays so for long enough, go on by the new time."""
+        keeper, state = self._keyring.timekeeper, self._keyring.state
+        jump = keeper.jump
+        if jump != self._jump:
+            if jump is not None:
+                log.error(
+                    "the store's clock was set: it has jumped by %+.0f s. Nothing is signed until it is back, or until it has "
+                    "stayed so for clock_settle_time; if it is right, run `sealwright store accept`",
+                    jump.total_seconds(),
+                )
+            else:
+                log.info("the store's clock is right again")
+            self._jump = jump
+        if jump is None or state is None:
+            return
+        if keeper.jumped_for(self._clock.elapsed()) < self._timing.clock_settle_time.total_seconds():
+            return
+        seconds = keeper.shift.total_seconds()
+        if await self._store.settle_clock(state, keeper.shift, keeper.settled(self._keyring.boot_id)):
+            log.warning("the jump has lasted: all times in the store have moved by %+.0f s", seconds)
+        await self.refresh()
 
     async def prune(self) -> None:
         """Delete the rows of replicas that can neither sign nor serve any longer, and counts of tokens that expired long ago.
@@ -190,7 +251,7 @@ class ReplicaSync:
         """Write the last token counts and delete the replica's row."""
         try:
             await self._counts.flush()
-            await self._store.farewell(self.replica_id)
+            await self._store.farewell(self.replica_id, self._keyring.now(), self._clock_record())
         except StoreUnavailableError:
             log.warning("the store cannot be reached; this replica's row stays until it is pruned")
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from sealwright.clock import Clock
@@ -19,10 +20,11 @@ from sealwright.keys.backoff import Backoff
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.creation import KeyCreation, describe_failure
 from sealwright.keys.disabling import KeyDisabling
+from sealwright.keys.due import next_time
 from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Create, Destroy, Key, KeyStep, apply_step, next_steps
-from sealwright.keys.ports import KeyEvents, KeyStore, StoreUnavailableError
+from sealwright.keys.ports import IssuerState, KeyEvents, KeyStore, StoreState, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import TimingSettings, limits, series_policy
 from sealwright.kms.guard import GuardedProvider
@@ -61,6 +63,8 @@ class Rotator:
         self.disabling = KeyDisabling(providers, clock)
         self._wake = asyncio.Event()
         self._logged: dict[str, str] = {}
+        self._quiet: dict[str, tuple[IssuerState, datetime | None]] = {}
+        self._revoked: tuple[StoreState | None, list[Key]] = (None, [])
         self.creation = KeyCreation(
             store=store,
             keyring=keyring,
@@ -81,7 +85,7 @@ class Rotator:
         try:
             while True:
                 await self.tick()
-                self.disabling.start(self._keys())
+                self.disabling.start(self._revoked_keys())
                 self._wake.clear()
                 try:
                     async with asyncio.timeout(interval * random.uniform(0.75, 1.25)):  # noqa: S311 - jitter, no secret
@@ -92,13 +96,18 @@ class Rotator:
             await self.creation.aclose()
             await self.disabling.aclose()
 
-    def _keys(self) -> list[Key]:
-        issuers = (self._keyring.find(s.name) for s in self._keyring.issuers)
-        return [k for issuer in issuers if issuer is not None for k in issuer.state.keys]
+    def _revoked_keys(self) -> list[Key]:
+        state, revoked = self._keyring.state, self._revoked
+        if state is not revoked[0]:
+            rows = [state.issuers[i.name] for i in self._keyring.issuers if i.name in state.issuers] if state else []
+            revoked = self._revoked = (state, [k for row in rows for k in row.keys if k.revoke_time])
+        return revoked[1]
 
     async def tick(self) -> None:
         """Take all steps that are due now, for every configured issuer. A failure of one issuer does not delay the others."""
         for settings in self._keyring.issuers:
+            if self._is_quiet(settings.name):
+                continue
             try:
                 for _ in range(_MAX_STEPS):
                     if not await self._advance(settings):
@@ -109,6 +118,13 @@ class Rotator:
                 log.exception("issuer %s: rotation failed; it will be tried again", settings.name)
             else:
                 self._logged.pop(settings.name, None)
+
+    def _is_quiet(self, name: str) -> bool:
+        """Return whether nothing is due for an issuer: its state is as it was when nothing was due, and no time has come."""
+        known, state = self._quiet.get(name), self._keyring.state
+        if known is None or state is None or state.issuers.get(name) is not known[0]:
+            return False
+        return known[1] is None or self._keyring.now() < known[1]
 
     def _log_once(self, subject: str, text: str) -> None:
         if self._logged.get(subject) != text:
@@ -125,7 +141,11 @@ class Rotator:
             return True
         if issuer.stale is not None:
             return False  # A wrong clock would write wrong deadlines.
-        return await self.creation.publish(issuer) or await self._step(issuer)
+        more = await self.creation.publish(issuer) or await self._step(issuer)
+        policies = [series_policy(s, self._timing) for s in settings.series]
+        if not (more or issuer.state.intents or next_steps(issuer.state.keys, policies, issuer.limits, {}, issuer.now)):
+            self._quiet[settings.name] = (issuer.state, next_time(issuer.state.keys, policies, issuer.limits))
+        return more
 
     async def _step(self, issuer: Issuer) -> bool:
         self.creation.start(issuer)

@@ -19,6 +19,7 @@ class TimingSettings(Settings):
         verifier_skew: K; largest difference between the clocks of signers and verifiers; at least twice `max_clock_error`.
         refresh_interval: Time between two reads of the store.
         max_staleness: S; longest time after a confirmed read of the store for which a replica still signs.
+        clock_settle_time: How long a jump of the store's clock must last until the service takes the new time for right.
         max_serve_age: Longest time for which a replica that cannot reach the store serves its JWK Sets.
         verifier_refresh: How long a verifier may keep a JWK Set, whatever `Cache-Control` says.
     """
@@ -29,6 +30,7 @@ class TimingSettings(Settings):
     max_staleness: PositiveDuration = timedelta(minutes=15)
     max_serve_age: PositiveDuration = timedelta(hours=24)
     verifier_refresh: Duration = timedelta(hours=12)
+    clock_settle_time: PositiveDuration = timedelta(minutes=15)
 
     @field_validator("verifier_skew")
     @classmethod

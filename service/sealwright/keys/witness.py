@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from sealwright.keys.lifecycle import Key
-from sealwright.keys.ports import StoreState, StoreUnavailableError
+from sealwright.keys.ports import IssuerState, StoreState, StoreUnavailableError
 
 REMEDY = "run `sealwright store check`; then restore a newer copy, or run `sealwright store accept`"
 
@@ -83,9 +83,30 @@ def fact_of(key: Key) -> Fact:
     return Fact.RETIRED if key.retire_time else Fact.QUEUED
 
 
-def witness_of(state: StoreState, acceptance: str) -> Witness:
-    """Return what is to be remembered of a store."""
-    keys = {name: {k.kid: fact_of(k) for k in issuer.keys} for name, issuer in state.issuers.items() if issuer.keys}
+class FactsCache:
+    """What has happened to the keys of a store. Only issuers that have changed since the last look are looked at again."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[IssuerState, Mapping[str, Fact]]] = {}
+
+    def facts(self, state: StoreState) -> KeyFacts:
+        """Return the facts of all issuers that have keys."""
+        for name, issuer in state.issuers.items():
+            known = self._known.get(name)
+            if known is None or known[0] is not issuer:
+                self._known[name] = (issuer, {k.kid: fact_of(k) for k in issuer.keys})
+        return {name: self._known[name][1] for name, issuer in state.issuers.items() if issuer.keys}
+
+
+def witness_of(state: StoreState, acceptance: str, facts: KeyFacts | None = None) -> Witness:
+    """Return what is to be remembered of a store.
+
+    Args:
+        state: The store.
+        acceptance: The id of the last acceptance.
+        facts: What has happened to its keys, if that is known.
+    """
+    keys = FactsCache().facts(state) if facts is None else facts
     return Witness(deployment_id=state.deployment_id, revision=state.revision, keys=keys, acceptance=acceptance)
 
 
@@ -111,30 +132,36 @@ class Difference:
         return f"issuer {self.issuer}: key {self.kid} was {self.was.name.lower()}, and is {now} in the store"
 
 
-def differences(known: KeyFacts, state: StoreState) -> Iterator[Difference]:
-    """Yield the keys for which a store has gone back behind what is known."""
-    here = witness_of(state, "").keys
+def differences(known: KeyFacts, here: KeyFacts) -> Iterator[Difference]:
+    """Yield the keys for which a store has gone back behind what is known.
+
+    Args:
+        known: What is known.
+        here: What the store says.
+    """
     for issuer, keys in known.items():
+        if here.get(issuer) == keys:
+            continue
         for kid, was in keys.items():
             now = here.get(issuer, {}).get(kid)
             if now is None or now < was:
                 yield Difference(issuer, kid, was, now)
 
 
-def objection(witness: Witness, state: StoreState) -> str | None:
+def objection(witness: Witness, store: Witness) -> str | None:
     """Return why a store must not be used; None: it may be.
 
     Args:
         witness: What is remembered. It must have been read before the store was.
-        state: The store.
+        store: What would be remembered of the store.
     """
-    if state.deployment_id != witness.deployment_id:
-        if not any(issuer.keys for issuer in state.issuers.values()):
+    if store.deployment_id != witness.deployment_id:
+        if not store.keys:
             return "the store is empty, but keys have been published from here"
         return "the store belongs to another deployment than the keys that have been published from here"
-    if state.revision < witness.revision:
-        return f"the store is an older copy: it is at revision {state.revision}, and has been at {witness.revision}"
-    found = list(differences(witness.keys, state))
+    if store.revision < witness.revision:
+        return f"the store is an older copy: it is at revision {store.revision}, and has been at {witness.revision}"
+    found = list(differences(witness.keys, store.keys))
     if found:
         return f"the store is another copy: {len(found)} keys in it are missing or not retired or revoked any more"
     return None

@@ -39,6 +39,7 @@ class ServerSettings(Settings):
         reflection: Whether gRPC clients can fetch the description of the API (gRPC Server Reflection).
         max_connections: Most connections that the gRPC and the public listener may each have open, in each worker.
         max_connections_per_address: Most of them from one address.
+        metrics_path: Directory in which several workers keep their metrics; None: one beside the store.
         drain_seconds: Longest time in seconds after SIGTERM that the service waits for running calls to end.
     """
 
@@ -52,6 +53,7 @@ class ServerSettings(Settings):
     reflection: bool = False
     max_connections: int = Field(default=1000, ge=16, le=16_000)
     max_connections_per_address: int = Field(default=250, ge=4, le=16_000)
+    metrics_path: FilePath | None = None
     drain_seconds: int = Field(default=30, ge=1, le=600)
 
     @property

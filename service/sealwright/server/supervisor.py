@@ -15,11 +15,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from sealwright import metrics_files
 from sealwright.errors import ConfigurationError
-from sealwright.metrics import MULTIPROCESS_VARIABLE
 from sealwright.server.addresses import Address, CannotListenError, UnixSocket
 from sealwright.server.settings import ServerSettings
 from sealwright.server.worker import Announce
@@ -119,7 +120,14 @@ class Supervisor:
     It never forks, because gRPC and HSM clients do not work after a fork. Workers end when their supervisor ends.
     """
 
-    def __init__(self, command: Sequence[str], document: bytes, settings: ServerSettings, announce: Announce) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        document: bytes,
+        settings: ServerSettings,
+        announce: Announce,
+        metrics: Path | None = None,
+    ) -> None:
         """Prepare the workers.
 
         Args:
@@ -129,7 +137,9 @@ class Supervisor:
             document: Configuration of a worker.
             settings: Number of workers, and their time to drain.
             announce: Receives the addresses when all workers are useful.
+            metrics: A directory for files of the metrics; None: a temporary one.
         """
+        self._metrics = metrics or Path(tempfile.gettempdir()) / "sealwright-metrics"
         self._command = command
         self._document = document
         self._settings = settings
@@ -141,8 +151,9 @@ class Supervisor:
 
     def run(self) -> None:
         """Run the workers until SIGTERM or SIGINT, and return when all have ended. SIGHUP goes to all workers."""
-        with self._signals(), tempfile.TemporaryDirectory(prefix="sealwright-metrics-") as shared:
-            self._environment = {**os.environ, MULTIPROCESS_VARIABLE: shared}
+        with self._signals(), metrics_files.folder_of_supervisor(self._metrics) as shared:
+            self._shared = shared
+            self._environment = {**os.environ, metrics_files.VARIABLE: str(shared)}
             try:
                 while len(self._workers) < self._settings.workers:
                     self._workers.append(self._start())
@@ -235,6 +246,7 @@ class Supervisor:
         status = worker.process.returncode
         log.error("worker %d ended with status %d; starting another one", worker.process.pid, status)
         worker.lifeline.close()
+        metrics_files.absorb(self._shared, worker.process.pid)
         time.sleep(max(0.0, worker.started + _RESTART_SECONDS - time.monotonic()))
         return self._start(worker.replica_id)
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Engine, Executable, Table
 from sqlalchemy.engine import URL
 
+from sealwright.sql.presence import Presence
+
 
 class Dialect(Protocol):
     """The differences between databases. `sql/settings.py` selects the dialect by the store's URL."""
@@ -44,6 +46,14 @@ class Dialect(Protocol):
 
     def exists(self, url: str) -> bool:
         """Return whether there is a database at a checked URL. Create nothing."""
+        ...
+
+    def file_of(self, url: str) -> Path | None:
+        """Return the file of the database; None: it is not a file of this host."""
+        ...
+
+    def presence(self, url: str) -> Presence | None:
+        """Return where the replicas of one host show that they are alive; None: they may be on other hosts."""
         ...
 
     def settle(self, engine: Engine) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sealwright.keys.ports import StoreUnavailableError
 from sealwright.settings import check_path
+from sealwright.sql.presence import Presence
 
 BUSY_TIMEOUT: Final = 5.0
 """Longest time in seconds that a transaction waits for the transaction of another process."""
@@ -88,6 +89,15 @@ class SqliteDialect:
         with suppress(OSError):
             return _file_of(url).stat().st_size > 0
         return False
+
+    def file_of(self, url: str) -> Path:
+        """See `Dialect.file_of`."""
+        return _file_of(url)
+
+    def presence(self, url: str) -> Presence:
+        """See `Dialect.presence`. The files are in a directory beside the database."""
+        file = _file_of(url)
+        return Presence(file.with_name(f".{file.name}-replicas"))
 
     def settle(self, engine: Engine) -> None:
         """See `Dialect.settle`. A checkpoint moves commits from the -wal to the database file.

@@ -9,25 +9,48 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sealwright.errors import ConfigurationError
 from sealwright.keys.lifecycle import Key, Limits
-from sealwright.keys.ports import Intent, IssuerState, Outcome, Replica, StoreState, StoreUnavailableError
+from sealwright.keys.ports import (
+    ClockRecord,
+    Intent,
+    IssuerState,
+    Outcome,
+    Replica,
+    StoreState,
+    StoreUnavailableError,
+)
 from sealwright.sql import migrate
 from sealwright.sql.dialect import Dialect
 from sealwright.sql.settings import StoreSettings
-from sealwright.sql.tables import blocked_providers, deployment, intents, issuers, keys, replicas, token_counts
+from sealwright.sql.statements import (
+    abandon_intents,
+    block_provider,
+    bump,
+    change_intent,
+    change_keys,
+    limit_values,
+    limits_of,
+    move_times,
+    read_issuers,
+    remove_replicas,
+    touch,
+    values,
+)
+from sealwright.sql.tables import blocked_providers, clocks, deployment, intents, issuers, keys, replicas, token_counts
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_LIMITS: Final = tuple(Limits.__dataclass_fields__)
+_FEW: Final = 50
+"""Issuers that are read by name. More are read by reading all."""
 
 
 class StoreConflictError(StoreUnavailableError):
@@ -40,6 +63,7 @@ class SqlStore:
     def __init__(self, engine: Engine, dialect: Dialect) -> None:
         self._engine = engine
         self._dialect = dialect
+        self._presence = dialect.presence(str(engine.url))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sealwright-store")
 
     @classmethod
@@ -69,9 +93,9 @@ class SqlStore:
             raise
         return store
 
-    async def read(self) -> StoreState:
+    async def read(self, known: StoreState | None = None) -> StoreState:
         """See `KeyStore.read`."""
-        return await self._read(self._state)
+        return await self._read(lambda c: self._state(c, known))
 
     async def probe(self) -> tuple[int, datetime]:
         """See `KeyStore.probe`."""
@@ -87,22 +111,22 @@ class SqlStore:
         def work(c: Connection) -> None:
             row = c.execute(select(issuers).where(issuers.c.name == name).with_for_update()).one_or_none()
             if row is None:
-                c.execute(insert(issuers).values(name=name, revision=1, **_limit_values(limits)))
-            elif (raised := _limits(row).raised_to(limits)) != _limits(row):
+                c.execute(insert(issuers).values(name=name, revision=1, **limit_values(limits)))
+            elif (raised := limits_of(row).raised_to(limits)) != limits_of(row):
                 c.execute(
                     update(issuers)
                     .where(issuers.c.name == name)
-                    .values(revision=issuers.c.revision + 1, **_limit_values(raised)),
+                    .values(revision=issuers.c.revision + 1, **limit_values(raised)),
                 )
             else:
                 return
-            _bump(c)
+            bump(c)
 
         await self._write(work)
 
     async def add_intents(self, state: IssuerState, new: Sequence[Intent]) -> bool:
         """See `KeyStore.add_intents`."""
-        return await self._swap(state, lambda c: c.execute(insert(intents), [_values(i, intents) for i in new]))
+        return await self._swap(state, lambda c: c.execute(insert(intents), [values(i, intents) for i in new]))
 
     async def unpublished(self, issuer: str, series: str, since: datetime) -> int:
         """See `KeyStore.unpublished`."""
@@ -116,7 +140,7 @@ class SqlStore:
 
     async def change_intent(self, state: IssuerState, intent: Intent) -> bool:
         """See `KeyStore.change_intent`."""
-        return await self._swap(state, lambda c: _change_intent(c, intent))
+        return await self._swap(state, lambda c: change_intent(c, intent))
 
     async def publish(self, state: IssuerState, new: Sequence[Key], done: Sequence[Intent]) -> bool:
         """See `KeyStore.publish`."""
@@ -125,15 +149,15 @@ class SqlStore:
             if state.first_publish_time is None:
                 first = min(k.publish_time for k in new)
                 c.execute(update(issuers).where(issuers.c.name == state.name).values(first_publish_time=first))
-            c.execute(insert(keys), [_values(k, keys) for k in new])
+            c.execute(insert(keys), [values(k, keys) for k in new])
             for intent in done:
-                _change_intent(c, intent)
+                change_intent(c, intent)
 
         return await self._swap(state, work, settle=True)
 
     async def change_keys(self, state: IssuerState, changed: Sequence[Key]) -> bool:
         """See `KeyStore.change_keys`."""
-        return await self._swap(state, lambda c: _change_keys(c, changed), settle=True)
+        return await self._swap(state, lambda c: change_keys(c, changed), settle=True)
 
     async def repair(
         self, state: StoreState, changed: Sequence[Key], published: Mapping[str, Limits], time: datetime
@@ -152,18 +176,17 @@ class SqlStore:
         def work(c: Connection) -> bool:
             if c.execute(select(deployment.c.revision)).scalar_one() != state.revision:
                 return False
-            _change_keys(c, changed)
+            change_keys(c, changed)
             # Their keys may have been published in the part of history that is lost, so that none may be deleted.
             given_up = {"close_time": time, "outcome": Outcome.UNKNOWN.value}
             c.execute(update(intents).where(intents.c.close_time.is_(None)).values(given_up))
             for name, limits in published.items():
                 if name not in state.issuers:
-                    c.execute(insert(issuers).values(name=name, revision=1, **_limit_values(limits)))
+                    c.execute(insert(issuers).values(name=name, revision=1, **limit_values(limits)))
                 unknown = (issuers.c.name == name) & issuers.c.first_publish_time.is_(None)
                 c.execute(update(issuers).where(unknown).values(first_publish_time=time))
             touched = {k.issuer for k in changed} | set(published) | {n for n, i in state.issuers.items() if i.intents}
-            c.execute(update(issuers).where(issuers.c.name.in_(touched)).values(revision=issuers.c.revision + 1))
-            _bump(c)
+            touch(c, touched)
             return True
 
         return await self._write(work, settle=True)
@@ -173,18 +196,11 @@ class SqlStore:
 
         def work(c: Connection) -> StoreState:
             c.execute(select(issuers.c.name).order_by(issuers.c.name).with_for_update())
-            state = self._state(c)
+            state = self._state(c, None)
             changed = decide(state)
-            _change_keys(c, changed)
-            row = {"provider": provider, "block_time": state.time}
-            if provider not in state.blocked:
-                c.execute(insert(blocked_providers).values(row))
-            awaited = intents.c.close_time.is_(None) & intents.c.abandon_time.is_(None) & (intents.c.kid == "")
-            mine = awaited & (intents.c.provider == provider)
-            touched = {k.issuer for k in changed} | set(c.execute(select(intents.c.issuer).where(mine)).scalars())
-            c.execute(update(intents).where(mine).values(abandon_time=state.time))
-            c.execute(update(issuers).where(issuers.c.name.in_(touched)).values(revision=issuers.c.revision + 1))
-            _bump(c)
+            change_keys(c, changed)
+            block_provider(c, provider, state)
+            touch(c, {k.issuer for k in changed} | abandon_intents(c, provider, state.time))
             return state
 
         return await self._write(work, settle=True)
@@ -195,16 +211,48 @@ class SqlStore:
         def work(c: Connection) -> bool:
             gone = c.execute(delete(blocked_providers).where(blocked_providers.c.provider == provider)).rowcount
             if gone:
-                _bump(c)
+                bump(c)
             return bool(gone)
 
         return await self._write(work)
 
-    async def heartbeat(self, replica: Replica, start_time: datetime) -> None:
+    async def heartbeat(self, replica: Replica, start_time: datetime, clock: ClockRecord | None = None) -> None:
         """See `KeyStore.heartbeat`."""
         changes = {"revision": replica.revision, "seen_time": replica.seen_time}
         row = {"replica_id": replica.replica_id, "start_time": start_time, **changes}
-        await self._write(lambda c: c.execute(self._dialect.upsert(replicas, row, changes)))
+
+        def work(c: Connection) -> None:
+            c.execute(self._dialect.upsert(replicas, row, changes))
+            if clock is not None:
+                self._keep_clock(c, clock)
+
+        await self._write(work)
+
+    async def keep_urls(self, urls: Mapping[str, str]) -> None:
+        """See `KeyStore.keep_urls`."""
+
+        def work(c: Connection) -> None:
+            for name, url in urls.items():
+                c.execute(update(issuers).where(issuers.c.name == name, issuers.c.url.is_(None)).values(url=url))
+
+        await self._write(work)
+
+    async def settle_clock(self, state: StoreState, jump: timedelta, clock: ClockRecord) -> bool:
+        """See `KeyStore.settle_clock`."""
+
+        def work(c: Connection) -> bool:
+            if c.execute(select(deployment.c.revision)).scalar_one() != state.revision:
+                return False
+            move_times(c, state, jump, clock.seen_time - jump)
+            c.execute(delete(clocks))
+            self._keep_clock(c, clock)
+            return True
+
+        return await self._write(work, settle=True)
+
+    def _keep_clock(self, c: Connection, clock: ClockRecord) -> None:
+        row = {"boot_id": clock.boot_id, "zero": clock.zero, "seen_time": clock.seen_time}
+        c.execute(self._dialect.upsert(clocks, row, row if clock.sure else {"seen_time": clock.seen_time}))
 
     async def replicas(self, since: datetime) -> Sequence[Replica]:
         """See `KeyStore.replicas`."""
@@ -217,9 +265,36 @@ class SqlStore:
 
         return await self._read(work)
 
-    async def farewell(self, replica_id: str) -> None:
+    async def enter(self, replica_id: str) -> None:
+        """See `KeyStore.enter`."""
+        presence = self._presence
+        if presence is not None:
+            await self._run(lambda: presence.enter(replica_id))
+
+    async def bury(self, now: datetime) -> Sequence[str]:
+        """See `KeyStore.bury`."""
+        presence = self._presence
+        if presence is None:
+            return []
+
+        def transaction() -> list[str]:
+            with presence.dead() as dead:
+                if dead:
+                    with self._engine.begin() as connection:
+                        remove_replicas(connection, dead, now)
+                return dead
+
+        return await self._run(transaction)
+
+    async def farewell(self, replica_id: str, now: datetime | None = None, clock: ClockRecord | None = None) -> None:
         """See `KeyStore.farewell`."""
-        await self._write(lambda c: c.execute(delete(replicas).where(replicas.c.replica_id == replica_id)))
+
+        def work(c: Connection) -> None:
+            remove_replicas(c, [replica_id], now or self._time(c))
+            if clock is not None:
+                self._keep_clock(c, clock)
+
+        await self._write(work)
 
     async def add_token_counts(self, counts: Mapping[tuple[str, int], int]) -> None:
         """See `KeyStore.add_token_counts`."""
@@ -250,6 +325,8 @@ class SqlStore:
     async def aclose(self) -> None:
         """Close the store. A second call does nothing."""
         await asyncio.to_thread(self._thread.shutdown)
+        if self._presence is not None:
+            self._presence.leave()
         self._engine.dispose()
 
     async def _swap(self, state: IssuerState, work: Callable[[Connection], object], *, settle: bool = False) -> bool:
@@ -264,39 +341,26 @@ class SqlStore:
             if won.rowcount != 1:
                 return False
             work(c)
-            _bump(c)
+            bump(c)
             return True
 
         return await self._write(guarded, settle=settle)
 
-    def _state(self, c: Connection) -> StoreState:
+    def _state(self, c: Connection, known: StoreState | None) -> StoreState:
         head = c.execute(select(deployment)).one()
-        by_issuer: dict[str, tuple[list[Key], list[Intent]]] = {}
-        states = list(c.execute(select(issuers)))
-        for row in states:
-            by_issuer[row.name] = ([], [])
-        for row in c.execute(select(keys).order_by(keys.c.issuer, keys.c.series, keys.c.ordinal)):
-            by_issuer[row.issuer][0].append(Key(**row._mapping))
-        order = (intents.c.create_time, intents.c.intent_id)
-        open_intents = select(intents).where(intents.c.close_time.is_(None)).order_by(*order)
-        for row in c.execute(open_intents):
-            by_issuer[row.issuer][1].append(Intent(**row._mapping))
+        before = known.issuers if known is not None and known.deployment_id == head.deployment_id else {}
+        revisions = {row.name: row.revision for row in c.execute(select(issuers.c.name, issuers.c.revision))}
+        same = {n: before[n] for n, revision in revisions.items() if n in before and before[n].revision == revision}
+        changed = revisions.keys() - same.keys()
+        # Only a short list of names is worth a condition in each query.
+        found = read_issuers(c, changed if before and len(changed) <= _FEW else None)
         return StoreState(
             deployment_id=head.deployment_id,
             revision=head.revision,
             blocked={row.provider: row.block_time for row in c.execute(select(blocked_providers))},
             time=self._time(c),  # after the rows, so that no row is newer
-            issuers={
-                row.name: IssuerState(
-                    name=row.name,
-                    revision=row.revision,
-                    limits=_limits(row),
-                    first_publish_time=row.first_publish_time,
-                    keys=tuple(by_issuer[row.name][0]),
-                    intents=tuple(by_issuer[row.name][1]),
-                )
-                for row in states
-            },
+            clocks=tuple(ClockRecord(**row._mapping) for row in c.execute(select(clocks))),
+            issuers={name: same.get(name) or found[name] for name in revisions},
         )
 
     def _time(self, c: Connection) -> datetime:
@@ -330,33 +394,7 @@ class SqlStore:
         except IntegrityError as e:
             log.error("the store refused a write that contradicts what it holds: %s", e.orig)  # noqa: TRY400
             raise StoreConflictError("the write contradicts what the store holds") from e
-        except (SQLAlchemyError, RuntimeError) as e:
+        except (SQLAlchemyError, RuntimeError, OSError) as e:
             raise StoreUnavailableError(
                 f"the store cannot be used: {getattr(e, 'orig', None) or type(e).__name__}"
             ) from e
-
-
-def _bump(c: Connection) -> None:
-    c.execute(update(deployment).values(revision=deployment.c.revision + 1))
-
-
-def _change_keys(c: Connection, changed: Sequence[Key]) -> None:
-    for key in changed:
-        c.execute(update(keys).where(keys.c.kid == key.kid).values(_values(key, keys)))
-
-
-def _change_intent(c: Connection, intent: Intent) -> None:
-    c.execute(update(intents).where(intents.c.intent_id == intent.intent_id).values(_values(intent, intents)))
-
-
-def _limits(row: Row[Any]) -> Limits:
-    return Limits(**{name: row._mapping[name] for name in _LIMITS})
-
-
-def _limit_values(limits: Limits) -> dict[str, Any]:
-    return {name: getattr(limits, name) for name in _LIMITS}
-
-
-def _values(item: Key | Intent, table: Table) -> dict[str, Any]:
-    """Return a row. Each column has the name of an attribute of the key or intent."""
-    return {column.name: getattr(item, column.name) for column in table.c}

@@ -106,6 +106,7 @@ issuers = Table(
     metadata,
     Column("name", String(63), primary_key=True),
     Column("revision", BigInteger, nullable=False),
+    Column("url", String(2048)),
     Column("first_publish_time", UtcTime),
     Column("max_staleness", Span, nullable=False),
     Column("max_age", Span, nullable=False),
@@ -173,6 +174,15 @@ replicas = Table(
     Column("start_time", UtcTime, nullable=False),
     Column("seen_time", UtcTime, nullable=False),
 )
+
+clocks = Table(
+    "clocks",
+    metadata,
+    Column("boot_id", String(64), primary_key=True),
+    Column("zero", UtcTime, nullable=False),
+    Column("seen_time", UtcTime, nullable=False),
+)
+"""How the store's clock and the stopwatch of each machine went together, so that a clock that was set is recognised."""
 
 token_counts = Table(
     "token_counts",

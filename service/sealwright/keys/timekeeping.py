@@ -1,0 +1,160 @@
+"""The store's clock against the stopwatch: a clock that jumps is not followed.
+
+The stopwatch (CLOCK_BOOTTIME) only measures how long the machine has been running, and nobody sets it. So the time at which it
+was zero, by the store's clock, is a constant: the anchor. A read of the store whose anchor is another one shows that a clock was
+set. Then the time that was known before is carried on by the stopwatch, for what is published, and nothing is signed or changed.
+This ends when the clock is back, or when the jump is settled: every time in the store moves by the jump, so that each key
+keeps the time that it still has to wait, and signing goes on by the new clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.ports import ClockRecord, Intent
+from sealwright.times import EPOCH
+
+_RATE: Final = 200e-6
+"""How fast the anchor follows small differences: two clocks differ by at most so much a second, or the anchor would lag behind."""
+_NOTHING: Final = timedelta()
+
+
+class Timekeeper:
+    """Judges the reads of the store's clock.
+
+    Attributes:
+        anchor: The store's time at which the stopwatch was zero; None: before the first read.
+        zero: The same by the newest read that was followed. The difference is at most the tolerance.
+        floor: The time never goes back behind this.
+        jump: By how much the store's clock differed from the anchor, beyond the tolerance, when that began; None: it does not.
+        shift: By how much all times must move for the jump to be settled.
+        target: The anchor after that.
+    """
+
+    def __init__(self, tolerance: timedelta) -> None:
+        self._tolerance = tolerance
+        self._moved = 0.0
+        self._latest = EPOCH
+        self._jumped = 0.0
+        self.anchor: datetime | None = None
+        self.zero = EPOCH
+        self.floor = EPOCH
+        self.jump: timedelta | None = None
+        self.shift = _NOTHING
+        self.target = EPOCH
+
+    def now(self, elapsed: float) -> datetime:
+        """Return the time.
+
+        Args:
+            elapsed: The stopwatch.
+        """
+        return max(self.floor, self.zero + timedelta(seconds=elapsed))
+
+    def jumped_for(self, elapsed: float) -> float:
+        """Return for how many seconds the store's clock has been off by the same jump."""
+        return elapsed - self._jumped if self.jump is not None else 0.0
+
+    def settled(self, boot: str) -> ClockRecord:
+        """Return what the store should know of the clock when the jump is settled: the newest read was right."""
+        return ClockRecord(boot_id=boot, zero=self.target, seen_time=self.floor + self.shift)
+
+    def adopt(self, record: ClockRecord | None, latest: datetime | None) -> None:
+        """Take over what the store knows.
+
+        Args:
+            record: The anchor since this boot of the machine, by any process; None: there is none.
+            latest: The newest time that the store has seen before this boot.
+        """
+        if record is None:
+            if self.anchor is None:
+                self._latest = max(self._latest, latest or EPOCH)
+        elif self.anchor is None:
+            self.anchor = self.zero = record.zero
+            self.floor = record.seen_time
+        else:
+            # If the times of the keys have moved with the anchor, so does the time that they are judged by.
+            moved = record.zero - self.anchor
+            self.anchor, self.zero, self.floor = record.zero, self.zero + moved, self.floor + moved
+
+    def read(self, time: datetime, *, started: float, ended: float) -> None:
+        """Judge a read of the store's clock.
+
+        Args:
+            time: The store's clock.
+            started: The stopwatch before the read.
+            ended: The stopwatch after it.
+        """
+        low, high = time - timedelta(seconds=ended), time - timedelta(seconds=started)
+        if self.anchor is None:
+            self.zero, self.floor = low, self._latest
+            if time < self._latest - self._tolerance:
+                # This machine has just started, and its clock has not reached what the store has seen before.
+                self.shift, self.target = time - self._latest, low
+                self._note(self.shift, ended, same=self.jump is not None)
+                return
+            self.anchor, self._moved = low, ended
+        self.floor = self.now(ended)
+        off = deviation(self.anchor, low, high)
+        if abs(off) > self._tolerance:
+            self.shift = time - self.floor
+            self.target = self.anchor + self.shift
+            self._note(off, ended, same=self.jump is not None and abs(off - self.jump) <= self._tolerance)
+            return
+        self.jump = None
+        self.zero = low
+        step = timedelta(seconds=_RATE * (ended - self._moved))
+        self.anchor += min(max(low - self.anchor, -step), step)
+        self._moved = ended
+
+    def _note(self, jump: timedelta, elapsed: float, *, same: bool) -> None:
+        if not same:
+            self.jump, self._jumped = jump, elapsed
+
+
+def deviation(anchor: datetime, low: datetime, high: datetime) -> timedelta:
+    """Return by how much an interval of anchors misses an anchor; positive: the store's clock is ahead."""
+    if anchor < low:
+        return low - anchor
+    return high - anchor if high < anchor else _NOTHING
+
+
+def newest_other(records: tuple[ClockRecord, ...], boot: str) -> datetime | None:
+    """Return the newest time that was seen in other boots than this one."""
+    return max((r.seen_time for r in records if r.boot_id != boot), default=None)
+
+
+def of_boot(records: tuple[ClockRecord, ...], boot: str) -> ClockRecord | None:
+    """Return the record of a boot; None: there is none."""
+    return next((r for r in records if r.boot_id == boot), None)
+
+
+def moved_key(key: Key, jump: timedelta, now: datetime) -> Key:
+    """Return a key whose times have moved with the clock, so that it keeps what it still has to wait.
+
+    A clock that goes back leaves tokens that expire later than it was known: then a retired key is not withdrawn any earlier.
+
+    Args:
+        key: The key.
+        jump: By how much the clock was set.
+        now: The time before that.
+    """
+    names = ("publish_time", "ready_time", "retire_time", "revoke_time", "destroy_time")
+    times = {name: time + jump for name in names if (time := getattr(key, name)) is not None}
+    if key.withdraw_time is not None and (jump > _NOTHING or key.withdraw_time <= now):
+        times["withdraw_time"] = key.withdraw_time + jump
+    return replace(key, **times)
+
+
+def moved_intent(intent: Intent, jump: timedelta) -> Intent:
+    """Return an intent whose times have moved with the clock."""
+    names = ("create_time", "claim_expire_time", "asked_time", "made_time", "abandon_time", "close_time")
+    return replace(intent, **{name: time + jump for name in names if (time := getattr(intent, name)) is not None})
+
+
+def moved_limits(limits: Limits, jump: timedelta) -> Limits:
+    """Return limits that cover the tokens from before a clock went back: they expire later, by that much."""
+    return replace(limits, max_lifetime=limits.max_lifetime + max(-jump, _NOTHING))

@@ -1,0 +1,139 @@
+"""The statements of the store that several of its transactions share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+
+from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.ports import Intent, IssuerState, StoreState
+from sealwright.keys.timekeeping import moved_intent, moved_key, moved_limits
+from sealwright.sql.tables import blocked_providers, deployment, intents, issuers, keys, replicas
+
+_LIMITS: Final = tuple(Limits.__dataclass_fields__)
+
+
+def read_issuers(c: Connection, names: Collection[str] | None) -> dict[str, IssuerState]:
+    """Return issuers with their keys and open intents.
+
+    Args:
+        c: A transaction in which every query sees the same moment of the database.
+        names: Which; None: all.
+    """
+    if names is not None and not names:
+        return {}
+    heads, of_keys = select(issuers), select(keys).order_by(keys.c.issuer, keys.c.series, keys.c.ordinal)
+    of_intents = select(intents).where(intents.c.close_time.is_(None))
+    of_intents = of_intents.order_by(intents.c.create_time, intents.c.intent_id)
+    if names is not None:
+        heads = heads.where(issuers.c.name.in_(names))
+        of_keys, of_intents = of_keys.where(keys.c.issuer.in_(names)), of_intents.where(intents.c.issuer.in_(names))
+    rows = list(c.execute(heads))
+    by_issuer: dict[str, tuple[list[Key], list[Intent]]] = {row.name: ([], []) for row in rows}
+    for row in c.execute(of_keys):
+        by_issuer[row.issuer][0].append(Key(**row._mapping))
+    for row in c.execute(of_intents):
+        by_issuer[row.issuer][1].append(Intent(**row._mapping))
+    return {
+        row.name: IssuerState(
+            name=row.name,
+            revision=row.revision,
+            limits=limits_of(row),
+            first_publish_time=row.first_publish_time,
+            url=row.url,
+            keys=tuple(by_issuer[row.name][0]),
+            intents=tuple(by_issuer[row.name][1]),
+        )
+        for row in rows
+    }
+
+
+def bump(c: Connection) -> None:
+    """Count a write."""
+    c.execute(update(deployment).values(revision=deployment.c.revision + 1))
+
+
+def remove_replicas(c: Connection, gone: Sequence[str], now: datetime) -> None:
+    """Delete the rows of replicas, and give back what they have claimed."""
+    c.execute(delete(replicas).where(replicas.c.replica_id.in_(gone)))
+    claimed = intents.c.claimed_by.in_(gone) & intents.c.close_time.is_(None) & (intents.c.claim_expire_time > now)
+    names = set(c.execute(select(intents.c.issuer).where(claimed)).scalars())
+    if names:
+        c.execute(update(intents).where(claimed).values(claim_expire_time=now))
+        touch(c, names)
+
+
+def touch(c: Connection, names: Collection[str]) -> None:
+    """Count a write that changes issuers."""
+    c.execute(update(issuers).where(issuers.c.name.in_(names)).values(revision=issuers.c.revision + 1))
+    bump(c)
+
+
+def block_provider(c: Connection, provider: str, state: StoreState) -> None:
+    """Block a provider for new keys, if it is not blocked yet."""
+    if provider not in state.blocked:
+        c.execute(insert(blocked_providers).values(provider=provider, block_time=state.time))
+
+
+def abandon_intents(c: Connection, provider: str, time: datetime) -> set[str]:
+    """Abandon the intents of a provider whose keys are not published yet. Return their issuers."""
+    # OptionalText: the column holds "" for None, so IS NULL would find nothing.
+    awaited = intents.c.close_time.is_(None) & intents.c.abandon_time.is_(None) & (intents.c.kid == "")
+    mine = awaited & (intents.c.provider == provider)
+    names = set(c.execute(select(intents.c.issuer).where(mine)).scalars())
+    c.execute(update(intents).where(mine).values(abandon_time=time))
+    return names
+
+
+def move_times(c: Connection, state: StoreState, jump: timedelta, now: datetime) -> None:
+    """Move every time in the store by a jump of its clock.
+
+    Args:
+        c: A transaction.
+        state: What was read in it.
+        jump: By how much the clock was set.
+        now: The time before that.
+    """
+    for issuer in state.issuers.values():
+        change_keys(c, [moved_key(k, jump, now) for k in issuer.keys])
+        first = None if issuer.first_publish_time is None else issuer.first_publish_time + jump
+        row = {"first_publish_time": first, **limit_values(moved_limits(issuer.limits, jump))}
+        c.execute(update(issuers).where(issuers.c.name == issuer.name).values(row))
+        for intent in issuer.intents:
+            change_intent(c, moved_intent(intent, jump))
+    for old in c.execute(select(replicas)).all():
+        times = {"start_time": old.start_time + jump, "seen_time": old.seen_time + jump}
+        c.execute(update(replicas).where(replicas.c.replica_id == old.replica_id).values(times))
+    for provider, time in state.blocked.items():
+        blocked = update(blocked_providers).where(blocked_providers.c.provider == provider)
+        c.execute(blocked.values(block_time=time + jump))
+    touch(c, state.issuers.keys())
+
+
+def change_keys(c: Connection, changed: Sequence[Key]) -> None:
+    """Write keys."""
+    for key in changed:
+        c.execute(update(keys).where(keys.c.kid == key.kid).values(values(key, keys)))
+
+
+def change_intent(c: Connection, intent: Intent) -> None:
+    """Write an intent."""
+    c.execute(update(intents).where(intents.c.intent_id == intent.intent_id).values(values(intent, intents)))
+
+
+def limits_of(row: Row[Any]) -> Limits:
+    """Return the limits of an issuer's row."""
+    return Limits(**{name: row._mapping[name] for name in _LIMITS})
+
+
+def limit_values(limits: Limits) -> dict[str, Any]:
+    """Return the columns of limits."""
+    return {name: getattr(limits, name) for name in _LIMITS}
+
+
+def values(item: Key | Intent, table: Table) -> dict[str, Any]:
+    """Return a row. Each column has the name of an attribute of the key or intent."""
+    return {column.name: getattr(item, column.name) for column in table.c}
