@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,7 @@ def secure_realm(*issuers: Mapping[str, Any], **tables: Any) -> Iterator[Realm]:
         with process(directory, "sealwright-emulator", "aws", "--port", "0") as kms:
             wanted = document(directory, kms.ready["endpoint"], *map(dict, issuers), server=server, **tables)
             wanted["server"]["tls"] = _certificate(directory)
+            wanted["grants"][0]["caller"] = f"unix:uid={os.geteuid()}"
             config = write_config(directory, wanted)
             with (
                 process(directory, "sealwright", "serve", "--config", config) as service,
