@@ -167,7 +167,8 @@ async def test_f17_the_way_out_works_and_is_refused_only_until_the_lead_is_over(
     tmp_path: Path, emulator: AwsEmulator
 ) -> None:
     """A new series, its lead, and then the old one goes."""
-    config = document(tmp_path, emulator.endpoint, quick_issuer(), timing=QUICK_TIMING)
+    timing = {**QUICK_TIMING, "verifier_refresh": "0s"}
+    config = document(tmp_path, emulator.endpoint, quick_issuer(), timing=timing)
     async with running(config):
         pass
     only_new = copy.deepcopy(config)

@@ -90,9 +90,10 @@ async def test_keys_of_a_series_that_is_no_longer_configured_stay_published_and_
 ) -> None:
     """The configuration is refused until the new series can sign (F17)."""
     old_series, new_series = series(), series(name="new", min_lead="0s")
-    both = document(tmp_path, emulator.endpoint, quick_issuer(series=[old_series, new_series]), timing=QUICK_TIMING)
-    only_new = document(tmp_path, emulator.endpoint, quick_issuer(series=[new_series]), timing=QUICK_TIMING)
-    async with running(document(tmp_path, emulator.endpoint, quick_issuer(), timing=QUICK_TIMING)) as service:
+    timing = {**QUICK_TIMING, "verifier_refresh": "0s"}
+    both = document(tmp_path, emulator.endpoint, quick_issuer(series=[old_series, new_series]), timing=timing)
+    only_new = document(tmp_path, emulator.endpoint, quick_issuer(series=[new_series]), timing=timing)
+    async with running(document(tmp_path, emulator.endpoint, quick_issuer(), timing=timing)) as service:
         old = await service.sign()
     async with running(both) as service:
         await until(lambda: _has(service, 4))
