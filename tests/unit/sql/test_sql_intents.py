@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ async def test_an_intent_is_read_as_it_was_written(store: SqlStore) -> None:
     [({}, True), ({"uri": "x:1", "made_time": NOW}, True), ({"kid": "k"}, False), ({"abandon_time": NOW}, False)],
 )
 def test_an_intent_is_awaited_until_its_key_is_published_or_another_takes_its_place(
-    changes: dict[str, object], *, awaited: bool
+    changes: dict[str, Any], *, awaited: bool
 ) -> None:
     one: Intent = intent(1, **changes)
     assert one.awaited is awaited
