@@ -11,7 +11,7 @@ from typing import Final
 
 import grpc
 
-from sealwright import metrics
+from sealwright import __version__, metrics
 from sealwright.access.grants import Authoriser
 from sealwright.audit.decisions import Audit
 from sealwright.audit.refusals import RefusalLimit
@@ -61,6 +61,7 @@ _HEALTH_INTERVAL: Final = 0.2
 _HEALTH_SHARE: Final = 50
 """How many times as long as a look at all issuers takes is the pause before the next."""
 _AUDIT_INTERVAL: Final = 1.0
+_LOGGED_ISSUERS: Final = 50
 
 
 class App:
@@ -138,6 +139,7 @@ class App:
         # Ended after the listeners: while calls drain, the keyring must be kept fresh.
         self._closers.push_async_callback(self._end_jobs)
         await self._listen(audit, self._services(store, sync, counts, audit))
+        self._log_start()
         jobs = (sync.run(), self.rotator.run(), self._report_health(), self._tend_audit(), self.health.run())
         self._jobs = [asyncio.create_task(job) for job in jobs]
 
@@ -217,6 +219,28 @@ class App:
     def _certificate_ends(self) -> dict[str, datetime]:
         ends = {"grpc": self._grpc.certificate_end, "http": self._http.certificate_end}
         return {listener: end for listener, end in ends.items() if end is not None}
+
+    def _log_start(self) -> None:
+        """Log what this worker serves."""
+        settings, at = self._config.server, self.addresses
+        kind = "a Unix socket" if settings.grpc_is_unix else "plaintext" if settings.insecure_local else "mutual TLS"
+        http = "plaintext" if settings.http_is_plaintext else "HTTPS"
+        log.info(
+            "sealwright %s serves: grpc on %s (%s), http on %s (%s), admin on %s",
+            __version__,
+            at["grpc"],
+            kind,
+            at["http"],
+            http,
+            at["admin"],
+        )
+        for name, provider in self._config.providers.items():
+            log.info("provider %s: kind %s", name, provider.kind)
+        for issuer in self._config.issuers[:_LOGGED_ISSUERS]:
+            series = ", ".join(f"{s.name} ({s.algorithm} at {s.provider})" for s in issuer.series)
+            log.info("issuer %s: %s; series %s", issuer.name, issuer.url, series)
+        if len(self._config.issuers) > _LOGGED_ISSUERS:
+            log.info("and %d more issuers", len(self._config.issuers) - _LOGGED_ISSUERS)
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -207,7 +207,12 @@ class ProviderError(SealwrightError):
     """Base of the errors that a provider may raise; never raised itself.
 
     The guard around the provider adds the provider's configured name to the metadata, as `provider`.
+
+    Attributes:
+        detail: For the log alone: the error's code at the KMS and the id of the request, never a text of the KMS.
     """
+
+    detail = ""
 
 
 class ProviderThrottledError(ProviderError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -17,6 +18,17 @@ from typing import Any
 from support.document import CREDENTIALS
 
 BIN = Path(sys.executable).parent
+_SECRETS = [
+    re.compile(pattern)
+    for pattern in (
+        r"eyJ[A-Za-z0-9_-]{10,}",
+        r"arn:aws:kms:\S+",
+        r"awskms:///?\S+|gcpkms://\S+|azurekms://\S+|pkcs11:\S*id=\S+",
+        r"cryptoKeyVersions/\S+",
+        r"AWS4-HMAC-SHA256\S*|X-Amz-Security-Token\S*|Bearer \S+",
+        r"-----BEGIN [A-Z ]+-----",
+    )
+]
 _LINE_SECONDS = 60
 _STOP_SECONDS = 30
 
@@ -74,7 +86,10 @@ class Process:
 def process(
     directory: Path, *command: str, wait: bool = True, env: Mapping[str, str] | None = None
 ) -> Iterator[Process]:
-    """Run a program, and stop it in the end."""
+    """Run a program, and stop it in the end. The service logs at debug, and what it wrote is searched for secrets."""
+    serves = command[:2] == ("sealwright", "serve")
+    if serves and "--log-level" not in command:
+        command = (*command, "--log-level", "debug")
     running = Process(directory, *command, env=env)
     try:
         if wait:
@@ -82,6 +97,13 @@ def process(
         yield running
     finally:
         running.stop()
+    if serves:
+        assert secrets_in(running.log.read_text(errors="replace")) == []
+
+
+def secrets_in(log: str) -> list[str]:
+    """Return what a log must not have: tokens, key URIs, names of KMS keys, credentials and key material."""
+    return [found[0] for pattern in _SECRETS for found in pattern.finditer(log)]
 
 
 def to_toml(document: Mapping[str, Any]) -> str:

@@ -102,4 +102,10 @@ def _refusal(response: Any) -> ProviderError:
     metadata = response.get("ResponseMetadata", {})
     retry_after = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
     seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
-    return to_provider_error(code, int(metadata.get("HTTPStatusCode", 0)), seconds)
+    return to_provider_error(
+        code,
+        int(metadata.get("HTTPStatusCode", 0)),
+        seconds,
+        text=str(response.get("Error", {}).get("Message", "")),
+        request_id=metadata.get("RequestId"),
+    )

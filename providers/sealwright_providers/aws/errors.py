@@ -5,6 +5,7 @@ Their texts name accounts and ARNs, and are dropped.
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Final
 
@@ -22,6 +23,10 @@ from sealwright.provider import (
 
 class CredentialsRefusedError(ProviderAccessDeniedError):
     """There are no credentials, or AWS does not recognise them, so that every call would fail."""
+
+
+class ClockRefusedError(CredentialsRefusedError):
+    """AWS finds the time of a request wrong (SigV4 permits five minutes)."""
 
 
 _THROTTLED: Final = ("AWS KMS limits the rate of requests", ProviderThrottledError)
@@ -92,13 +97,32 @@ _BY_STATUS: Final[dict[int, tuple[str, type[ProviderError]]]] = {
 """For unknown codes, and for answers of proxies in front of AWS KMS."""
 
 
-def to_provider_error(code: str, status: int, retry_after: float | None = None) -> ProviderError:
+_CLOCK: Final = (
+    "AWS refuses requests because of their time: the clock of this machine differs from that of AWS by minutes",
+    ClockRefusedError,
+)
+_TIMELY: Final = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
+_UNTIMELY_TEXTS: Final = ("Signature expired", "Signature not yet current")
+"""How AWS begins to explain an InvalidSignatureException that is about the time."""
+_PLAIN = re.compile(r"[A-Za-z0-9.-]{1,64}")
+
+
+def to_provider_error(
+    code: str, status: int, retry_after: float | None = None, *, text: str = "", request_id: str | None = None
+) -> ProviderError:
     """Return our error for an error of AWS KMS.
 
     Args:
         code: The error's name, without a namespace. It takes precedence, since throttling has HTTP status 400.
         status: HTTP status.
         retry_after: Seconds until a retry, if the answer names them.
+        text: What AWS says. It is looked at, and dropped.
+        request_id: The ID of the call, for the log.
     """
     message, kind = _BY_CODE.get(code) or _BY_STATUS.get(status, _UNAVAILABLE)
-    return kind(message, retry_after=retry_after)
+    if code in _TIMELY or text.startswith(_UNTIMELY_TEXTS):
+        message, kind = _CLOCK
+    error = kind(message, retry_after=retry_after)
+    known = code if _PLAIN.fullmatch(code) else f"HTTP status {status}"
+    error.detail = f"{known}, request {request_id}" if request_id and _PLAIN.fullmatch(request_id) else known
+    return error

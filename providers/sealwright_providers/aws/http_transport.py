@@ -76,7 +76,13 @@ class HttpTransport:
         except (BadAnswerError, OSError) as e:
             raise ProviderUnavailableError("AWS KMS cannot be reached") from e
         if reply.status != HTTPStatus.OK:
-            raise to_provider_error(_code(reply.body), reply.status, _seconds(reply.text(b"retry-after")))
+            raise to_provider_error(
+                _code(reply.body),
+                reply.status,
+                _seconds(reply.text(b"retry-after")),
+                text=_text(reply.body),
+                request_id=reply.text(b"x-amzn-requestid"),
+            )
         return Answer(_fields(reply.body), reply.text(b"x-amzn-requestid"))
 
     def time_error(self) -> float | None:
@@ -137,6 +143,11 @@ def _code(raw: bytes) -> str:
     """Return the error's name. `__type` may have a namespace and `#` before it, or `:` and a URI after it."""
     kind = str((_object(raw) or {}).get("__type", ""))
     return kind.partition(":")[0].rpartition("#")[2]
+
+
+def _text(raw: bytes) -> str:
+    fields = _object(raw) or {}
+    return str(fields.get("message") or fields.get("Message") or "")
 
 
 def _fields(raw: bytes) -> dict[str, Any]:

@@ -222,11 +222,13 @@ class Audit:
 
     async def published(self, key: Key) -> None:
         """See `KeyEvents.published`."""
+        _log_key(key, "published")
         await self._write_key(KEY_PUBLISHED, key, {name: getattr(key, name) for name in _KEY_TIMES})
 
     async def changed(self, old: Key, new: Key) -> None:
         """See `KeyEvents.changed`."""
         times = {name: getattr(new, name) for name in _KEY_TIMES if getattr(new, name) != getattr(old, name)}
+        _log_key(new, ", ".join(f"{name} is {time.isoformat() if time else 'removed'}" for name, time in times.items()))
         await self._write_key(KEY_CHANGED, new, times)
 
     async def _write_key(self, event: str, key: Key, times: Mapping[str, datetime | None]) -> None:
@@ -237,6 +239,10 @@ class Audit:
             await self._writer.write(event, record, urgent=event in URGENT)
         except AuditUnavailableError:
             log.error("the audit has no record of %s of key %s", event, key.kid)  # noqa: TRY400 - the writer has logged the cause
+
+
+def _log_key(key: Key, what: str) -> None:
+    log.info("issuer %s, series %s, key %s: %s", key.issuer, key.series, key.kid, what)
 
 
 def _cut(text: str) -> str:

@@ -12,8 +12,9 @@ import click
 
 from sealwright.cli.dev_backends import BACKENDS, running
 from sealwright.cli.output import output_option
-from sealwright.cli.serve import failures, log_to_stderr
+from sealwright.cli.serve import failures
 from sealwright.config import parse
+from sealwright.logs import log_to_stderr
 
 _ISSUER = "dev"
 

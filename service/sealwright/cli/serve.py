@@ -17,10 +17,13 @@ from sealwright.cli.output import fail, output_option
 from sealwright.config import Config, parse, read, warnings
 from sealwright.errors import ConfigurationError
 from sealwright.keys.ports import StoreUnavailableError
+from sealwright.logs import FORMATS, Format, log_to_stderr
 
 log = logging.getLogger("sealwright")
 
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s [%(process)d]: %(message)s"
+_log_format = click.option(
+    "--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="Form of the lines of the log."
+)
 
 
 @click.command()
@@ -30,17 +33,18 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s [%(process)d]: %(message)s"
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    help="Least severe level that is logged to standard error.",
+    help="Least severe level of the service's own log, on standard error.",
 )
+@_log_format
 @output_option
-def serve(path: Path, log_level: str, output: str) -> None:
+def serve(path: Path, log_level: str, log_format: Format, output: str) -> None:
     """Serve until SIGTERM or SIGINT, then wait for running calls to end.
 
     When every issuer can sign, or is blocked by something that waiting will not fix soon, the command prints one line of JSON
     with the addresses of the listeners: {"grpc": "127.0.0.1:8443", "http": "127.0.0.1:8080", "admin": "127.0.0.1:9090"}. Logs
     go to standard error.
     """
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
     with failures(output):
         document = read(path)
         config = parse(document)
@@ -49,17 +53,18 @@ def serve(path: Path, log_level: str, output: str) -> None:
         if config.server.workers == 1:
             _run_worker(config)
         else:
-            _supervise(document, config, log_level)
+            _supervise(document, config, log_level, log_format)
 
 
 @click.command(hidden=True)
 @click.option("--log-level", default="info")
+@_log_format
 @click.option("--config-fd", type=int, required=True)
 @click.option("--lifeline-fd", type=int, required=True)
 @click.option("--forget", default=None)
-def worker(log_level: str, config_fd: int, lifeline_fd: int, forget: str | None) -> None:
+def worker(log_level: str, log_format: Format, config_fd: int, lifeline_fd: int, forget: str | None) -> None:
     """Run one of several workers. The supervisor passes the configuration, as JSON, in an open file."""
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
     with failures("text"):
         with open(config_fd, encoding="utf-8") as file:
             document = json.load(file)
@@ -76,10 +81,10 @@ def _run_worker(
     run_worker(lambda: build(config, share_ports=share_ports, forget=forget), _announce, lifeline)
 
 
-def _supervise(document: dict[str, Any], config: Config, log_level: str) -> None:
+def _supervise(document: dict[str, Any], config: Config, log_level: str, log_format: Format) -> None:
     from sealwright.server.supervisor import Supervisor, reserved_ports  # noqa: PLC0415
 
-    command = (sys.executable, "-m", "sealwright", "worker", "--log-level", log_level)
+    command = (sys.executable, "-m", "sealwright", "worker", "--log-level", log_level, "--log-format", log_format)
     with reserved_ports(config.server) as addresses:
         workers_document = {**document, "server": {**document["server"], **addresses}}
         Supervisor(
@@ -89,12 +94,6 @@ def _supervise(document: dict[str, Any], config: Config, log_level: str) -> None
 
 def _announce(addresses: Mapping[str, str]) -> None:
     click.echo(json.dumps(dict(addresses)))
-
-
-def log_to_stderr(level: str) -> None:
-    """Log to standard error, beginning with a level."""
-    logging.basicConfig(level=level.upper(), format=_LOG_FORMAT)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager

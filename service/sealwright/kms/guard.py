@@ -27,6 +27,7 @@ from sealwright.errors import (
     ProviderUnsupportedError,
     SealwrightError,
 )
+from sealwright.kms.failures import FailureLog, cause_of
 from sealwright.provider import (
     Algorithm,
     IdentityTeller,
@@ -74,6 +75,8 @@ class NotAskedError(ProviderUnavailableError):
 
 _SILENT: Final = (ProviderUnsupportedError, MessageTooLargeError, ProviderFaultError)
 """Errors that do not show whether the backend answers, since a provider may raise them before any call to it."""
+_UNLOGGED: Final = (NotAskedError, ProviderUnsupportedError, MessageTooLargeError)
+"""Errors that say nothing new, or that callers cause."""
 _FAILED: Final = (ProviderUnavailableError, ProviderTimeoutError)
 
 
@@ -130,6 +133,7 @@ class GuardedProvider:
         self._waiting = 0
         self._longest = settings.timeout.total_seconds()
         self.breaker = Breaker(clock)
+        self._failures = FailureLog(name, clock.elapsed)
         self.trouble: str | None = None
         self.heard = clock.elapsed()
 
@@ -258,6 +262,8 @@ class GuardedProvider:
             result = await self._try(call, end, whole=whole)
         except SealwrightError as error:
             outcome = error.reason
+            if not isinstance(error, _UNLOGGED):
+                self._failures.note(operation, error)
             raise
         else:
             outcome = "ok"
@@ -311,7 +317,7 @@ class GuardedProvider:
         self._hear(error.reason if isinstance(error, _FAILED) else None)
         changed = self.breaker.record(answered=not isinstance(error, _FAILED))
         if changed and self.breaker.open:
-            cause = type(error.__cause__).__name__ if error.__cause__ else "no further details"
+            cause = cause_of(error.__cause__) or "no further details"
             log.warning(
                 "provider %s does not answer (%s; %s): calls are refused, except one trial a second",
                 self.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 _OURS: Final = "/sealwright.v1."
 _PUBLIC: Final = frozenset({"GetJwks"})
 """Anybody may call these, and they are not recorded."""
+_REPORT_SECONDS: Final = 60.0
 _LARGE: Final = frozenset({"BatchSignJwt"})
 """Their requests may have more bytes than `SMALL_MESSAGE`."""
 _UNSTOPPABLE: Final = frozenset({"RotateKeys", "RevokeKeys"})
@@ -74,6 +76,7 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def __init__(self, authentication: Authentication, audit: Audit) -> None:
         self.receiving = Receiving()
+        self._refused: Counter[tuple[str, str]] = Counter()
         self._authentication = authentication
         self._audit = audit
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -100,6 +103,19 @@ class Boundary(grpc.aio.ServerInterceptor):
         )
         self._handlers[path] = bounded
         return bounded
+
+    def report(self) -> None:
+        """Log how many calls failed since the last report, and why."""
+        if self._refused:
+            counts = ", ".join(f"{n} {method} {reason}" for (method, reason), n in sorted(self._refused.items()))
+            log.info("calls that were refused or failed in the last minute: %s", counts)
+            self._refused.clear()
+
+    async def run(self) -> None:
+        """Report every minute."""
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
+            self.report()
 
     async def idle(self) -> None:
         """Return when no call is under way any longer."""
@@ -136,6 +152,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             finally:
                 self.receiving.release(body)
             _count(method.name, error.code.value, error.reason, start)
+            self._refused[method.name, error.reason] += 1
             # There is exactly one abort: a second one would hide the first behind a UsageError.
             status = rpc_status.to_status(to_status(error, arrival.request_id))
             await context.abort(status.code, status.details, status.trailing_metadata)

@@ -119,6 +119,7 @@ class GrpcListener:
             crowding = Crowding(self.address.port, self._limits, Shedding("grpc"))
             self._jobs.append(asyncio.create_task(crowding.run()))
         self._jobs.append(asyncio.create_task(self._boundary.receiving.run()))
+        self._jobs.append(asyncio.create_task(self._boundary.run()))
 
     def _bind(self) -> Address | UnixSocket:
         address, settings = self._settings.grpc, self._settings
@@ -160,6 +161,7 @@ class GrpcListener:
         await self._boundary.idle()
         if self._front is not None:
             await self._front.close()
+        self._boundary.report()
         for job in self._jobs:
             job.cancel()
         if self._socket_file is not None:
