@@ -30,6 +30,8 @@ from sealwright.kms.guard import GuardedProvider
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE: Final = 32
+"""Intents that are worked on at the same time."""
 _DAY: Final = timedelta(days=1)
 _FIRST_SET_PATIENCE: Final = timedelta(seconds=15)
 """How long an issuer's first JWK Set waits for slow keys once it has some."""
@@ -138,10 +140,17 @@ class KeyCreation:
                 continue
             if intent.intent_id in self._tasks or self._backoff.waits(intent.intent_id):
                 continue
+            if not self.has_room:
+                return
             if intent.claimed_by == self._sync.replica_id or intent.claim_expire_time <= issuer.now:
                 task = asyncio.create_task(self._advance(intent, series, state.deployment_id))
                 self._tasks[intent.intent_id] = task
                 task.add_done_callback(partial(self._done, intent.intent_id))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether work on another intent may start. More at once would only fill the queues of the providers."""
+        return len(self._tasks) < _AT_ONCE
 
     def _forget(self, issuer: Issuer) -> None:
         """Forget why keys could not be created, once none of those intents is awaited any more."""

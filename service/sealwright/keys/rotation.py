@@ -32,6 +32,8 @@ from sealwright.kms.guard import GuardedProvider
 log = logging.getLogger(__name__)
 
 _MAX_STEPS: Final = 100
+_LOOK_SECONDS: Final = 1.0
+"""How often the store is asked about an issuer whose keys are being created."""
 
 
 class Rotator:
@@ -63,6 +65,8 @@ class Rotator:
         self.disabling = KeyDisabling(providers, clock)
         self._wake = asyncio.Event()
         self._logged: dict[str, str] = {}
+        self._clock = clock
+        self._waiting: dict[str, tuple[IssuerState, float]] = {}
         self._quiet: dict[str, tuple[IssuerState, datetime | None]] = {}
         self._revoked: tuple[StoreState | None, list[Key]] = (None, [])
         self.creation = KeyCreation(
@@ -106,7 +110,7 @@ class Rotator:
     async def tick(self) -> None:
         """Take all steps that are due now, for every configured issuer. A failure of one issuer does not delay the others."""
         for settings in self._keyring.issuers:
-            if self._is_quiet(settings.name):
+            if self._is_quiet(settings.name) or self._waits(settings.name):
                 continue
             try:
                 for _ in range(_MAX_STEPS):
@@ -126,6 +130,18 @@ class Rotator:
             return False
         return known[1] is None or self._keyring.now() < known[1]
 
+    def _waits(self, name: str) -> bool:
+        """Return whether an issuer waits for its keys, and was looked at a moment ago. Start what there is room for."""
+        known, state = self._waiting.get(name), self._keyring.state
+        if known is None or state is None or state.issuers.get(name) is not known[0]:
+            return False
+        if self._clock.elapsed() - known[1] >= _LOOK_SECONDS:
+            return False
+        issuer = self._keyring.find(name)
+        if issuer is not None and issuer.stale is None and self.creation.has_room:
+            self.creation.start(issuer)
+        return True
+
     def _log_once(self, subject: str, text: str) -> None:
         if self._logged.get(subject) != text:
             log.warning("%s", text)
@@ -143,6 +159,8 @@ class Rotator:
             return False  # A wrong clock would write wrong deadlines.
         more = await self.creation.publish(issuer) or await self._step(issuer)
         policies = [series_policy(s, self._timing) for s in settings.series]
+        if issuer.state.intents and not more:
+            self._waiting[settings.name] = (issuer.state, self._clock.elapsed())
         if not (more or issuer.state.intents or next_steps(issuer.state.keys, policies, issuer.limits, {}, issuer.now)):
             self._quiet[settings.name] = (issuer.state, next_time(issuer.state.keys, policies, issuer.limits))
         return more
