@@ -76,10 +76,10 @@ COMPILE = uv pip compile --quiet --universal --generate-hashes --python-version 
 
 # Each lock is constrained by those before it, so that all of them pin one version of a package.
 lock:  ## Pin the dependencies with uv, and keep the pins that still fit (LOCK=--upgrade pins the newest)
-	$(COMPILE) pyproject.toml --extra aws --extra azure --extra gcp --extra pkcs11 -o requirements/service.lock
+	$(COMPILE) pyproject.toml --extra aws --extra azure --extra gcp --extra pkcs11 --extra postgres -o requirements/service.lock
 	$(COMPILE) pyproject.toml -c requirements/service.lock -o requirements/core.lock
-	for extra in aws azure gcp pkcs11; do $(COMPILE) pyproject.toml --extra $$extra -c requirements/service.lock -o requirements/$$extra.lock || exit 1; done
-	$(COMPILE) pyproject.toml testing/pyproject.toml --extra aws --extra azure --extra gcp --extra pkcs11 --group dev -c requirements/service.lock -o requirements/dev.lock
+	for extra in aws azure gcp pkcs11 postgres; do $(COMPILE) pyproject.toml --extra $$extra -c requirements/service.lock -o requirements/$$extra.lock || exit 1; done
+	$(COMPILE) pyproject.toml testing/pyproject.toml --extra aws --extra azure --extra gcp --extra pkcs11 --extra postgres --group dev -c requirements/service.lock -o requirements/dev.lock
 	$(COMPILE) testing/pyproject.toml -c requirements/dev.lock -o requirements/testing.lock
 	$(COMPILE) requirements/build.in -c requirements/dev.lock -o requirements/build.lock
 	$(COMPILE) requirements/interop.in -o requirements/interop.lock

@@ -188,10 +188,10 @@ def test_both_distributions_have_one_version_and_one_licence() -> None:
 
 
 def test_every_lock_pins_the_same_versions() -> None:
-    pins = [_pins(LOCKS / f"{name}.lock") for name in ("core", "service", "testing", "build", *PROVIDERS)]
+    pins = [_pins(LOCKS / f"{name}.lock") for name in ("core", "service", "testing", "build", "postgres", *PROVIDERS)]
     assert [sorted(p - _pins(LOCKS / "dev.lock")) for p in pins] == [[] for _ in pins]
     assert pins[0] < pins[1]
-    assert not any(name in pin for pin in pins[0] for name in ("boto", "pkcs11", "pytest", "joserfc"))
+    assert not any(name in pin for pin in pins[0] for name in ("boto", "pkcs11", "psycopg", "pytest", "joserfc"))
 
 
 def _pins(lock: Path) -> set[str]:

@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy.engine import make_url
-
 from sealwright.audit.witness_file import WitnessFile
 from sealwright.cli.findings import Finding, ok, problem, warning
 from sealwright.config import Config, problems_with_store
@@ -74,9 +72,10 @@ def certificates(config: Config) -> Iterator[Finding]:
 
 
 def disks(config: Config) -> Iterator[Finding]:
-    """Write to the directories of the audit and of the store, and measure the room."""
-    database = Path(make_url(config.store.url).database or "")
-    for part, directory in (("audit", Path(config.audit.path)), ("store", database.parent)):
+    """Write to the directories of the audit and of a store that is a file, and measure the room."""
+    database = config.store.dialect.file_of(config.store.url)
+    places = [("audit", Path(config.audit.path)), *([("store", database.parent)] if database else [])]
+    for part, directory in places:
         there = directory
         while not there.exists() and there != there.parent:
             there = there.parent

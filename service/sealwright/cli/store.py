@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from sqlalchemy.engine import make_url
 
 from sealwright.audit.witness_file import WitnessFile
 from sealwright.cli.arguments import config_option
@@ -52,7 +51,7 @@ def backup(path: Path, target: Path, output: str) -> None:
     could not be made.
     """
     settings = _loaded(path, output).store
-    url = make_url(settings.url).set(database=str(target.absolute())).render_as_string()
+    url = f"sqlite:///{target.absolute()}"
 
     async def run() -> StoreState:
         if not settings.dialect.exists(settings.url):

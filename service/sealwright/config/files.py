@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from pydantic import AfterValidator, BaseModel
-from sqlalchemy.engine import make_url
 
 from sealwright.config.model import Config
 from sealwright.config.wording import path_of
 from sealwright.server.addresses import UnixSocket
 from sealwright.settings import check_path
+from sealwright.sql.settings import StoreSettings
 
 LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "aws": ("aiohappyeyeballs", "boto3", "httptools"),
@@ -31,7 +31,7 @@ def problems_of_host(config: Config) -> Iterator[str]:
         yield from _unreadable(config.server.tls, "server", "tls")
     if isinstance(config.server.grpc, UnixSocket):
         yield from _unwritable(Path(config.server.grpc.path).parent, "server.grpc")
-    yield from _about_store(Path(make_url(config.store.url).database or ""))
+    yield from _about_store(config.store)
     yield from _about_audit(Path(config.audit.path))
     for name, provider in config.providers.items():
         missing = [m for m in LIBRARIES.get(provider.kind, ()) if not _is_installed(m)]
@@ -69,7 +69,11 @@ def _is_path(parts: list[Any]) -> bool:
     )
 
 
-def _about_store(file: Path) -> Iterator[str]:
+def _about_store(store: StoreSettings) -> Iterator[str]:
+    yield from (f"store.url: {problem}" for problem in store.dialect.missing_here(store.url))
+    file = store.dialect.file_of(store.url)
+    if file is None:
+        return
     if file.is_dir():
         yield f"store.url: {file}: Is a directory"
     elif file.exists() and not os.access(file, os.R_OK | os.W_OK):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Executable, Table
-from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
 from sealwright.sql.presence import Presence
 
@@ -24,12 +24,16 @@ class Dialect(Protocol):
     def read_options(self) -> Mapping[str, Any]:
         """Execution options of a transaction that only reads, in which every query sees the same moment of the database.
 
-        A transaction without them may write. READ COMMITTED is enough for it, because `store.py` locks an issuer's row before
-        it writes anything about that issuer.
+        A transaction without them may write. READ COMMITTED is enough for it, because it takes the lock of `lock_store` first.
         """
         ...
 
-    def check_url(self, url: URL) -> None:
+    @property
+    def upgrades_at_start(self) -> bool:
+        """Whether the service may create the schema itself. Otherwise an operator does, who has more rights than the service."""
+        ...
+
+    def check_url(self, url: str) -> None:
         """Check the store's URL.
 
         Raises:
@@ -52,6 +56,10 @@ class Dialect(Protocol):
         """Return the file of the database; None: it is not a file of this host."""
         ...
 
+    def missing_here(self, url: str) -> Iterator[str]:
+        """Yield what the database needs of this host and does not find, apart from its own file."""
+        ...
+
     def presence(self, url: str) -> Presence | None:
         """Return where the replicas of one host show that they are alive; None: they may be on other hosts."""
         ...
@@ -72,6 +80,14 @@ class Dialect(Protocol):
 
     def lock_schema(self, connection: Connection) -> None:
         """Exclude all other processes that change the schema, until the connection's transaction ends."""
+        ...
+
+    def lock_store(self, connection: Connection) -> None:
+        """Exclude all other transactions that do so, until the connection's transaction ends. Readers do not wait."""
+        ...
+
+    def reason_of(self, error: DBAPIError) -> str:
+        """Return in one line what the database said, without any value that the store holds."""
         ...
 
     def upsert(self, table: Table, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Executable:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event, text
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from sealwright.keys.ports import StoreUnavailableError
 from sealwright.settings import check_path
@@ -32,14 +32,20 @@ class SqliteDialect:
     clock: Executable = text("SELECT strftime('%s', 'now') || substr(strftime('%f', 'now'), 3)")
     read_options: Mapping[str, Any] = {_READ_ONLY: True}
 
+    upgrades_at_start = True
+
     def __init__(self, busy_timeout: float = BUSY_TIMEOUT) -> None:
         self._busy_timeout = busy_timeout
 
-    def check_url(self, url: URL) -> None:
+    def check_url(self, url: str) -> None:
         """See `Dialect.check_url`. Only the path of a file may be given: options such as `mode=memory` would lose the state."""
-        if not url.database or not url.database.startswith("/") or url.query or url.host or url.username:
+        try:
+            given = make_url(url)
+        except (ArgumentError, ValueError):  # ValueError: the port is not a number
+            raise ValueError("must be a database URL such as sqlite:////var/lib/sealwright/state.db") from None
+        if not given.database or not given.database.startswith("/") or given.query or given.host or given.username:
             raise ValueError("must name an absolute path (sqlite: and four slashes), and nothing else")
-        check_path(url.database)
+        check_path(given.database)
 
     def open(self, url: str) -> Engine:
         """See `Dialect.open`.
@@ -94,6 +100,10 @@ class SqliteDialect:
         """See `Dialect.file_of`."""
         return _file_of(url)
 
+    def missing_here(self, url: str) -> Iterator[str]:
+        """See `Dialect.missing_here`. Python has SQLite."""
+        return iter(())
+
     def presence(self, url: str) -> Presence:
         """See `Dialect.presence`. The files are in a directory beside the database."""
         file = _file_of(url)
@@ -130,6 +140,13 @@ class SqliteDialect:
 
     def lock_schema(self, connection: Connection) -> None:
         """See `Dialect.lock_schema`. BEGIN IMMEDIATE has already locked the whole database."""
+
+    def lock_store(self, connection: Connection) -> None:
+        """See `Dialect.lock_store`. BEGIN IMMEDIATE has already locked the whole database."""
+
+    def reason_of(self, error: DBAPIError) -> str:
+        """See `Dialect.reason_of`. SQLite names tables and columns, never values."""
+        return str(error.orig)
 
     def upsert(self, table: Table, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Executable:
         """See `Dialect.upsert`."""

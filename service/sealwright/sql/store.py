@@ -1,19 +1,12 @@
-"""`KeyStore` on a database: synchronous SQLAlchemy in one thread, off the path of a signature.
-
-Nothing here depends on the database product; see `sql/dialect.py`.
-"""
+"""`KeyStore` on a database. Nothing here depends on the database product; see `sql/dialect.py`."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sealwright.errors import ConfigurationError
 from sealwright.keys.lifecycle import Key, Limits
@@ -24,7 +17,6 @@ from sealwright.keys.ports import (
     Outcome,
     Replica,
     StoreState,
-    StoreUnavailableError,
 )
 from sealwright.sql import migrate
 from sealwright.sql.dialect import Dialect
@@ -44,27 +36,18 @@ from sealwright.sql.statements import (
     values,
 )
 from sealwright.sql.tables import blocked_providers, clocks, deployment, intents, issuers, keys, replicas, token_counts
-
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
+from sealwright.sql.transactions import Transactions
 
 _FEW: Final = 50
 """Issuers that are read by name. More are read by reading all."""
 
 
-class StoreConflictError(StoreUnavailableError):
-    """The write contradicts what the store holds, for example with a second key of the same kid. Nothing was written."""
-
-
-class SqlStore:
+class SqlStore(Transactions):
     """The store. Open it with `open`. Each process has one, and uses it from one event loop."""
 
     def __init__(self, engine: Engine, dialect: Dialect) -> None:
-        self._engine = engine
-        self._dialect = dialect
+        super().__init__(engine, dialect)
         self._presence = dialect.presence(str(engine.url))
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sealwright-store")
 
     @classmethod
     async def open(cls, settings: StoreSettings, *, upgrade: bool = True) -> SqlStore:
@@ -72,7 +55,8 @@ class SqlStore:
 
         Args:
             settings: Where it is.
-            upgrade: Bring its schema up to date, and create the store if it is missing. Otherwise it must exist and be up to date.
+            upgrade: Bring its schema up to date, and create the store if it is missing, where the database is ours alone.
+                Otherwise it must exist and be up to date.
 
         Raises:
             ConfigurationError: A newer version made the store, or the database belongs to something else. Without `upgrade`: the
@@ -84,7 +68,7 @@ class SqlStore:
             raise ConfigurationError(["store.url: there is no store"])
         store = cls(dialect.open(settings.url), dialect)
         try:
-            if upgrade:
+            if upgrade and dialect.upgrades_at_start:
                 await store._run(lambda: migrate.upgrade(store._engine, dialect))
             else:
                 await store._run(lambda: migrate.require_current(store._engine))
@@ -226,7 +210,7 @@ class SqlStore:
             if clock is not None:
                 self._keep_clock(c, clock)
 
-        await self._write(work)
+        await self._write(work, alone=False)
 
     async def keep_urls(self, urls: Mapping[str, str]) -> None:
         """See `KeyStore.keep_urls`."""
@@ -324,10 +308,9 @@ class SqlStore:
 
     async def aclose(self) -> None:
         """Close the store. A second call does nothing."""
-        await asyncio.to_thread(self._thread.shutdown)
+        await super().aclose()
         if self._presence is not None:
             self._presence.leave()
-        self._engine.dispose()
 
     async def _swap(self, state: IssuerState, work: Callable[[Connection], object], *, settle: bool = False) -> bool:
         """Run `work` in a transaction, but only if the issuer is still at the revision that the work was computed from."""
@@ -365,36 +348,3 @@ class SqlStore:
 
     def _time(self, c: Connection) -> datetime:
         return datetime.fromtimestamp(float(c.execute(self._dialect.clock).scalar_one()), UTC)
-
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        def transaction() -> T:
-            with self._engine.connect() as connection:
-                reading = connection.execution_options(**self._dialect.read_options)
-                with reading.begin():
-                    try:
-                        return work(reading)
-                    except (ValueError, TypeError, LookupError, ArithmeticError) as e:
-                        raise StoreUnavailableError("what the store holds cannot be read") from e
-
-        return await self._run(transaction)
-
-    async def _write(self, work: Callable[[Connection], T], *, settle: bool = False) -> T:
-        def transaction() -> T:
-            with self._engine.begin() as connection:
-                result = work(connection)
-            if settle and result:
-                self._dialect.settle(self._engine)
-            return result
-
-        return await self._run(transaction)
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except IntegrityError as e:
-            log.error("the store refused a write that contradicts what it holds: %s", e.orig)  # noqa: TRY400
-            raise StoreConflictError("the write contradicts what the store holds") from e
-        except (SQLAlchemyError, RuntimeError, OSError) as e:
-            raise StoreUnavailableError(
-                f"the store cannot be used: {getattr(e, 'orig', None) or type(e).__name__}"
-            ) from e

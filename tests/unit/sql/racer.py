@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from sealwright.keys.lifecycle import Key, Limits
+from sealwright.sql import migrate
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
 
@@ -25,7 +26,11 @@ async def race(url: str, me: str, rounds: int) -> None:
     )
     say("here")
     sys.stdin.readline()
-    store = await SqlStore.open(StoreSettings(url=url))
+    settings = StoreSettings(url=url)
+    engine = settings.dialect.open(url)
+    migrate.upgrade(engine, settings.dialect)
+    engine.dispose()
+    store = await SqlStore.open(settings, upgrade=False)
     await store.ensure_issuer("payments", limits)
     for number in range(1, rounds + 1):
         state = (await store.read()).issuers["payments"]

@@ -13,6 +13,8 @@ from sqlalchemy import Engine
 from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.ports import Intent, IssuerState
 from sealwright.sql import migrate
+from sealwright.sql.dialect import Dialect
+from sealwright.sql.postgres import PostgresDialect
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.sqlite import BUSY_TIMEOUT, SqliteDialect
 from sealwright.sql.store import SqlStore
@@ -33,21 +35,29 @@ def settings(path: Path) -> StoreSettings:
     return StoreSettings(url=f"sqlite:///{path}")
 
 
-def engine_of(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> Engine:
-    """Return an engine for a database file."""
-    return SqliteDialect(busy_timeout).open(settings(path).url)
+def dialect_of(where: Path | StoreSettings, timeout: float = BUSY_TIMEOUT) -> Dialect:
+    """Return the dialect of a database file or of settings."""
+    if isinstance(where, Path) or where.url.startswith("sqlite:"):
+        return SqliteDialect(timeout)
+    return PostgresDialect(timeout)
+
+
+def engine_of(where: Path | StoreSettings, busy_timeout: float = BUSY_TIMEOUT) -> Engine:
+    """Return an engine for a database file or for settings."""
+    url = settings(where).url if isinstance(where, Path) else where.url
+    return dialect_of(where, busy_timeout).open(url)
 
 
 def upgrade(engine: Engine) -> str:
     """Bring a database's schema up to date."""
-    return migrate.upgrade(engine, SqliteDialect())
+    return migrate.upgrade(engine, SqliteDialect() if engine.name == "sqlite" else PostgresDialect())
 
 
 @asynccontextmanager
-async def opened(path: Path, *, busy_timeout: float = BUSY_TIMEOUT) -> AsyncIterator[SqlStore]:
+async def opened(where: Path | StoreSettings, *, busy_timeout: float = BUSY_TIMEOUT) -> AsyncIterator[SqlStore]:
     """Open a store that is up to date."""
-    engine = engine_of(path, busy_timeout)
-    store = SqlStore(engine, SqliteDialect())
+    engine = engine_of(where, busy_timeout)
+    store = SqlStore(engine, dialect_of(where, busy_timeout))
     try:
         upgrade(engine)
         yield store

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from sealwright.keys.ports import ClockRecord, Replica
+from sealwright.sql.settings import StoreSettings
 
 from .rows import LIMITS, NOW, intent, issuer_state, key, opened
 
@@ -18,9 +18,9 @@ def record(boot: str, zero: timedelta = timedelta(), *, sure: bool = True) -> Cl
     return ClockRecord(boot_id=boot, zero=NOW + zero, seen_time=NOW + zero, sure=sure)
 
 
-async def test_f16_each_boot_has_its_record_and_a_doubtful_one_keeps_the_anchor(tmp_path: Path) -> None:
+async def test_f16_each_boot_has_its_record_and_a_doubtful_one_keeps_the_anchor(database: StoreSettings) -> None:
     replica = Replica(replica_id="a", revision=1, seen_time=NOW)
-    async with opened(tmp_path / "state.db") as store:
+    async with opened(database) as store:
         await store.heartbeat(replica, NOW)
         assert (await store.read()).clocks == ()
         for one in (record("first"), record("second"), record("second", HOURS, sure=False)):
@@ -34,9 +34,9 @@ async def test_f16_each_boot_has_its_record_and_a_doubtful_one_keeps_the_anchor(
 
 
 @pytest.mark.parametrize("jump", [HOURS, -HOURS])
-async def test_f16_a_settled_jump_moves_every_time_once(tmp_path: Path, jump: timedelta) -> None:
+async def test_f16_a_settled_jump_moves_every_time_once(database: StoreSettings, jump: timedelta) -> None:
     later = NOW + timedelta(hours=1)
-    async with opened(tmp_path / "state.db") as store:
+    async with opened(database) as store:
         retired = key(1, retire_time=NOW, withdraw_time=later, ready_time=NOW)
         withdrawn = key(2, retire_time=NOW, withdraw_time=NOW, revoke_time=NOW, destroy_time=NOW)
         await store.publish(await issuer_state(store), [retired, withdrawn, key(3, ready_time=later)], [])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sealwright.keys.lifecycle import Key
 from sealwright.keys.ports import Intent, Outcome, StoreState
+from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
 
 from .rows import NOW, intent, issuer_state, key, opened
@@ -20,8 +20,8 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
-    async with opened(tmp_path / "state.db") as one:
+async def store(database: StoreSettings) -> AsyncIterator[SqlStore]:
+    async with opened(database) as one:
         yield one
 
 

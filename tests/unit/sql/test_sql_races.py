@@ -12,19 +12,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .rows import issuer_state, key, opened, settings
+from sealwright.sql.settings import StoreSettings
+
+from .rows import issuer_state, key, opened
 
 THREADS, ROUNDS = 8, 50
-PROCESSES, PROCESS_ROUNDS = 4, 25
+PROCESSES, PROCESS_ROUNDS = 8, 100
 
 
-def test_c102_of_eight_writers_exactly_one_wins_each_round_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_c102_of_eight_writers_exactly_one_wins_each_round_and_nothing_is_lost(database: StoreSettings) -> None:
     barrier = threading.Barrier(THREADS, timeout=60)
-    path = tmp_path / "state.db"
 
     async def write(me: int) -> list[str]:
         won = []
-        async with opened(path) as store:
+        async with opened(database) as store:
             for number in range(1, ROUNDS + 1):
                 barrier.wait()
                 state = await issuer_state(store)
@@ -35,7 +36,7 @@ def test_c102_of_eight_writers_exactly_one_wins_each_round_and_nothing_is_lost(t
         return won
 
     async def rest() -> tuple[int, list[str], list[int]]:
-        async with opened(path) as store:
+        async with opened(database) as store:
             state = await issuer_state(store)
             return state.revision, [k.kid for k in state.keys], [k.ordinal for k in state.keys]
 
@@ -48,11 +49,11 @@ def test_c102_of_eight_writers_exactly_one_wins_each_round_and_nothing_is_lost(t
 
 
 @contextlib.contextmanager
-def racers(path: Path) -> Iterator[list[subprocess.Popen[str]]]:
+def racers(database: StoreSettings) -> Iterator[list[subprocess.Popen[str]]]:
     script = Path(__file__).parent / "racer.py"
     running = [
         subprocess.Popen(  # noqa: S603 - our own script
-            [sys.executable, str(script), settings(path).url, str(me), str(PROCESS_ROUNDS)],
+            [sys.executable, str(script), database.url, str(me), str(PROCESS_ROUNDS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -76,8 +77,8 @@ def ask(running: list[subprocess.Popen[str]], word: str = "") -> list[str]:
     return [one.stdout.readline().strip() if one.stdout else "" for one in running]
 
 
-def test_c102_processes_upgrade_an_empty_store_together_and_rotate_once_each_round(tmp_path: Path) -> None:
-    with racers(tmp_path / "state.db") as running:
+def test_c102_processes_upgrade_an_empty_store_together_and_rotate_once_each_round(database: StoreSettings) -> None:
+    with racers(database) as running:
         assert ask(running) == ["here"] * PROCESSES
         seen = ask(running, "upgrade")
         for number in range(PROCESS_ROUNDS):
@@ -85,3 +86,10 @@ def test_c102_processes_upgrade_an_empty_store_together_and_rotate_once_each_rou
             assert Counter(ask(running, "publish")) == {"won": 1, "lost": PROCESSES - 1}
             seen = ask(running, "read")
         assert [one.wait(10) for one in running] == [0] * PROCESSES
+
+    async def kids() -> list[str]:
+        async with opened(database) as store:
+            return [k.kid for k in (await issuer_state(store)).keys]
+
+    won = asyncio.run(kids())
+    assert [int(kid.partition("-")[2]) for kid in won] == list(range(1, PROCESS_ROUNDS + 1)), "no key is lost"

@@ -1,0 +1,207 @@
+"""The store on PostgreSQL 15 or newer, for the replicas of several hosts.
+
+It needs no extension and no superuser. It uses no state of a session, so a PgBouncer with transaction pooling may be in between.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.exc import DBAPIError
+
+from sealwright.errors import ConfigurationError
+from sealwright.keys.ports import StoreUnavailableError
+from sealwright.sql.postgres_url import FILES, parameters
+from sealwright.sql.presence import Presence
+from sealwright.sql.tables import deployment
+
+LOCK_TIMEOUT: Final = 3.0
+"""Longest time in seconds that a transaction waits for the transaction of another process."""
+_STATEMENT_TIMEOUT: Final = 5.0
+_IDLE_TIMEOUT: Final = 10.0
+"""A transaction whose process was stopped in the middle ends after so many seconds, and with it its locks."""
+_MIGRATION_WAIT: Final = 60.0
+_OLDEST: Final = 150000
+_CONNECT: Final[Mapping[str, Any]] = {
+    "connect_timeout": 5,
+    # A database that has vanished from the network is noticed within seconds, not after the kernel's quarter of an hour.
+    "tcp_user_timeout": 8000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "application_name": "sealwright",
+}
+_ALWAYS: Final[Mapping[str, Any]] = {
+    "target_session_attrs": "read-write",  # of several hosts, the primary
+    "prepare_threshold": None,  # a prepared statement is state of a session
+}
+_FIRST_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 5.0
+_READ_ONLY: Final = "25006"
+_SCHEMA_LOCK: Final = 0x7365616C  # any number that is the same for all processes
+_NOT_INSTALLED: Final = "psycopg is not installed; run: pip install 'sealwright[postgres]'"
+_SETTINGS: Final = text(
+    "SELECT pg_is_in_recovery(), set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),"
+    " set_config('idle_in_transaction_session_timeout', :idle, true)"
+)
+
+
+class PostgresDialect:
+    """PostgreSQL by psycopg 3. See `sql.dialect.Dialect`."""
+
+    clock: Executable = text("SELECT extract(epoch FROM clock_timestamp())")
+    read_options: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    upgrades_at_start = False
+
+    def __init__(self, lock_timeout: float = LOCK_TIMEOUT) -> None:
+        self._lock_timeout = lock_timeout
+
+    def check_url(self, url: str) -> None:
+        """See `Dialect.check_url`."""
+        parameters(url)
+
+    def open(self, url: str) -> Engine:
+        """See `Dialect.open`.
+
+        The limits of time are set in each transaction, because a pooler gives each transaction another session.
+
+        A standby is not used: it may be behind, so reading it confirms nothing. After a failover the old primary may still have
+        our connection.
+
+        Raises:
+            ConfigurationError: The driver is not installed.
+        """
+        try:
+            connect = _Connector(parameters(url))
+            # `pre_ping`: a connection that has died since its last use is replaced before a transaction begins on it.
+            engine = create_engine(
+                "postgresql+psycopg://",
+                creator=connect,
+                isolation_level="READ COMMITTED",
+                pool_size=1,
+                max_overflow=0,
+                pool_pre_ping=True,
+                use_native_hstore=False,
+            )
+        except ImportError:
+            raise ConfigurationError([f"store.url: {_NOT_INSTALLED}"]) from None
+
+        @event.listens_for(engine, "begin")
+        def _on_begin(connection: Connection) -> None:
+            standby, *_ = connection.execute(_SETTINGS, self._limits(self._lock_timeout, _STATEMENT_TIMEOUT)).one()
+            if standby:
+                connection.invalidate()
+                raise StoreUnavailableError("the database is a standby")
+
+        @event.listens_for(engine, "handle_error")
+        def _on_error(context: ExceptionContext) -> None:
+            if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+                context.is_disconnect = True  # the primary has changed
+
+        return engine
+
+    @staticmethod
+    def _limits(lock: float, statement: float) -> dict[str, str]:
+        seconds = {"lock": lock, "statement": statement, "idle": _IDLE_TIMEOUT}
+        return {name: f"{round(value * 1000)}ms" for name, value in seconds.items()}
+
+    def exists(self, url: str) -> bool:
+        """See `Dialect.exists`. An administrator has created it; whether the tables are there is a matter of its schema."""
+        return True
+
+    def file_of(self, url: str) -> Path | None:
+        """See `Dialect.file_of`."""
+        return None
+
+    def missing_here(self, url: str) -> Iterator[str]:
+        """See `Dialect.missing_here`."""
+        try:
+            import_module("psycopg")
+        except ImportError:
+            yield _NOT_INSTALLED
+        given = parameters(url)
+        for name in FILES:
+            path = given.get(name)
+            if path is not None and path != "system" and not os.access(path, os.R_OK):
+                yield f"{name}: {path}: does not exist, or this user may not read it"
+
+    def presence(self, url: str) -> Presence | None:
+        """See `Dialect.presence`. Replicas on other hosts cannot be watched; their claims end by themselves."""
+        return None
+
+    def settle(self, engine: Engine) -> None:
+        """See `Dialect.settle`. A commit is durable where the database keeps it."""
+
+    def backup(self, url: str, target: Path) -> None:
+        """See `Dialect.backup`."""
+        raise ConfigurationError(
+            ["store.url: PostgreSQL has means of its own for backups, such as pg_dump; see docs/store.md"]
+        )
+
+    def lock_schema(self, connection: Connection) -> None:
+        """See `Dialect.lock_schema`. A statement of a migration may take long, but not wait long: others would wait behind it."""
+        connection.execute(_SETTINGS, self._limits(_MIGRATION_WAIT, 0))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
+        connection.execute(_SETTINGS, self._limits(self._lock_timeout, 0))
+
+    def lock_store(self, connection: Connection) -> None:
+        """See `Dialect.lock_store`.
+
+        Each change ends with a new revision in this row. Taking it first gives all changes one order: none waits for another
+        in a circle, and what a change has read still holds when it commits.
+        """
+        connection.execute(select(deployment.c.deployment_id).with_for_update())
+
+    def reason_of(self, error: DBAPIError) -> str:
+        """See `Dialect.reason_of`. The details of PostgreSQL's messages are left out: they contain URIs of keys."""
+        diagnosis = getattr(error.orig, "diag", None)
+        primary = getattr(diagnosis, "message_primary", None)
+        return " ".join((primary or str(error.orig)).split())
+
+    def upsert(self, table: Table, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Executable:
+        """See `Dialect.upsert`."""
+        statement = insert(table).values(**values)
+        return statement.on_conflict_do_update(constraint=table.primary_key, set_=dict(changes))
+
+
+class _Connector:
+    """Connects to the database. While that fails, attempts become rare: a database that starts again is not stormed.
+
+    The thread of the store alone uses it.
+    """
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._connect = import_module("psycopg").connect
+        self._given = {**_CONNECT, **given, **_ALWAYS}
+        self._pause = 0.0
+        self._next = 0.0
+
+    def __call__(self) -> Any:
+        """Return a connection of the driver.
+
+        Raises:
+            StoreUnavailableError: It is too early for another attempt, or the database is too old.
+            psycopg.Error: There is no connection.
+        """
+        if time.monotonic() < self._next:
+            raise StoreUnavailableError("the database cannot be reached; another attempt follows within seconds")
+        try:
+            connection = self._connect(**self._given)
+        except Exception:
+            self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+            self._next = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311 - not a secret
+            raise
+        self._pause = self._next = 0.0
+        if connection.info.server_version < _OLDEST:
+            connection.close()
+            raise StoreUnavailableError("the database is older than PostgreSQL 15")
+        return connection

@@ -1,0 +1,174 @@
+"""A PostgreSQL server for tests, from the system's package: in its own directory, on a Unix socket alone, and without root."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sealwright_testing.softhsm import run_tool
+
+_LIBC: Final = ctypes.CDLL(None)  # bound here: a child that has given up root may not be able to read it any more
+_PR_SET_PDEATHSIG: Final = 1
+_NOBODY: Final = 65534
+_SECONDS: Final = 60
+_PAUSE: Final = 0.02
+_OPTIONS: Final = (
+    "listen_addresses=",
+    "fsync=off",  # what is committed survives the server's end, and that is enough
+    "full_page_writes=off",
+    "shared_buffers=16MB",
+    "max_connections=100",
+    "wal_level=replica",
+    "log_min_messages=warning",
+)
+
+
+def postgres_binaries() -> Path | None:
+    """Return the directory of the newest installed PostgreSQL's programs; None: it is not installed."""
+    found = [p.parent for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    if found:
+        return max(found, key=lambda p: float(p.parent.name))
+    on_path = shutil.which("initdb")
+    return None if on_path is None else Path(on_path).parent
+
+
+class PostgresServer:
+    """A server. Its superuser is `postgres`, without a password.
+
+    Attributes:
+        directory: The directory of its data and of its socket.
+    """
+
+    def __init__(self, binaries: Path, directory: Path) -> None:
+        self._binaries = binaries
+        self._numbers = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.directory = directory
+
+    @property
+    def _log(self) -> Path:
+        return self.directory.with_name(f"{self.directory.name}.log")
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._process is not None  # noqa: S101 - it is running
+        return self._process.pid
+
+    def set_up(self) -> None:
+        """Create the data.
+
+        Raises:
+            RuntimeError: That failed.
+        """
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            os.chown(self.directory, _NOBODY, _NOBODY)
+        command = ["initdb", "-D", self.directory / "data", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"]
+        if self._spawn([*command, "--locale=C"]).wait(_SECONDS):
+            raise RuntimeError(f"initdb failed: {self._log.read_text(encoding='utf-8')}")
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers.
+
+        Raises:
+            RuntimeError: It does not.
+        """
+        options = [o for option in _OPTIONS for o in ("-c", option)]
+        self._process = self._spawn(["postgres", "-D", self.directory / "data", "-k", self.directory, *options])
+        end = time.monotonic() + _SECONDS
+        while True:
+            try:
+                self.execute("SELECT 1")
+            except RuntimeError:
+                if time.monotonic() > end or self._process.poll() is not None:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Stop the server at once, as a crash would. Its data stays. A second call does nothing."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(_SECONDS)
+            self._process = None
+
+    def execute(self, statement: str, database: str = "postgres", user: str = "postgres") -> str:
+        """Run SQL, and return the values that it gives, one row a line.
+
+        Raises:
+            RuntimeError: It failed.
+        """
+        command = [
+            str(self._binaries / "psql"),
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            str(self.directory),
+        ]
+        return run_tool([*command, "-U", user, "-d", database, "-c", statement], {"PGOPTIONS": ""}).strip()
+
+    def create_database(self) -> str:
+        """Create an empty database and return its name."""
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return name
+
+    def clear(self, database: str) -> None:
+        """End all sessions of a database, and delete what is in it. This is quicker than another database."""
+        others = f"FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+        self.execute(f"SELECT pg_terminate_backend(pid, 5000) {others}")
+        self.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public", database)
+
+    def url(self, database: str, user: str = "postgres") -> str:
+        """Return the URL of a store."""
+        return f"postgresql://{user}@/{database}?host={self.directory}"
+
+    def _spawn(self, command: list[Any]) -> subprocess.Popen[bytes]:
+        program, *arguments = map(str, command)
+        as_nobody: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+        with self._log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - the system's programs
+                [str(self._binaries / program), *arguments],
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - a killed test leaves no server
+                **(as_nobody if os.geteuid() == 0 else {}),
+            )
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+@contextmanager
+def postgres(binaries: Path) -> Iterator[PostgresServer]:
+    """Run a server while the block runs."""
+    # Short, because the path of a socket has at most 107 bytes.
+    directory = Path(tempfile.mkdtemp(prefix="swpg-", dir="/tmp"))
+    server = PostgresServer(binaries, directory)
+    try:
+        server.set_up()
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.with_name(f"{directory.name}.log").unlink(missing_ok=True)
