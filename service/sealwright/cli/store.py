@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from sqlalchemy.engine import URL
 
 from sealwright.audit.witness_file import WitnessFile
 from sealwright.cli.arguments import config_option
@@ -51,7 +52,7 @@ def backup(path: Path, target: Path, output: str) -> None:
     could not be made.
     """
     settings = _loaded(path, output).store
-    url = f"sqlite:///{target.absolute()}"
+    url = URL.create("sqlite", database=str(target.absolute())).render_as_string()
 
     async def run() -> StoreState:
         if not settings.dialect.exists(settings.url):
