@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,32 @@ def in_each_order() -> list[dict[str, Any]]:
         order = [*PROVIDERS[turn:], *PROVIDERS[:turn]]
         made.append(issuer(f"{first}-first", series=[series("ES256", name=p, provider=p) for p in order]))
     return made
+
+
+CODES = {
+    "aws": "AccessDeniedException, request ",
+    "gcp": "PERMISSION_DENIED",
+    "azure": "HTTP status 403, Forbidden",
+    "pkcs11": "0x1b",
+}
+"""What the log says of a denied call, by provider."""
+
+
+async def test_f25_the_log_names_the_code_of_each_kms(
+    tmp_path: Path, four: FourProviders, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    made = [issuer(p, series=[series("ES256", provider=p)]) for p in PROVIDERS]
+    async with running(on_four(tmp_path, four, *made)) as service:
+        for provider in PROVIDERS:
+            four.break_(provider, "denied")
+            assert (await failure(service.sign(issuer=provider))).reason == "PROVIDER_ACCESS_DENIED"
+    for provider, code in CODES.items():
+        (line,) = {
+            m for m in caplog.messages if m.startswith(f"provider {provider}: sign failed: PROVIDER_ACCESS_DENIED")
+        }
+        assert code in line
+        assert not any(word in line for word in ("arn:", "localhost", "cryptoKey", "not authorized"))
 
 
 @pytest.mark.parametrize("fault", list(FAULTS))

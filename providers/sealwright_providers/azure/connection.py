@@ -128,7 +128,8 @@ class Connection:
         except (BadAnswerError, aiohttp.ClientError, OSError) as e:
             raise ProviderUnavailableError("Key Vault cannot be reached") from e
         if reply.status not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
-            raise to_provider_error(reply.status, read_failure(reply.body), seconds_of(reply.text(b"retry-after")))
+            failure, request_id = read_failure(reply.body), reply.text(b"x-ms-request-id")
+            raise to_provider_error(reply.status, failure, seconds_of(reply.text(b"retry-after")), request_id)
         return Answer(_object(reply.body), reply.text(b"x-ms-request-id"))
 
     def time_error(self) -> float | None:

@@ -48,6 +48,8 @@ _KEY_STATE_TEXT: Final = re.compile(r"not allowed on an? .*(disabled|expired|not
 """Backup where the answer has no `innererror`: the code is `Forbidden` then, for denied access too."""
 _DELETED_STATES: Final = frozenset({"ObjectIsDeletedButRecoverable", "ObjectIsBeingDeleted"})
 _LONGEST_WAIT: Final = 3600.0
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What the log may show of an answer: codes and IDs, never texts."""
 
 
 class Failure(NamedTuple):
@@ -74,14 +76,26 @@ def read_failure(body: bytes) -> Failure:
         return Failure("", "", "")
 
 
-def to_provider_error(status: int, failure: Failure, retry_after: float | None = None) -> ProviderError:
+def to_provider_error(
+    status: int, failure: Failure, retry_after: float | None = None, request_id: str | None = None
+) -> ProviderError:
     """Return our error for an error of Key Vault.
 
     Args:
         status: HTTP status.
         failure: What the body says.
         retry_after: Seconds until a retry, if the answer names them.
+        request_id: The ID of the request, for the log.
     """
+    error = _error(status, failure, retry_after)
+    known = [f"HTTP status {status}", *(c for c in (failure.code, failure.inner) if _PLAIN.fullmatch(c))]
+    if request_id and _PLAIN.fullmatch(request_id):
+        known.append(f"request {request_id}")
+    error.detail = ", ".join(dict.fromkeys(known))
+    return error
+
+
+def _error(status: int, failure: Failure, retry_after: float | None) -> ProviderError:
     codes = {failure.code, failure.inner}
     if status == HTTPStatus.FORBIDDEN:
         if codes & _KEY_STATES or _KEY_STATE_TEXT.search(failure.message.lower()):

@@ -77,9 +77,14 @@ def to_provider_error(error: grpc.aio.AioRpcError) -> ProviderError:
     """Return our error for an error of a call to Google Cloud KMS."""
     message, kind = _BY_CODE.get(error.code(), _UNAVAILABLE)
     details = dict(error.trailing_metadata() or ()).get(_DETAILS, b"")
+    ours: ProviderError
     if kind is ProviderKeyDisabledError and _is_pending(details):
-        return KeyPendingError("Google Cloud KMS is still generating the key")
-    return kind(message, retry_after=_retry_after(details))
+        ours = KeyPendingError("Google Cloud KMS is still generating the key")
+    else:
+        ours = kind(message, retry_after=_retry_after(details))
+    # Google has no request ID for calls over gRPC. Its audit log names the caller and the time.
+    ours.detail = error.code().name
+    return ours
 
 
 def _is_pending(details: object) -> bool:

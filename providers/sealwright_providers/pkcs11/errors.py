@@ -184,5 +184,8 @@ def refuses_pin(error: p11.PKCS11Error) -> bool:
 
 def to_provider_error(error: p11.PKCS11Error) -> ProviderError:
     """Return our error for an error of the module."""
-    message, kind = _ANSWERS.get(name_of(error), _UNAVAILABLE)
-    return kind(message)
+    name = name_of(error)
+    message, kind = _ANSWERS.get(name, _UNAVAILABLE)
+    ours = kind(message)
+    ours.detail = name
+    return ours
