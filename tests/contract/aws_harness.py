@@ -84,7 +84,7 @@ class AwsHarness(Harness):
         self._emulator = emulator
         self._transport = transport
         self._arn = f"arn:aws:kms:{emulator.region}:{emulator.account}:key/"
-        self.words = (emulator.account, emulator.endpoint, "127.0.0.1", "botocore", "Exception", emulator.region)
+        self.words = (emulator.account, emulator.endpoint, "127.0.0.1", "botocore", emulator.region)
         self.foreign = foreign(emulator.account, emulator.region)
 
     async def open(self) -> KeyProvider:

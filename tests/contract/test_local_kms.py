@@ -65,7 +65,7 @@ class LocalKmsHarness(Harness):
     def __init__(self, kms: LocalKms) -> None:
         super().__init__()
         self._kms = kms
-        self.words = (ACCOUNT, REGION, kms.endpoint, "127.0.0.1", "Exception")
+        self.words = (ACCOUNT, REGION, kms.endpoint, "127.0.0.1", "botocore")
 
     async def open(self) -> KeyProvider:
         settings = AwsSettings(region=REGION, account=ACCOUNT, endpoint_url=self._kms.endpoint)

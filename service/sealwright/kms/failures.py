@@ -46,7 +46,7 @@ class FailureLog:
             self._more.clear()
         self._logged[kind] = now
         more = self._more.pop(kind, 0)
-        known = "; ".join(text for text in (error.message, getattr(error, "detail", ""), cause) if text)
+        known = "; ".join(text for text in (error.message, getattr(error, "detail", "") or cause) if text)
         since = f"; {more} more since the last such line" if more else ""
         log.info("provider %s: %s failed: %s (%s)%s", self._provider, operation, error.reason, known, since)
 
