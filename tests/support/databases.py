@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sealwright.sql import migrate
+from sealwright.sql.settings import StoreSettings
 from sealwright_testing.postgres import PostgresServer, postgres, postgres_binaries
 from support.document import tool_missing
 
@@ -20,3 +22,13 @@ def postgres_server() -> Iterator[PostgresServer]:
         return
     with postgres(binaries) as server:
         yield server
+
+
+def upgraded(url: str) -> None:
+    """Create the tables of a store, or bring them up to date."""
+    dialect = StoreSettings(url=url).dialect
+    engine = dialect.open(url)
+    try:
+        migrate.upgrade(engine, dialect)
+    finally:
+        engine.dispose()

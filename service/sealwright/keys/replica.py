@@ -160,9 +160,9 @@ class ReplicaSync:
                 if trouble != str(error):
                     log.error("the store is refused: %s", error)  # noqa: TRY400 - the error says it all
                 trouble = str(error)
-            except StoreUnavailableError:
+            except StoreUnavailableError as error:
                 if trouble is None:
-                    log.warning("the store cannot be read; signing continues for max_staleness")
+                    log.warning("the store cannot be read; signing continues for max_staleness: %s", error)
                 trouble = trouble or ""
             except Exception:
                 log.exception("reading the store failed")
