@@ -159,3 +159,28 @@ def test_i12_the_commands_work_on_postgresql(tmp_path: Path, server: PostgresSer
             assert "store.url: " in out["problems"][0]
     finally:
         server.start()
+
+
+async def test_i12_a_store_moves_to_postgresql_and_verifiers_notice_nothing(
+    tmp_path: Path, url: str, emulator: AwsEmulator
+) -> None:
+    old = document(tmp_path, emulator.endpoint)
+    config = write_config(tmp_path, old)
+    async with running(old) as service:
+        before = await service.get("/payments/.well-known/jwks.json")
+        token = await service.sign()
+        status, out = await asyncio.to_thread(command, "store", "copy", "--config", config, url)
+        assert (status, out["problems"][0].partition(",")[0]) == (1, "store.url: stop the service")
+    status, out = await asyncio.to_thread(command, "store", "copy", "--config", config, url)
+    assert (status, out["rows"]["keys"]) == (0, 2)
+    status, out = await asyncio.to_thread(command, "store", "copy", "--config", config, url)
+    assert (status, out["problems"]) == (1, ["target: it must be empty, but there is a store already"])
+    status, out = await asyncio.to_thread(command, "store", "copy", "--config", config, "postgresql://u:hunter2@h/d")
+    assert (status, "password" in out["problems"][0], "hunter2" in str(out)) == (1, True, False)
+    async with running({**old, "store": {"url": url}}) as service:
+        assert (await service.get("/payments/.well-known/jwks.json"))[2] == before[2]
+        assert (await service.sign()).kid == token.kid
+        await service.verify(token.token)
+        await service.revoke(token.kid)
+    async with running(old, wait=False) as service:  # the old one by mistake: it does not know of the revocation
+        assert (await failure(service.sign())).reason == "STATE_TOO_OLD"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from pydantic import ValidationError
 from sqlalchemy.engine import URL
 
 from sealwright.audit.witness_file import WitnessFile
@@ -29,6 +30,8 @@ from sealwright.keys.ports import StoreState, StoreUnavailableError
 from sealwright.keys.settings import limits
 from sealwright.keys.timekeeping import Timekeeper, newest_other, of_boot
 from sealwright.keys.witness import Witness, WitnessUnreadableError, differences, objection, witness_of
+from sealwright.sql.copying import copy_store
+from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
 
 T = TypeVar("T")
@@ -38,7 +41,7 @@ _CHANGED: Final = StoreUnavailableError("the store was changed at the same time;
 
 @click.group()
 def store() -> None:
-    """Back up, check and accept the store."""
+    """Back up, copy, check and accept the store."""
 
 
 @store.command()
@@ -64,6 +67,26 @@ def backup(path: Path, target: Path, output: str) -> None:
 
     state = _run(run, output, target)
     show(output, f"{target}: a copy of the store at revision {state.revision}", {"path": str(target)} | _about(state))
+
+
+@store.command(name="copy")
+@config_option
+@click.argument("target")
+@output_option
+def copy_command(path: Path, target: str, output: str) -> None:
+    """Copy the store to the empty database at the URL TARGET, and compare both afterwards.
+
+    Stop the service first, and never start it with the old store again. On PostgreSQL run `sealwright db upgrade` with the target
+    before. Exit status: 0, or 1 if there is no copy that may be used.
+    """
+    config = _loaded(path, output)
+    try:
+        settings = StoreSettings(url=target)
+    except ValidationError as e:
+        fail(output, [f"target: {e.errors()[0]['ctx']['error']}"])
+    rows = _run(lambda: copy_store(config.store, settings), output, path)
+    text = f"{rows['keys']} keys of {rows['issuers']} issuers are copied and compared; now set store.url to the target"
+    show(output, text, {"rows": rows})
 
 
 @store.command()
