@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -49,8 +49,10 @@ class PostgresServer:
         directory: The directory of its data and of its socket.
     """
 
-    def __init__(self, binaries: Path, directory: Path) -> None:
+    def __init__(self, binaries: Path, directory: Path, port: int, options: Sequence[str]) -> None:
         self._binaries = binaries
+        self._options = [o for option in (*_OPTIONS, f"port={port}", *options) for o in ("-c", option)]
+        self._port = port
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self.directory = directory
@@ -71,11 +73,26 @@ class PostgresServer:
         Raises:
             RuntimeError: That failed.
         """
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            os.chown(self.directory, _NOBODY, _NOBODY)
-        command = ["initdb", "-D", self.directory / "data", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"]
-        if self._spawn([*command, "--locale=C"]).wait(_SECONDS):
-            raise RuntimeError(f"initdb failed: {self._log.read_text(encoding='utf-8')}")
+        self._create(["initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C"])
+
+    def set_up_standby(self, primary: PostgresServer) -> None:
+        """Copy the data of a running server, and follow it from the start on.
+
+        Raises:
+            RuntimeError: That failed.
+        """
+        self._create(["pg_basebackup", "-h", primary.directory, "-U", "postgres", "-R", "-c", "fast", "--no-sync"])
+
+    def _create(self, command: list[Any]) -> None:
+        self.own(self.directory)
+        if self._spawn([*command, "-D", self.directory / "data"]).wait(_SECONDS):
+            raise RuntimeError(f"{command[0]} failed: {self._log.read_text(encoding='utf-8')}")
+
+    @staticmethod
+    def own(path: Path) -> None:
+        """Give a file to the user that the server runs as. PostgreSQL refuses to run as root."""
+        if os.geteuid() == 0:
+            os.chown(path, _NOBODY, _NOBODY)
 
     def start(self) -> None:
         """Start the server, and wait until it answers.
@@ -83,8 +100,7 @@ class PostgresServer:
         Raises:
             RuntimeError: It does not.
         """
-        options = [o for option in _OPTIONS for o in ("-c", option)]
-        self._process = self._spawn(["postgres", "-D", self.directory / "data", "-k", self.directory, *options])
+        self._process = self._spawn(["postgres", "-D", self.directory / "data", "-k", self.directory, *self._options])
         end = time.monotonic() + _SECONDS
         while True:
             try:
@@ -119,6 +135,8 @@ class PostgresServer:
             "ON_ERROR_STOP=1",
             "-h",
             str(self.directory),
+            "-p",
+            str(self._port),
         ]
         return run_tool([*command, "-U", user, "-d", database, "-c", statement], {"PGOPTIONS": ""}).strip()
 
@@ -159,13 +177,25 @@ def _die_with_parent() -> None:
 
 
 @contextmanager
-def postgres(binaries: Path) -> Iterator[PostgresServer]:
-    """Run a server while the block runs."""
+def postgres(
+    binaries: Path, *options: str, port: int = 5432, primary: PostgresServer | None = None
+) -> Iterator[PostgresServer]:
+    """Run a server while the block runs.
+
+    Args:
+        binaries: From `postgres_binaries`.
+        options: More settings, such as `ssl=on`.
+        port: The port, if the settings let it listen on one.
+        primary: The server that it follows, as a standby.
+    """
     # Short, because the path of a socket has at most 107 bytes.
     directory = Path(tempfile.mkdtemp(prefix="swpg-", dir="/tmp"))
-    server = PostgresServer(binaries, directory)
+    server = PostgresServer(binaries, directory, port, options)
     try:
-        server.set_up()
+        if primary is None:
+            server.set_up()
+        else:
+            server.set_up_standby(primary)
         server.start()
         yield server
     finally:

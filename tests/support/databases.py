@@ -14,13 +14,13 @@ KINDS = ("sqlite", "postgresql")
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Run a PostgreSQL server, or skip."""
+def postgres_server(*options: str, port: int = 5432, primary: PostgresServer | None = None) -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server, or skip. The arguments are those of `postgres`."""
     binaries = postgres_binaries()
     if binaries is None:
         tool_missing("postgresql")
         return
-    with postgres(binaries) as server:
+    with postgres(binaries, *options, port=port, primary=primary) as server:
         yield server
 
 

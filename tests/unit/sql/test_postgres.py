@@ -23,13 +23,6 @@ REPLICA = Replica(replica_id="a", revision=1, seen_time=NOW)
 KILL = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sealwright'"
 
 
-@pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every attempt to connect be made."""
-    monkeypatch.setattr(postgres, "_FIRST_PAUSE", 0.0)
-    monkeypatch.setattr(postgres, "_LONGEST_PAUSE", 0.0)
-
-
 async def test_i12_the_service_creates_no_table_by_itself(postgresql: StoreSettings, server: PostgresServer) -> None:
     with pytest.raises(ConfigurationError, match="run `sealwright db upgrade`"):
         await SqlStore.open(postgresql)
