@@ -18,6 +18,8 @@ from sealwright_providers.aws.identity import account_of
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.transport import REPEATABLE, Answer
 
+_DIED: Final = (botocore.exceptions.ConnectionClosedError, botocore.exceptions.HTTPClientError)
+"""Exactly these: their other subclasses are timeouts, and connections that could not be made."""
 _MAX_THREADS: Final = 16
 """More threads make boto3 slower."""
 
@@ -75,8 +77,9 @@ class Boto3Transport:
         cleared = self._cleared
         try:
             return method(**fields)
-        except botocore.exceptions.ConnectionClosedError:
-            if not repeatable:
+        except botocore.exceptions.HTTPClientError as error:
+            # Besides a closed connection, this may be a pool that another thread has just cleared.
+            if not repeatable or type(error) not in _DIED:
                 raise
             # The SDK does not tell whether the connection was an old one. All of them may be dead, so begin with none; but do not
             # take the new ones away from calls that have already done so.
