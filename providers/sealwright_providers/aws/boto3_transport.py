@@ -20,6 +20,7 @@ from sealwright_providers.aws.transport import REPEATABLE, Answer
 
 _DIED: Final = (botocore.exceptions.ConnectionClosedError, botocore.exceptions.HTTPClientError)
 """Exactly these: their other subclasses are timeouts, and connections that could not be made."""
+_WITHOUT_ANSWER: Final = frozenset({"DisableKey"})
 _MAX_THREADS: Final = 16
 """More threads make boto3 slower."""
 
@@ -54,11 +55,10 @@ class Boto3Transport:
             raise ProviderTimeoutError("the deadline passed before AWS KMS could be called")
         if self._closed:
             raise ProviderUnavailableError("the provider is closed")
-        method = getattr(self._client, botocore.xform_name(operation))
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                answer = await loop.run_in_executor(self._threads, self._run, method, fields, operation in REPEATABLE)
+                answer = await loop.run_in_executor(self._threads, self._run, operation, fields)
         except (TimeoutError, botocore.exceptions.ReadTimeoutError, botocore.exceptions.ConnectTimeoutError):
             raise ProviderTimeoutError("AWS KMS did not answer before the deadline") from None
         except botocore.exceptions.ClientError as e:
@@ -73,21 +73,26 @@ class Boto3Transport:
             raise ProviderUnavailableError("AWS KMS cannot be reached") from e
         return Answer(answer, answer.get("ResponseMetadata", {}).get("RequestId"))
 
-    def _run(self, method: Callable[..., Any], fields: dict[str, Any], repeatable: bool) -> Any:  # noqa: FBT001 - in a thread
+    def _run(self, operation: str, fields: dict[str, Any]) -> Any:
+        method = getattr(self._client, botocore.xform_name(operation))
         cleared = self._cleared
         try:
-            return method(**fields)
+            answer = method(**fields)
         except botocore.exceptions.HTTPClientError as error:
             # Besides a closed connection, this may be a pool that another thread has just cleared.
-            if not repeatable or type(error) not in _DIED:
+            if operation not in REPEATABLE or type(error) not in _DIED:
                 raise
-            # The SDK does not tell whether the connection was an old one. All of them may be dead, so begin with none; but do not
-            # take the new ones away from calls that have already done so.
-            with self._clearing:
-                if self._cleared == cleared:
-                    self._cleared += 1
-                    self._client.close()
-            return method(**fields)
+        else:
+            # A connection that ended within the head of an answer looks like an answer without fields.
+            if answer.keys() != {"ResponseMetadata"} or operation not in REPEATABLE - _WITHOUT_ANSWER:
+                return answer
+        # The SDK does not tell whether the connection was an old one. All of them may be dead, so begin with none; but do not take the
+        # new ones away from calls that have already done so.
+        with self._clearing:
+            if self._cleared == cleared:
+                self._cleared += 1
+                self._client.close()
+        return method(**fields)
 
     async def account(self, *, timeout: float) -> str:
         """See `Transport.account`."""
