@@ -90,7 +90,8 @@ async def test_c113_temporary_credentials_are_renewed_without_a_failed_request(
     program = keys_file.with_name("give.py")
     program.write_text(
         "import datetime, json, pathlib\n"
-        f"count = pathlib.Path({str(count)!r}); n = int(count.read_text()) + 1; count.write_text(str(n))\n"
+        f"count = pathlib.Path({str(count)!r}); n = int(count.read_text()) + 1\n"
+        "new = count.with_suffix('.new'); new.write_text(str(n)); new.replace(count)\n"
         "end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)\n"
         "print(json.dumps({'Version': 1, 'AccessKeyId': f'temporary{n}', 'SecretAccessKey': 's', 'SessionToken': 't',"
         " 'Expiration': end.isoformat()}))\n"

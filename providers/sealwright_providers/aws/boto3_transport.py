@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -86,8 +85,8 @@ class Boto3Transport:
             # A connection that ended within the head of an answer looks like an answer without fields.
             if answer.keys() != {"ResponseMetadata"} or operation not in REPEATABLE - _WITHOUT_ANSWER:
                 return answer
-        # The SDK does not tell whether the connection was an old one. All of them may be dead, so begin with none; but do not take the
-        # new ones away from calls that have already done so.
+        # The SDK does not tell whether the connection was an old one. All of them may be dead, so begin with none; but do not take
+        # the new ones away from calls that have already done so.
         with self._clearing:
             if self._cleared == cleared:
                 self._cleared += 1
