@@ -124,18 +124,39 @@ async def test_what_is_not_an_answer_is_refused(answer: bytes) -> None:
     assert peer.made == 2
 
 
-@given(st.binary(max_size=200), st.integers(0, 60))
-@settings(max_examples=60, deadline=None)
-def test_whatever_comes_is_an_answer_or_an_error(noise: bytes, keep: int) -> None:
+class Wire(asyncio.Transport):
+    """A transport that goes nowhere."""
+
+    def __init__(self) -> None:
+        self.aborted = False
+
+    def write(self, data: object) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@given(st.binary(max_size=200), st.integers(0, 60), st.integers(0, 260))
+@settings(max_examples=300, deadline=None)
+def test_whatever_comes_in_whatever_pieces_is_an_answer_or_an_error(noise: bytes, keep: int, cut: int) -> None:
     async def run() -> None:
-        async with pool(Peer(GOOD[:keep] + noise)) as one:
-            try:
-                reply = await ask(one, timeout=0.02)
-            except (BadAnswerError, OSError):
-                pass
-            else:
-                assert 200 <= reply.status <= 999
-            assert (await ask(one, repeatable=False)).body == b"ok"
+        one, wire, text = connection.Connection(asyncio.get_running_loop()), Wire(), GOOD[:keep] + noise
+        one.connection_made(wire)
+        asking = asyncio.ensure_future(one.exchange(REQUEST, SECONDS))
+        await asyncio.sleep(0)
+        for piece in (text[:cut], text[cut:]):
+            if piece and not wire.aborted:
+                one.data_received(piece)
+        one.connection_lost(None)
+        try:
+            reply = await asking
+        except (BadAnswerError, ConnectionError):
+            pass
+        else:
+            assert reply.status >= 200
+            assert len(reply.body) <= len(text)
+        assert not one.reusable
 
     asyncio.run(run())
 
