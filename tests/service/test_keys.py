@@ -15,6 +15,8 @@ from support.service import Service, audit_records, failure, running, until
 
 State = keys_pb2.Key
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 async def test_a_first_set_has_an_active_key_and_a_standby(service: Service, emulator: AwsEmulator) -> None:
     active, standby = await service.list_keys()

@@ -6,36 +6,20 @@ import asyncio
 import contextlib
 import json
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 
 from sealwright_testing.emulators.aws import AwsEmulator
 from sealwright_testing.postgres import PostgresServer
-from support.databases import postgres_server, upgraded
 from support.document import document, issuer
 from support.processes import BIN, write_config
 from support.service import Service, failure, running, until
 
 KILL = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sealwright'"
 SHORT: dict[str, Any] = {"timing": {"max_staleness": "3s", "refresh_interval": "100ms"}}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as one:
-        yield one
-
-
-@pytest.fixture
-def url(server: PostgresServer) -> str:
-    """The URL of a store without keys."""
-    server.clear("postgres")
-    upgraded(server.url("postgres"))
-    return server.url("postgres")
 
 
 def on(directory: Path, url: str, emulator: AwsEmulator, name: str = "one", **tables: Any) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def test_promise_1_a_jwk_has_no_place_for_a_private_member() -> None:
     assert not fields & {"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv", "private_key"}
 
 
+@pytest.mark.usefixtures("each_database")
 async def test_promise_2_a_key_signs_only_after_it_has_been_published_for_its_lead(
     tmp_path: Path,
     emulator: AwsEmulator,
@@ -105,6 +106,7 @@ async def test_promise_2_a_key_signs_only_after_it_has_been_published_for_its_le
         assert time.monotonic() - seen >= 3.8
 
 
+@pytest.mark.usefixtures("each_database")
 async def test_promise_3_a_kid_stays_until_its_last_token_has_expired(tmp_path: Path, emulator: AwsEmulator) -> None:
     quick = quick_issuer(max_lifetime="3s", default_lifetime="3s")
     async with running(document(tmp_path, emulator.endpoint, quick, timing=QUICK_TIMING)) as service:

@@ -43,6 +43,11 @@ def quick_issuer(name: str = "payments", **more: Any) -> dict[str, Any]:
     return quick
 
 
+def store_url(directory: Path) -> str:
+    """Return the URL of a store. Tests that run on several databases replace this function."""
+    return f"sqlite:///{directory}/state.db"
+
+
 def document(directory: Path, endpoint: str, *issuers: dict[str, Any], **tables: Any) -> dict[str, Any]:
     """Return a configuration for one AWS emulator, in which the local caller may do everything.
 
@@ -56,7 +61,7 @@ def document(directory: Path, endpoint: str, *issuers: dict[str, Any], **tables:
         {
             "server": {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0", "admin": "127.0.0.1:0", "insecure_local": True},
             "timing": {"refresh_interval": "100ms"},
-            "store": {"url": f"sqlite:///{directory}/state.db"},
+            "store": {"url": store_url(directory)},
             "audit": {"path": f"{directory}/audit"},
             "providers": {"aws": {"kind": "aws", "region": "eu-west-1", "endpoint_url": endpoint}},
             "issuers": list(issuers) or [issuer()],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,3 +105,11 @@ async def issuer_state(store: SqlStore, name: str = "payments") -> IssuerState:
     """Read an issuer, making it where there is none."""
     await store.ensure_issuer(name, LIMITS)
     return (await store.read()).issuers[name]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

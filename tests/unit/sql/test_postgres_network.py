@@ -7,8 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,17 +21,9 @@ from sealwright_testing.postgres import PostgresServer
 from support.databases import postgres_server, upgraded
 from support.document import tool_missing
 
-from .rows import NOW, issuer_state, key, opened
+from .rows import NOW, issuer_state, key, opened, until
 
 SECRET = "hunter2"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def free_port() -> int:
