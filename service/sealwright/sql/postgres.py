@@ -6,8 +6,6 @@ It needs no extension and no superuser. It uses no state of a session, so a PgBo
 from __future__ import annotations
 
 import os
-import random
-import time
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sealwright.errors import ConfigurationError
 from sealwright.keys.ports import StoreUnavailableError
+from sealwright.sql.postgres_connection import ANSWER_TIMEOUT, Connector
 from sealwright.sql.postgres_url import FILES, parameters
 from sealwright.sql.presence import Presence
 from sealwright.sql.tables import deployment
@@ -30,22 +29,6 @@ _STATEMENT_TIMEOUT: Final = 5.0
 _IDLE_TIMEOUT: Final = 10.0
 """A transaction whose process was stopped in the middle ends after so many seconds, and with it its locks."""
 _MIGRATION_WAIT: Final = 60.0
-_OLDEST: Final = 150000
-_CONNECT: Final[Mapping[str, Any]] = {
-    "connect_timeout": 5,
-    # A database that has vanished from the network is noticed within seconds, not after the kernel's quarter of an hour.
-    "tcp_user_timeout": 8000,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "application_name": "sealwright",
-}
-_ALWAYS: Final[Mapping[str, Any]] = {
-    "target_session_attrs": "read-write",  # of several hosts, the primary
-    "prepare_threshold": None,  # a prepared statement is state of a session
-}
-_FIRST_PAUSE: Final = 0.25
-_LONGEST_PAUSE: Final = 5.0
 _READ_ONLY: Final = "25006"
 _SCHEMA_LOCK: Final = 0x7365616C  # any number that is the same for all processes
 _NOT_INSTALLED: Final = "psycopg is not installed; run: pip install 'sealwright[postgres]'"
@@ -81,7 +64,7 @@ class PostgresDialect:
             ConfigurationError: The driver is not installed.
         """
         try:
-            connect = _Connector(parameters(url))
+            connect = Connector(parameters(url))
             # `pre_ping`: a connection that has died since its last use is replaced before a transaction begins on it.
             engine = create_engine(
                 "postgresql+psycopg://",
@@ -97,6 +80,7 @@ class PostgresDialect:
 
         @event.listens_for(engine, "begin")
         def _on_begin(connection: Connection) -> None:
+            _wait_for_answers(connection, ANSWER_TIMEOUT)
             standby, *_ = connection.execute(_SETTINGS, self._limits(self._lock_timeout, _STATEMENT_TIMEOUT)).one()
             if standby:
                 connection.invalidate()
@@ -149,6 +133,7 @@ class PostgresDialect:
 
     def lock_schema(self, connection: Connection) -> None:
         """See `Dialect.lock_schema`. A statement of a migration may take long, but not wait long: others would wait behind it."""
+        _wait_for_answers(connection, None)
         connection.execute(_SETTINGS, self._limits(_MIGRATION_WAIT, 0))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
         connection.execute(_SETTINGS, self._limits(self._lock_timeout, 0))
@@ -173,35 +158,7 @@ class PostgresDialect:
         return statement.on_conflict_do_update(constraint=table.primary_key, set_=dict(changes))
 
 
-class _Connector:
-    """Connects to the database. While that fails, attempts become rare: a database that starts again is not stormed.
-
-    The thread of the store alone uses it.
-    """
-
-    def __init__(self, given: Mapping[str, str]) -> None:
-        self._connect = import_module("psycopg").connect
-        self._given = {**_CONNECT, **given, **_ALWAYS}
-        self._pause = 0.0
-        self._next = 0.0
-
-    def __call__(self) -> Any:
-        """Return a connection of the driver.
-
-        Raises:
-            StoreUnavailableError: It is too early for another attempt, or the database is too old.
-            psycopg.Error: There is no connection.
-        """
-        if time.monotonic() < self._next:
-            raise StoreUnavailableError("the database cannot be reached; another attempt follows within seconds")
-        try:
-            connection = self._connect(**self._given)
-        except Exception:
-            self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
-            self._next = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311 - not a secret
-            raise
-        self._pause = self._next = 0.0
-        if connection.info.server_version < _OLDEST:
-            connection.close()
-            raise StoreUnavailableError("the database is older than PostgreSQL 15")
-        return connection
+def _wait_for_answers(connection: Connection, seconds: float | None) -> None:
+    """Limit the time that each answer of the database may take from now on."""
+    driver: Any = connection.connection.driver_connection
+    driver.answer_timeout = seconds

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sealwright.sql import postgres
+from sealwright.sql import postgres_connection
 from sealwright.sql.settings import StoreSettings
 from sealwright_testing.postgres import PostgresServer
 from support.databases import KINDS, postgres_server
@@ -38,5 +38,5 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every attempt to connect be made."""
-    monkeypatch.setattr(postgres, "_FIRST_PAUSE", 0.0)
-    monkeypatch.setattr(postgres, "_LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(postgres_connection, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(postgres_connection, "_LONGEST_PAUSE", 0.0)

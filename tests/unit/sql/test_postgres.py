@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from datetime import timedelta
 from pathlib import Path
 
@@ -124,7 +126,7 @@ async def test_i12_a_database_that_is_down_is_not_stormed(
     postgresql: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("sealwright.sql.postgres.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sealwright.sql.postgres_connection.time.monotonic", lambda: now[0])
     gone = postgresql.url.replace("swpg-", "none-")
     store = SqlStore(engine_of(StoreSettings(url=gone)), postgresql.dialect)
     attempts = 0
@@ -235,3 +237,31 @@ async def test_i12_limits_are_raised_by_two_at_once(postgresql: StoreSettings) -
         for number in range(20):
             await asyncio.gather(*(s.ensure_issuer(f"issuer-{number}", LIMITS) for s in (one, other)))
         assert len((await one.read()).issuers) == 20
+
+
+async def test_i12_a_database_that_does_not_answer_is_not_waited_for(
+    postgresql: StoreSettings, server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler that hangs, or a machine that was frozen, keeps the connection and obeys no limit of the database."""
+    monkeypatch.setattr(postgres, "ANSWER_TIMEOUT", 0.5)
+    async with opened(postgresql) as store:
+        state = await issuer_state(store)
+        pid = int(server.execute("SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'sealwright'"))
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.wait_for(store.probe(), 10)  # on another connection
+            assert await store.publish(state, [key(1)], [])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        pid = int(server.execute("SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'sealwright'"))
+
+        def hang(connection: Connection) -> None:
+            os.kill(pid, signal.SIGSTOP)
+            connection.execute(text("SELECT 1"))
+
+        try:
+            with pytest.raises(StoreUnavailableError, match="does not answer"):
+                await store._write(hang)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert (await store.read()).issuers["payments"].keys

@@ -210,3 +210,16 @@ async def test_issuers_do_not_see_each_others_keys(store: SqlStore) -> None:
     await store.publish(await issuer_state(store, "other"), [key(2, "other")], [])
     issuers = (await store.read()).issuers
     assert {n: [k.kid for k in i.keys] for n, i in issuers.items()} == {"payments": ["kid-1"], "other": ["kid-2"]}
+
+
+async def test_i12_looking_for_changes_costs_the_same_for_any_number_of_issuers(store: SqlStore) -> None:
+    statements: list[str] = []
+    event.listen(store._engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    costs = []
+    for number in range(30):
+        await store.ensure_issuer(f"issuer-{number}", LIMITS)
+        statements.clear()
+        await store.probe()
+        costs.append(len(statements))
+    assert len(set(costs)) == 1
+    assert not [s for s in statements if "issuers" in s or "keys" in s]
