@@ -265,3 +265,36 @@ async def test_i12_a_database_that_does_not_answer_is_not_waited_for(
         finally:
             os.kill(pid, signal.SIGCONT)
         assert (await store.read()).issuers["payments"].keys
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE keys SET publish_time = 9223372036854775807", "DELETE FROM deployment", "DROP TABLE intents"],
+)
+async def test_i12_what_cannot_be_understood_is_not_read(
+    postgresql: StoreSettings, server: PostgresServer, statement: str
+) -> None:
+    async with opened(postgresql) as store:
+        await store.publish(await issuer_state(store), [key(1)], [])
+        server.execute(statement)
+        with pytest.raises(StoreUnavailableError):
+            await store.read()
+
+
+async def test_i12_a_writer_that_is_cancelled_leaves_a_store_that_works(postgresql: StoreSettings) -> None:
+    async with opened(postgresql, busy_timeout=0.3) as store:
+        state = await issuer_state(store)
+        other = engine_of(postgresql)
+        with other.connect() as connection:
+            connection.execute(text("SELECT * FROM deployment FOR UPDATE"))
+            writing = asyncio.ensure_future(store.publish(state, [key(1)], []))
+            await asyncio.sleep(0.05)
+            writing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+        other.dispose()
+        await store.heartbeat(REPLICA, NOW)
+        assert await store.publish(await issuer_state(store), [key(2)], [])
+        await store.aclose()
+        with pytest.raises(StoreUnavailableError):
+            await store.probe()

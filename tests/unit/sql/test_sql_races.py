@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
+from sealwright.keys.ports import ClockRecord, Replica
 from sealwright.sql.settings import StoreSettings
 
-from .rows import issuer_state, key, opened
+from .rows import LIMITS, NOW, issuer_state, key, opened
 
 THREADS, ROUNDS = 8, 50
 PROCESSES, PROCESS_ROUNDS = 8, 100
@@ -93,3 +96,37 @@ def test_c102_processes_upgrade_an_empty_store_together_and_rotate_once_each_rou
 
     won = asyncio.run(kids())
     assert [int(kid.partition("-")[2]) for kid in won] == list(range(1, PROCESS_ROUNDS + 1)), "no key is lost"
+
+
+def test_i12_writers_of_all_kinds_do_not_wait_for_each_other_in_a_circle(database: StoreSettings) -> None:
+    """Each of them writes rows of several issuers, kids or replicas, in an order of its own."""
+    barrier = threading.Barrier(THREADS, timeout=60)
+    names = [f"issuer-{n}" for n in range(6)]
+
+    async def write(me: int) -> None:
+        order = random.Random(me)  # noqa: S311 - a test that can be repeated
+        async with opened(database) as store:
+            for name in names:
+                await store.ensure_issuer(name, LIMITS)
+            for number in range(15):
+                barrier.wait()
+                await store.add_token_counts({(f"kid-{n}", 10**8): 1 for n in order.sample(range(30), 30)})
+                await store.heartbeat(Replica(replica_id=f"{me}", revision=1, seen_time=NOW), NOW, clock)
+                if me % 4 == 0:
+                    await store.revoke_all(f"provider-{order.randrange(3)}", lambda _: [])
+                elif me % 4 == 1:
+                    state = await store.read()
+                    await store.settle_clock(state, timedelta(seconds=1), clock)
+                elif me % 4 == 2:
+                    await store.prune(replicas_seen_before=NOW, tokens_expired_before=10**8 + number % 2)
+                    await store.farewell(f"{order.randrange(THREADS)}", NOW, clock)
+                else:
+                    state = await store.read()
+                    for name in order.sample(names, 6):
+                        ordinal = len(state.issuers[name].keys)
+                        new = key(ordinal, name, kid=f"{me}-{name}-{number}", uri=f"awskms:///{me}-{name}-{number}")
+                        await store.publish(state.issuers[name], [new], [])
+
+    clock = ClockRecord(boot_id="boot", zero=NOW, seen_time=NOW)
+    with ThreadPoolExecutor(THREADS) as threads:
+        assert list(threads.map(lambda me: asyncio.run(write(me)), range(THREADS))) == [None] * THREADS
