@@ -37,7 +37,7 @@ async def try_key(provider: GuardedProvider, key: KeyDescription, algorithm: Alg
     public_key = None if key.public_key is None else load_public_key(key.public_key)
     secrets: set[bytes] = set()
     for _ in range(ROUNDS):
-        raw = await provider.sign(key.uri, algorithm, TEXT, timeout=provider.manage_timeout)
+        raw = await provider.sign_patiently(key.uri, algorithm, TEXT, timeout=provider.manage_timeout)
         signature = accepted(raw.value, raw.encoding, public_key, algorithm, TEXT)
         if signature is not None and public_key is None:
             secrets.add(signature)
