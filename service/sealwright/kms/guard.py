@@ -142,7 +142,7 @@ class GuardedProvider:
         return await self._call("sign", lambda left: self._inner.sign(uri, algorithm, message, timeout=left), timeout)
 
     async def sign_patiently(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
-        """See `KeyProvider.sign`. One attempt may take all of the time: the KMS may be busy with making keys, and no caller waits."""
+        """See `KeyProvider.sign`. One attempt may take all of the time: the KMS may be busy with keys, and no caller waits."""
         sign = self._inner.sign
         return await self._call("sign", lambda left: sign(uri, algorithm, message, timeout=left), timeout, whole=True)
 
