@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Most tests wait for processes and sockets, so three workers keep two cores busy.
+WORKERS ?= 3
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 
@@ -28,13 +30,13 @@ demo: install  ## Sign, publish, verify and rotate on an emulated AWS KMS
 test: install  ## Run all tests and report branch coverage (PYTEST="-k name" selects tests)
 	@.ci/tools
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
 faults: install  ## Run only tests/faults: dying connections, full disks, crashes, signals, strangers
 	@.ci/tools
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile tests/faults $(PYTEST)
 
 contract: install  ## Run the provider contract and print a table: provider, algorithm, outcome
 	@$(BIN)/python -m sealwright_testing.contract --readme README.md tests/contract

@@ -110,11 +110,12 @@ async def test_throttling_carries_the_seconds_that_the_answer_names(
 
 @pytest.mark.parametrize("fault", ["drop_connection", "malformed_json", "http_500"])
 async def test_a_broken_answer_is_an_outage_and_no_alarm(
-    provider: AwsProvider, emulator: AwsEmulator, caplog: pytest.LogCaptureFixture, fault: str
+    provider: AwsProvider, emulator: AwsEmulator, caplog: pytest.LogCaptureFixture, transport: str, fault: str
 ) -> None:
     key = await make(provider)
-    # A connection that dies is replaced once.
-    emulator.add_fault(fault, operation="Sign", times=2 if fault == "drop_connection" else 1)
+    # A connection that dies is replaced once. boto3 does not tell an answer that was cut from one that is not JSON.
+    repeated = fault == "drop_connection" or (transport == "boto3" and fault == "malformed_json")
+    emulator.add_fault(fault, operation="Sign", times=2 if repeated else 1)
     with pytest.raises(ProviderUnavailableError) as refused:
         await provider.sign(key.uri, ES256, b"a.b", timeout=SECONDS)
     assert_discreet(refused.value, caplog)

@@ -53,8 +53,8 @@ async def test_a_repeated_expected_kid_changes_nothing(service: Service) -> None
     active, _ = await service.list_keys()
     await service.rotate(expected_kid=active.kid)
     await until(lambda: _count(service, 3))
-    before = [k.SerializeToString() for k in await service.list_keys()]
     await until(lambda: _has_withdraw_time(service, active.kid))
+    await until(lambda: _all_ready_times(service))
     before = [k.SerializeToString() for k in await service.list_keys()]
     await service.rotate(expected_kid=active.kid)
     assert [k.SerializeToString() for k in await service.list_keys()] == before

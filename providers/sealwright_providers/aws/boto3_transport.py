@@ -82,7 +82,7 @@ class Boto3Transport:
             if operation not in REPEATABLE or type(error) not in _DIED:
                 raise
         else:
-            # A connection that ended within the head of an answer looks like an answer without fields.
+            # A connection that ended within an answer can look like an answer without fields.
             if answer.keys() != {"ResponseMetadata"} or operation not in REPEATABLE - _WITHOUT_ANSWER:
                 return answer
         # The SDK does not tell whether the connection was an old one. All of them may be dead, so begin with none; but do not take
