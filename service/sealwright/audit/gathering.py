@@ -13,7 +13,7 @@ _BUSY: Final = 0.8
 
 
 class Gathering:
-    """Trades latency for CPU time. A sync costs as much CPU time as the rest of a record takes several times over.
+    """Trades latency for CPU time. A sync costs several times the CPU time of everything else about a record.
 
     A caller that is alone never waits. With several calls under way, records gather for a millisecond. The busier the process, the
     longer they gather, up to four milliseconds: then a call waits for its turn anyway, and each sync that is saved shortens the
