@@ -140,7 +140,14 @@ class App:
         self._closers.push_async_callback(self._end_jobs)
         await self._listen(audit, self._services(store, sync, counts, audit))
         self._log_start()
-        jobs = (sync.run(), self.rotator.run(), self._report_health(), self._tend_audit(), self.health.run())
+        jobs = (
+            sync.run(),
+            store.listen(sync.wake),
+            self.rotator.run(),
+            self._report_health(),
+            self._tend_audit(),
+            self.health.run(),
+        )
         self._jobs = [asyncio.create_task(job) for job in jobs]
 
     def _services(self, store: SqlStore, sync: ReplicaSync, counts: TokenCounts, audit: Audit) -> AddServices:

@@ -173,6 +173,13 @@ class KeyStore(Protocol):
         """Return the store's revision and its clock. If the revision is the one that was read, this confirms that read."""
         ...
 
+    async def listen(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` soon after each change by any process, until cancelled. Return at once if the store cannot tell.
+
+        It may be called without a change, and changes may be missed.
+        """
+        ...
+
     async def ensure_issuer(self, name: str, limits: Limits) -> None:
         """Create the issuer's row, or raise its limits to these. Limits are never lowered."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
@@ -26,6 +27,10 @@ from sealwright.keys.witness import (
 log = logging.getLogger(__name__)
 
 _HEARTBEAT: Final = timedelta(seconds=5)
+_RETRY_SECONDS: Final = 1.0
+"""A read that failed is tried again after so long at the latest, however long `refresh_interval` is."""
+_GAP_SECONDS: Final = 0.25
+"""Between two reads, however many changes are announced. They are all in the next read."""
 _READ_ALL: Final = timedelta(minutes=1)
 _PRUNE_INTERVAL: Final = timedelta(hours=1)
 _KEEP_COUNTS: Final = timedelta(days=1)
@@ -64,11 +69,13 @@ class ReplicaSync:
         self._counts = counts
         self._timing = timing
         self._clock = clock
+        self._trouble: str | None = None
         self._start_time = clock.now()
         self._revision = 0
         self._beat: tuple[int, float] = (0, 0.0)
         self._pruned = clock.elapsed()
         self._reading = asyncio.Lock()
+        self._wake = asyncio.Event()
 
     async def refresh(self) -> None:
         """Bring the keyring up to date with the store.
@@ -144,29 +151,59 @@ class ReplicaSync:
             self._unrecorded = False
             self._recorded = seen
 
+    def wake(self) -> None:
+        """Read the store soon, because it may have changed."""
+        self._wake.set()
+
     async def run(self) -> None:
         """Keep in step until cancelled. The log has one line when the store becomes unreachable, and one when it is back."""
         interval = self._timing.refresh_interval.total_seconds()
-        trouble: str | None = None
         while True:
+            self._wake.clear()
+            begun = self._clock.elapsed()
+            well = await self._tried(self._look)
+            await self._pause(interval if well else min(interval, _RETRY_SECONDS))
+            await asyncio.sleep(min(interval, _GAP_SECONDS) - (self._clock.elapsed() - begun))
+
+    async def _look(self) -> None:
+        await self.refresh()
+        await self._settle_clock()
+        await self._write_row()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait until the store may have changed, but not for longer than that. Write this replica's row meanwhile."""
+        beat = _HEARTBEAT.total_seconds()
+        while seconds > 0:
             try:
-                await self.refresh()
-                await self._settle_clock()
-                await self._write_row()
-                if trouble is not None:
-                    log.info("the store can be read again")
-                trouble = None
-            except StoreRefusedError as error:
-                if trouble != str(error):
-                    log.error("the store is refused: %s", error)  # noqa: TRY400 - the error says it all
-                trouble = str(error)
-            except StoreUnavailableError as error:
-                if trouble is None:
-                    log.warning("the store cannot be read; signing continues for max_staleness: %s", error)
-                trouble = trouble or ""
-            except Exception:
-                log.exception("reading the store failed")
-            await asyncio.sleep(interval)
+                async with asyncio.timeout(min(seconds, beat)):
+                    await self._wake.wait()
+            except TimeoutError:
+                seconds -= beat
+            else:
+                return
+            if seconds > 0 and not await self._tried(self._write_row):
+                return
+
+    async def _tried(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Return whether it succeeded. Log what has changed about that."""
+        try:
+            await work()
+        except StoreRefusedError as error:
+            if self._trouble != str(error):
+                log.error("the store is refused: %s", error)  # noqa: TRY400 - the error says it all
+            self._trouble = str(error)
+        except StoreUnavailableError as error:
+            if self._trouble is None:
+                log.warning("the store cannot be read; signing continues for max_staleness: %s", error)
+            self._trouble = self._trouble or ""
+        except Exception:
+            log.exception("reading the store failed")
+        else:
+            if self._trouble is not None:
+                log.info("the store can be read again")
+            self._trouble = None
+            return True
+        return False
 
     async def _write_row(self) -> None:
         """Write this replica's row when it has read a new revision, and every few seconds."""

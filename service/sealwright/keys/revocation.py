@@ -20,6 +20,7 @@ from sealwright.keys.ports import IssuerState, KeyStore, Replica, StoreState
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import TimingSettings
 from sealwright.keys.token_counts import minute_of
+from sealwright.times import SECOND
 
 _CATCH_UP_READS: Final = 3
 _LAST_KNOWN_GOOD: Final = timedelta(hours=1)
@@ -214,7 +215,7 @@ class KeyRevocation:
             ]
             if not behind or attempt == _CATCH_UP_READS - 1:
                 break
-            await asyncio.sleep(self._timing.refresh_interval.total_seconds())
+            await asyncio.sleep(min(self._timing.refresh_interval, SECOND).total_seconds())
         return [r.replica_id for r in behind]
 
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Engine, Executable, Table
 from sqlalchemy.exc import DBAPIError
 
 from sealwright.sql.presence import Presence
+
+ANNOUNCEMENT: Final = "sealwright_announcement"
+"""The option of an engine for the statement that tells other processes of a change, when the transaction that makes it commits."""
+
+
+class Listener(Protocol):
+    """Hears of changes that other processes make."""
+
+    async def run(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` after each change of the store, and whenever one may have been missed, until cancelled.
+
+        It may be called more often. While the database cannot be reached or tells nothing, it is not called: the caller looks into
+        the store by itself, too.
+        """
+        ...
 
 
 class Dialect(Protocol):
@@ -45,6 +60,14 @@ class Dialect(Protocol):
         """Return an engine for a checked URL, without connecting to the database.
 
         A transaction of the engine raises `StoreUnavailableError` when it must not go on with this database.
+        """
+        ...
+
+    def listener(self, url: str) -> Listener | None:
+        """Return what hears of changes, for a checked URL, without connecting to the database; None: the database cannot tell.
+
+        Raises:
+            ConfigurationError: The driver is not installed.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The store on PostgreSQL 15 or newer, for the replicas of several hosts.
 
-It needs no extension and no superuser. It uses no state of a session, so a PgBouncer with transaction pooling may be in between.
+It needs no extension and no superuser. Transactions use no state of a session, so a PgBouncer with transaction pooling may be in
+between. Only the listener for changes does, on a connection of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from sqlalchemy.exc import DBAPIError
 
 from sealwright.errors import ConfigurationError
 from sealwright.keys.ports import StoreUnavailableError
-from sealwright.sql.postgres_connection import ANSWER_TIMEOUT, Connector
+from sealwright.sql.dialect import ANNOUNCEMENT, Listener
+from sealwright.sql.postgres_connection import ANSWER_TIMEOUT, Connector, reason
+from sealwright.sql.postgres_listener import CHANNEL, ChangeListener
 from sealwright.sql.postgres_url import FILES, parameters
 from sealwright.sql.presence import Presence
 from sealwright.sql.tables import deployment
@@ -32,6 +35,7 @@ _MIGRATION_WAIT: Final = 60.0
 _READ_ONLY: Final = "25006"
 _SCHEMA_LOCK: Final = 0x7365616C  # any number that is the same for all processes
 _NOT_INSTALLED: Final = "psycopg is not installed; run: pip install 'sealwright[postgres]'"
+_ANNOUNCE: Final = text(f"SELECT pg_notify('{CHANNEL}', '')")
 _SETTINGS: Final = text(
     "SELECT pg_is_in_recovery(), set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),"
     " set_config('idle_in_transaction_session_timeout', :idle, true)"
@@ -74,6 +78,7 @@ class PostgresDialect:
                 max_overflow=0,
                 pool_pre_ping=True,
                 use_native_hstore=False,
+                execution_options={ANNOUNCEMENT: _ANNOUNCE},
             )
         except ImportError:
             raise ConfigurationError([f"store.url: {_NOT_INSTALLED}"]) from None
@@ -92,6 +97,10 @@ class PostgresDialect:
                 context.is_disconnect = True  # the primary has changed
 
         return engine
+
+    def listener(self, url: str) -> Listener:
+        """See `Dialect.listener`."""
+        return ChangeListener(parameters(url))
 
     @staticmethod
     def _limits(lock: float, statement: float) -> dict[str, str]:
@@ -147,10 +156,8 @@ class PostgresDialect:
         connection.execute(select(deployment.c.deployment_id).with_for_update())
 
     def reason_of(self, error: DBAPIError) -> str:
-        """See `Dialect.reason_of`. The details of PostgreSQL's messages are left out: they contain URIs of keys."""
-        diagnosis = getattr(error.orig, "diag", None)
-        primary = getattr(diagnosis, "message_primary", None)
-        return " ".join((primary or str(error.orig)).split())
+        """See `Dialect.reason_of`."""
+        return reason(error.orig or error)
 
     def upsert(self, table: Table, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Executable:
         """See `Dialect.upsert`."""

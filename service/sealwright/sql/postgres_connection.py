@@ -29,6 +29,27 @@ _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
 
 
+def arguments(given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of every connection, with those of the store's URL."""
+    return {**_CONNECT, **given, **_ALWAYS}
+
+
+def require_known(connection: Any) -> None:
+    """Check the version of the database.
+
+    Raises:
+        StoreUnavailableError: It is too old.
+    """
+    if connection.info.server_version < _OLDEST:
+        raise StoreUnavailableError("the database is older than PostgreSQL 15")
+
+
+def reason(error: BaseException) -> str:
+    """Return in one line what the database said. The details of its messages are left out: they contain URIs of keys."""
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    return " ".join((primary or str(error) or type(error).__name__).split())
+
+
 class Connector:
     """Connects to the database. While that fails, attempts become rare: a database that starts again is not stormed.
 
@@ -37,7 +58,7 @@ class Connector:
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self._connect = _connection_class().connect
-        self._given = {**_CONNECT, **given, **_ALWAYS}
+        self._given = arguments(given)
         self._pause = 0.0
         self._next = 0.0
 
@@ -57,9 +78,11 @@ class Connector:
             self._next = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311 - not a secret
             raise
         self._pause = self._next = 0.0
-        if connection.info.server_version < _OLDEST:
+        try:
+            require_known(connection)
+        except StoreUnavailableError:
             connection.close()
-            raise StoreUnavailableError("the database is older than PostgreSQL 15")
+            raise
         return connection
 
 

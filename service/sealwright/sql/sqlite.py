@@ -90,6 +90,9 @@ class SqliteDialect:
 
         return engine
 
+    def listener(self, url: str) -> None:
+        """See `Dialect.listener`. SQLite cannot tell other processes of a change."""
+
     def exists(self, url: str) -> bool:
         """See `Dialect.exists`. An empty file is not a database."""
         with suppress(OSError):

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.ports import Intent, IssuerState, StoreState
 from sealwright.keys.timekeeping import moved_intent, moved_key, moved_limits
+from sealwright.sql.dialect import ANNOUNCEMENT
 from sealwright.sql.tables import blocked_providers, deployment, intents, issuers, keys, replicas
 
 _LIMITS: Final = tuple(Limits.__dataclass_fields__)
@@ -52,8 +53,11 @@ def read_issuers(c: Connection, names: Collection[str] | None) -> dict[str, Issu
 
 
 def bump(c: Connection) -> None:
-    """Count a write."""
+    """Count a write, and announce it to other processes if the database can do that."""
     c.execute(update(deployment).values(revision=deployment.c.revision + 1))
+    announcement = c.get_execution_options().get(ANNOUNCEMENT)
+    if announcement is not None:
+        c.execute(announcement)
 
 
 def remove_replicas(c: Connection, gone: Sequence[str], now: datetime) -> None:

@@ -19,7 +19,7 @@ from sealwright.keys.ports import (
     StoreState,
 )
 from sealwright.sql import migrate
-from sealwright.sql.dialect import Dialect
+from sealwright.sql.dialect import Dialect, Listener
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.statements import (
     abandon_intents,
@@ -45,8 +45,9 @@ _FEW: Final = 50
 class SqlStore(Transactions):
     """The store. Open it with `open`. Each process has one, and uses it from one event loop."""
 
-    def __init__(self, engine: Engine, dialect: Dialect) -> None:
+    def __init__(self, engine: Engine, dialect: Dialect, listener: Listener | None = None) -> None:
         super().__init__(engine, dialect)
+        self._listener = listener
         self._presence = dialect.presence(str(engine.url))
 
     @classmethod
@@ -66,7 +67,7 @@ class SqlStore(Transactions):
         dialect = settings.dialect
         if not upgrade and not dialect.exists(settings.url):
             raise ConfigurationError(["store.url: there is no store"])
-        store = cls(dialect.open(settings.url), dialect)
+        store = cls(dialect.open(settings.url), dialect, dialect.listener(settings.url))
         try:
             if upgrade and dialect.upgrades_at_start:
                 await store._run(lambda: migrate.upgrade(store._engine, dialect))
@@ -88,6 +89,11 @@ class SqlStore(Transactions):
             return c.execute(select(deployment.c.revision)).scalar_one(), self._time(c)
 
         return await self._read(work)
+
+    async def listen(self, on_change: Callable[[], None]) -> None:
+        """See `KeyStore.listen`."""
+        if self._listener is not None:
+            await self._listener.run(on_change)
 
     async def ensure_issuer(self, name: str, limits: Limits) -> None:
         """See `KeyStore.ensure_issuer`."""

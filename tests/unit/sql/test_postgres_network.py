@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from sealwright_testing.postgres import PostgresServer
 from support.databases import postgres_server, upgraded
 from support.document import tool_missing
 
+from .hearing import eventually, listening
 from .rows import NOW, issuer_state, key, opened, until
 
 SECRET = "hunter2"
@@ -71,6 +73,13 @@ async def test_i12_the_database_proves_its_name_and_the_service_its_password(
             lambda c: c.exec_driver_sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").scalar_one()
         )
         assert seen is True
+        async with listening(store) as heard:
+            before = heard.times
+            assert await one.publish(await issuer_state(one), [key(2)], [])
+            await heard.more_than(before)
+            over_tls = "SELECT bool_and(ssl), count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE query"
+            query = f"{over_tls} = 'LISTEN sealwright'"
+            assert (await other._read(lambda c: c.exec_driver_sql(query).one())) == (True, 1)
     for bad, reason in (
         (good.replace("ca.pem", "other.pem"), "certificate verify failed"),
         (good.replace("@localhost", "@127.0.0.1"), "does not match host name"),
@@ -79,6 +88,9 @@ async def test_i12_the_database_proves_its_name_and_the_service_its_password(
     ):
         with pytest.raises(StoreUnavailableError, match=reason) as caught:
             await SqlStore.open(StoreSettings(url=bad))
+        async with listening(StoreSettings(url=bad), at_once=False) as heard:
+            await eventually(lambda: re.search(f"refresh_interval only: .*{reason}", caplog.text))  # noqa: B023 - at once
+            assert heard.times == 0
         assert SECRET not in f"{caught.value}{caplog.text}"
 
 
@@ -106,6 +118,8 @@ def pgbouncer(server: PostgresServer) -> Iterator[str]:
             yield str(directory)
         finally:
             running.kill()
+            running.wait()
+            shutil.rmtree(directory)
 
 
 @pytest.mark.usefixtures("no_pause")
