@@ -18,6 +18,8 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from sealwright.threads import give_way
+
 Format = Literal["text", "json"]
 
 FORMATS: Final[tuple[Format, ...]] = ("text", "json")
@@ -97,6 +99,7 @@ class PatientHandler(logging.Handler):
             time.sleep(0.005)
 
     def _write_all(self) -> None:
+        give_way()
         while True:
             self._some.wait()
             self._some.clear()

@@ -37,6 +37,7 @@ from sealwright.jose.jwk import KeyFormatError, load_public_key
 from sealwright.jose.key_kinds import KeyKind
 from sealwright.jose.signatures import SignatureEncoding
 from sealwright.settings import Duration, FilePath, PositiveDuration, Settings
+from sealwright.threads import give_way
 
 __all__ = [
     "ALGORITHMS",
@@ -76,6 +77,7 @@ __all__ = [
     "SignatureEncoding",
     "SignatureRejectedError",
     "Timekeeper",
+    "give_way",
     "load_public_key",
 ]
 

@@ -213,3 +213,18 @@ def _until(condition: Any, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.1)
+
+
+def test_no_other_thread_interrupts_the_event_loop(tmp_path: Path, kms: str) -> None:
+    config = write_config(tmp_path, document(tmp_path, kms))
+    with process(tmp_path, "sealwright", "serve", "--config", config) as service:
+        with grpc.insecure_channel(service.ready["grpc"]) as channel:
+            SigningServiceStub(channel).SignJwt(ORDER, timeout=5)
+        pid = service.popen.pid
+        policies = {
+            int(task.name): os.sched_getscheduler(int(task.name))
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            if (task / "comm").read_text().strip() != "libuv-worker"  # these look up names, and are not ours
+        }
+    assert policies.pop(pid) == os.SCHED_OTHER
+    assert set(policies.values()) == {os.SCHED_BATCH}

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
+from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError, give_way
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -119,6 +119,7 @@ class Lanes(Generic[S]):
             self._changed.notify()
 
     def _serve(self, lane: object) -> None:
+        give_way()
         state = self._state()
         try:
             while (job := self._next(lane)) is not None:

@@ -19,6 +19,7 @@ from sealwright.audit.records import AUDIT_RESUMED
 from sealwright.audit.settings import AuditSettings
 from sealwright.clock import Clock
 from sealwright.errors import ConfigurationError
+from sealwright.threads import give_way
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +155,7 @@ class AuditWriter:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write groups in the thread until None comes."""
+        give_way()
         while (group := self._groups.get()) is not None:
             try:
                 failures = self._commit(group)

@@ -13,6 +13,8 @@ from typing import Final, Protocol
 
 import uvloop
 
+from sealwright.threads import giving_way
+
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS: Final = 1.0
@@ -86,7 +88,8 @@ async def _serve(build: Callable[[], Service], announce: Announce, lifeline: int
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = build()
+    with giving_way():  # gRPC starts its threads with its first object
+        service = build()
     loop.add_signal_handler(signal.SIGHUP, service.reopen)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with contextlib.ExitStack() as ending:
@@ -95,7 +98,8 @@ async def _serve(build: Callable[[], Service], announce: Announce, lifeline: int
             line.sendall(service.replica_id.encode() + b"\n")
             beating = asyncio.create_task(_beat(line, stop))
             ending.callback(beating.cancel)
-        await service.start()
+        with giving_way():
+            await service.start()
         try:
             ready = asyncio.create_task(service.wait_until_useful())
             stopping = asyncio.create_task(stop.wait())

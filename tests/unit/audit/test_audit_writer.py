@@ -50,6 +50,8 @@ class Disk:
         write, sync, truncate = os.write, os.fdatasync, os.ftruncate
 
         def limited_write(file: int, data: bytes) -> int:
+            if threading.current_thread().name != "sealwright-audit":
+                return write(file, data)  # the log of another test has a thread of its own
             self.log.append("write")
             if self.room is not None:
                 if not self.room:
