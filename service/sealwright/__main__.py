@@ -12,6 +12,7 @@ from sealwright.cli.dev import dev
 from sealwright.cli.doctor import doctor
 from sealwright.cli.keys import keys
 from sealwright.cli.program import Program
+from sealwright.cli.replicas import replicas
 from sealwright.cli.serve import serve, worker
 from sealwright.cli.store import store
 from sealwright.cli.tokens import jwks, sign, verify
@@ -26,7 +27,7 @@ def main() -> None:
     """
 
 
-for command in (completion, config, db, dev, doctor, jwks, keys, serve, sign, store, verify, worker):
+for command in (completion, config, db, dev, doctor, jwks, keys, replicas, serve, sign, store, verify, worker):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from sealwright.audit.writer import AuditWriter
 from sealwright.clock import Clock, SystemClock, boot_id
 from sealwright.config import Config, problems_with_store
 from sealwright.errors import ConfigurationError
-from sealwright.ids import uuid7
+from sealwright.ids import host_name, uuid7
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.health import KeyHealth
 from sealwright.keys.keyring import Keyring
@@ -116,7 +116,14 @@ class App:
         counts = TokenCounts(store)
         witness = WitnessFile(Path(config.audit.path))
         sync = ReplicaSync(
-            self.replica_id, store, self.keyring, counts, witness=witness, timing=config.timing, clock=clock
+            self.replica_id,
+            store,
+            self.keyring,
+            counts,
+            witness=witness,
+            timing=config.timing,
+            clock=clock,
+            host=host_name(),
         )
         self._closers.push_async_callback(sync.farewell)
         await self._open_providers()

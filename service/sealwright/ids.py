@@ -1,13 +1,21 @@
-"""Identifiers: of tokens, requests, replicas and intents."""
+"""Identifiers: of hosts, tokens, requests, replicas and intents."""
 
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Final
 
+_HOST_NAME: Final = 255
 _VERSION_7: Final = 0x7 << 76 | 0b10 << 62
 _RANDOM: Final = (0xFFF << 64) | ((1 << 62) - 1)
+
+
+def host_name() -> str:
+    """Return the name of this machine, in which a container has its own. Characters that cannot be printed are replaced."""
+    name = socket.gethostname()[:_HOST_NAME]
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def uuid7() -> str:

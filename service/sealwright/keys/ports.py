@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from sealwright.keys.lifecycle import Key, Limits
 
@@ -101,6 +101,10 @@ class IssuerState:
     url: str | None = None
 
 
+ALIVE: Final = timedelta(seconds=30)
+"""A replica whose row is younger than this may be running. Each writes its row every few seconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
     """A worker process, as others see it in the store.
@@ -108,12 +112,18 @@ class Replica:
     Attributes:
         replica_id: Unique for each start.
         revision: The newest revision of the store that it has read.
+        start_time: When it started.
         seen_time: When it last wrote this row.
+        host: Name of its host.
+        version: Version of its code.
     """
 
     replica_id: str
     revision: int
+    start_time: datetime
     seen_time: datetime
+    host: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +233,7 @@ class KeyStore(Protocol):
         """Permit a provider to create keys again. Return whether it was blocked."""
         ...
 
-    async def heartbeat(self, replica: Replica, start_time: datetime, clock: ClockRecord | None = None) -> None:
+    async def heartbeat(self, replica: Replica, clock: ClockRecord | None = None) -> None:
         """Write which revision a replica has read, and what it knows of its clock."""
         ...
 

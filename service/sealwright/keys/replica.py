@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
+from sealwright import __version__
 from sealwright.clock import Clock
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.ports import ClockRecord, KeyStore, Replica, StoreState, StoreUnavailableError
@@ -54,8 +55,10 @@ class ReplicaSync:
         witness: WitnessStore,
         timing: TimingSettings,
         clock: Clock,
+        host: str = "",
     ) -> None:
         self.replica_id = replica_id
+        self._host = host
         self._witness = witness
         self._recorded: Witness | None = None
         self._seen: Witness | None = None
@@ -214,8 +217,15 @@ class ReplicaSync:
         await self._counts.flush()
         for replica_id in await self._store.bury(self._keyring.now()):
             log.info("replica %s has ended without a farewell; its work is taken over", replica_id)
-        row = Replica(replica_id=self.replica_id, revision=self._revision, seen_time=self._keyring.now())
-        await self._store.heartbeat(row, self._start_time, self._clock_record())
+        row = Replica(
+            replica_id=self.replica_id,
+            revision=self._revision,
+            start_time=self._start_time,
+            seen_time=self._keyring.now(),
+            host=self._host,
+            version=__version__,
+        )
+        await self._store.heartbeat(row, self._clock_record())
         await self._keep_urls()
         self._beat = (self._revision, now)
         if now - self._pruned >= _PRUNE_INTERVAL.total_seconds():

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from sealwright.errors import ConfigurationError
-from sealwright.keys.ports import StoreUnavailableError
+from sealwright.keys.ports import ALIVE, StoreUnavailableError
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
 from sealwright.sql.tables import deployment, metadata, replicas
-
-ALIVE: Final = timedelta(seconds=30)
-"""A replica whose row is younger than this may be running."""
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -39,7 +35,9 @@ async def copy_store(source: StoreSettings, target: StoreSettings) -> Mapping[st
         StoreUnavailableError: One of them cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
-        old = await stack.enter_async_context(contextlib.aclosing(await SqlStore.open(source, upgrade=False)))
+        old = await stack.enter_async_context(
+            contextlib.aclosing(await SqlStore.open(source, upgrade=False, exactly=True))
+        )
         new = await stack.enter_async_context(contextlib.aclosing(await _opened(target)))
         state = await old.read()
         if await old.replicas(state.time - ALIVE):
@@ -57,7 +55,7 @@ async def copy_store(source: StoreSettings, target: StoreSettings) -> Mapping[st
 
 async def _opened(target: StoreSettings) -> SqlStore:
     try:
-        return await SqlStore.open(target)
+        return await SqlStore.open(target, exactly=True)
     except ConfigurationError as e:
         raise ConfigurationError([p.replace("store.url", "target", 1) for p in e.problems]) from None
     except StoreUnavailableError as e:

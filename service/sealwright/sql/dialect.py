@@ -39,7 +39,7 @@ class Dialect(Protocol):
     def read_options(self) -> Mapping[str, Any]:
         """Execution options of a transaction that only reads, in which every query sees the same moment of the database.
 
-        A transaction without them may write. READ COMMITTED is enough for it, because it takes the lock of `lock_store` first.
+        A transaction without them may write. READ COMMITTED is enough for it, because it begins with `statements.lock_store`.
         """
         ...
 
@@ -103,10 +103,6 @@ class Dialect(Protocol):
 
     def lock_schema(self, connection: Connection) -> None:
         """Exclude all other processes that change the schema, until the connection's transaction ends."""
-        ...
-
-    def lock_store(self, connection: Connection) -> None:
-        """Exclude all other transactions that do so, until the connection's transaction ends. Readers do not wait."""
         ...
 
     def reason_of(self, error: DBAPIError) -> str:

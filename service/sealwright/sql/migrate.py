@@ -9,10 +9,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine, inspect, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from sealwright.errors import ConfigurationError
+from sealwright.keys.ports import StoreUnavailableError
 from sealwright.sql.dialect import Dialect
+from sealwright.sql.statements import require_usable
+from sealwright.sql.tables import SCHEMA, deployment
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -20,31 +24,35 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 def upgrade(engine: Engine, dialect: Dialect) -> str:
     """Bring the schema up to date and return its revision. Processes that do so at the same time wait for each other.
 
+    A newer schema that this version may use stays as it is.
+
     Raises:
-        ConfigurationError: A newer version made the schema, or the database belongs to something else.
+        ConfigurationError: A newer version made the schema, and this one must not use it, or the database is another application's.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config = _config()
     with engine.begin() as connection:
         dialect.lock_schema(connection)
         config.attributes["connection"] = connection
-        _check_known(connection, ScriptDirectory.from_config(config))
-        command.upgrade(config, "head")
+        if not _is_newer(connection):
+            command.upgrade(config, "head")
         return current_revision(connection) or ""
 
 
-def require_current(engine: Engine) -> None:
+def require_current(engine: Engine, *, exactly: bool = False) -> None:
     """Check that the schema is up to date. Change nothing.
+
+    Args:
+        engine: The database.
+        exactly: Whether a newer schema is refused even if this version may use it.
 
     Raises:
         ConfigurationError: It is not.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    scripts = ScriptDirectory.from_config(config)
     with engine.begin() as connection:
-        _check_known(connection, scripts)
-        if current_revision(connection) != scripts.get_current_head():
+        if _is_newer(connection):
+            if exactly:
+                raise _newer(current_revision(connection))
+        elif current_revision(connection) != SCHEMA:
             raise ConfigurationError(["store.url: the schema is out of date: run `sealwright db upgrade`"])
 
 
@@ -53,13 +61,32 @@ def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _check_known(connection: Connection, scripts: ScriptDirectory) -> None:
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+def _is_newer(connection: Connection) -> bool:
+    """Return whether a newer version made the schema.
+
+    Raises:
+        ConfigurationError: It did, and does not let this version use it; or the database belongs to something else.
+    """
     revision = current_revision(connection)
-    if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
-        newest = scripts.get_current_head()
-        problem = (
-            f"the database is at revision {revision}, but this version of Sealwright knows revisions up to {newest}"
-        )
-        raise ConfigurationError([f"store.url: {problem}: run the newer version"])
-    if revision is None and inspect(connection).get_table_names():
-        raise ConfigurationError(["store.url: the database contains tables of another application"])
+    if revision is None:
+        if inspect(connection).get_table_names():
+            raise ConfigurationError(["store.url: the database contains tables of another application"])
+        return False
+    if revision in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}:
+        return False
+    try:
+        require_usable(connection.execute(select(deployment.c.oldest_schema)).scalar_one())
+    except (StoreUnavailableError, SQLAlchemyError):
+        raise _newer(revision) from None
+    return True
+
+
+def _newer(revision: str | None) -> ConfigurationError:
+    problem = f"the database is at revision {revision}, but this version of Sealwright knows revisions up to {SCHEMA}"
+    return ConfigurationError([f"store.url: {problem}: run the newer version"])

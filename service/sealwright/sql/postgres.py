@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event, select, text
+from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DBAPIError
@@ -24,7 +24,6 @@ from sealwright.sql.postgres_connection import ANSWER_TIMEOUT, Connector, reason
 from sealwright.sql.postgres_listener import CHANNEL, ChangeListener
 from sealwright.sql.postgres_url import FILES, parameters
 from sealwright.sql.presence import Presence
-from sealwright.sql.tables import deployment
 
 LOCK_TIMEOUT: Final = 3.0
 """Longest time in seconds that a transaction waits for the transaction of another process."""
@@ -146,14 +145,6 @@ class PostgresDialect:
         connection.execute(_SETTINGS, self._limits(_MIGRATION_WAIT, 0))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
         connection.execute(_SETTINGS, self._limits(self._lock_timeout, 0))
-
-    def lock_store(self, connection: Connection) -> None:
-        """See `Dialect.lock_store`.
-
-        Each change ends with a new revision in this row. Taking it first gives all changes one order: none waits for another
-        in a circle, and what a change has read still holds when it commits.
-        """
-        connection.execute(select(deployment.c.deployment_id).with_for_update())
 
     def reason_of(self, error: DBAPIError) -> str:
         """See `Dialect.reason_of`."""

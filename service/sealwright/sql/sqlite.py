@@ -144,9 +144,6 @@ class SqliteDialect:
     def lock_schema(self, connection: Connection) -> None:
         """See `Dialect.lock_schema`. BEGIN IMMEDIATE has already locked the whole database."""
 
-    def lock_store(self, connection: Connection) -> None:
-        """See `Dialect.lock_store`. BEGIN IMMEDIATE has already locked the whole database."""
-
     def reason_of(self, error: DBAPIError) -> str:
         """See `Dialect.reason_of`. SQLite names tables and columns, never values."""
         return str(error.orig)

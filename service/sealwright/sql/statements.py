@@ -9,10 +9,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 
 from sealwright.keys.lifecycle import Key, Limits
-from sealwright.keys.ports import Intent, IssuerState, StoreState
+from sealwright.keys.ports import Intent, IssuerState, Replica, StoreState, StoreUnavailableError
 from sealwright.keys.timekeeping import moved_intent, moved_key, moved_limits
 from sealwright.sql.dialect import ANNOUNCEMENT
-from sealwright.sql.tables import blocked_providers, deployment, intents, issuers, keys, replicas
+from sealwright.sql.tables import SCHEMA, blocked_providers, deployment, intents, issuers, keys, replicas
 
 _LIMITS: Final = tuple(Limits.__dataclass_fields__)
 
@@ -50,6 +50,31 @@ def read_issuers(c: Connection, names: Collection[str] | None) -> dict[str, Issu
         )
         for row in rows
     }
+
+
+def lock_store(c: Connection) -> None:
+    """Exclude all other transactions that do so, until this one ends. Readers do not wait.
+
+    Each change ends with a new revision in this row. Taking it first gives all changes one order: none waits for another in a
+    circle, and what a change has read still holds when it commits. On SQLite, BEGIN IMMEDIATE has locked the whole database.
+
+    Raises:
+        StoreUnavailableError: This version must not use the store any more.
+    """
+    require_usable(c.execute(select(deployment.c.oldest_schema).with_for_update()).scalar_one())
+
+
+def require_usable(oldest_schema: str) -> None:
+    """Check that this version may use a store.
+
+    Raises:
+        StoreUnavailableError: A newer version has changed the store in a way that this one does not understand.
+    """
+    if oldest_schema > SCHEMA:
+        raise StoreUnavailableError(
+            f"a newer version of Sealwright has changed the store (schema {oldest_schema}), and this version knows {SCHEMA}: "
+            "run the newer version"
+        )
 
 
 def bump(c: Connection) -> None:
@@ -138,6 +163,6 @@ def limit_values(limits: Limits) -> dict[str, Any]:
     return {name: getattr(limits, name) for name in _LIMITS}
 
 
-def values(item: Key | Intent, table: Table) -> dict[str, Any]:
-    """Return a row. Each column has the name of an attribute of the key or intent."""
+def values(item: Key | Intent | Replica, table: Table) -> dict[str, Any]:
+    """Return a row. Each column has the name of an attribute of the item."""
     return {column.name: getattr(item, column.name) for column in table.c}

@@ -32,6 +32,7 @@ from sealwright.sql.statements import (
     move_times,
     read_issuers,
     remove_replicas,
+    require_usable,
     touch,
     values,
 )
@@ -51,17 +52,18 @@ class SqlStore(Transactions):
         self._presence = dialect.presence(str(engine.url))
 
     @classmethod
-    async def open(cls, settings: StoreSettings, *, upgrade: bool = True) -> SqlStore:
+    async def open(cls, settings: StoreSettings, *, upgrade: bool = True, exactly: bool = False) -> SqlStore:
         """Open the store.
 
         Args:
             settings: Where it is.
             upgrade: Bring its schema up to date, and create the store if it is missing, where the database is ours alone.
                 Otherwise it must exist and be up to date.
+            exactly: Whether the schema must be ours even if a newer version lets us use its schema.
 
         Raises:
-            ConfigurationError: A newer version made the store, or the database belongs to something else. Without `upgrade`: the
-                store is missing or out of date.
+            ConfigurationError: A newer version made the store and does not let this one use it, or the database is another
+                application's. Without `upgrade`: the store is missing or out of date.
             StoreUnavailableError: The store cannot be opened.
         """
         dialect = settings.dialect
@@ -71,8 +73,8 @@ class SqlStore(Transactions):
         try:
             if upgrade and dialect.upgrades_at_start:
                 await store._run(lambda: migrate.upgrade(store._engine, dialect))
-            else:
-                await store._run(lambda: migrate.require_current(store._engine))
+            if exactly or not (upgrade and dialect.upgrades_at_start):
+                await store._run(lambda: migrate.require_current(store._engine, exactly=exactly))
         except BaseException:
             await store.aclose()
             raise
@@ -206,10 +208,10 @@ class SqlStore(Transactions):
 
         return await self._write(work)
 
-    async def heartbeat(self, replica: Replica, start_time: datetime, clock: ClockRecord | None = None) -> None:
+    async def heartbeat(self, replica: Replica, clock: ClockRecord | None = None) -> None:
         """See `KeyStore.heartbeat`."""
         changes = {"revision": replica.revision, "seen_time": replica.seen_time}
-        row = {"replica_id": replica.replica_id, "start_time": start_time, **changes}
+        row = values(replica, replicas)
 
         def work(c: Connection) -> None:
             c.execute(self._dialect.upsert(replicas, row, changes))
@@ -248,12 +250,7 @@ class SqlStore(Transactions):
         """See `KeyStore.replicas`."""
         query = select(replicas).where(replicas.c.seen_time >= since).order_by(replicas.c.replica_id)
 
-        def work(c: Connection) -> list[Replica]:
-            return [
-                Replica(replica_id=r.replica_id, revision=r.revision, seen_time=r.seen_time) for r in c.execute(query)
-            ]
-
-        return await self._read(work)
+        return await self._read(lambda c: [Replica(**row._mapping) for row in c.execute(query)])
 
     async def enter(self, replica_id: str) -> None:
         """See `KeyStore.enter`."""
@@ -337,6 +334,7 @@ class SqlStore(Transactions):
 
     def _state(self, c: Connection, known: StoreState | None) -> StoreState:
         head = c.execute(select(deployment)).one()
+        require_usable(head.oldest_schema)
         before = known.issuers if known is not None and known.deployment_id == head.deployment_id else {}
         revisions = {row.name: row.revision for row in c.execute(select(issuers.c.name, issuers.c.revision))}
         same = {n: before[n] for n, revision in revisions.items() if n in before and before[n].revision == revision}

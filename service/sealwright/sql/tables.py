@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -16,10 +16,14 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 
 from sealwright.times import EPOCH
+
+SCHEMA: Final = "0005"
+"""The newest migration, which makes the tables of this module."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -98,8 +102,14 @@ deployment = Table(
     metadata,
     Column("deployment_id", String(36), primary_key=True),
     Column("revision", BigInteger, nullable=False),
+    Column("oldest_schema", String(4), nullable=False, server_default="0005"),
 )
-"""One row: the id with which this store's keys are tagged in the KMS, and a counter of all writes."""
+"""One row: the id that tags this store's keys in the KMS, a counter of all writes, and which versions may use the store.
+
+Code whose `SCHEMA` is older than `oldest_schema` does not use the store. A migration that only adds tables, and columns that are
+nullable or have a default, leaves it, so that replicas of the version before it go on and may start again. Any other migration
+sets it to its own number, and counts a write (`revision`) so that they notice.
+"""
 
 issuers = Table(
     "issuers",
@@ -173,6 +183,8 @@ replicas = Table(
     Column("revision", BigInteger, nullable=False),
     Column("start_time", UtcTime, nullable=False),
     Column("seen_time", UtcTime, nullable=False),
+    Column("host", String(255), nullable=False, server_default=text("''")),
+    Column("version", String(64), nullable=False, server_default=text("''")),
 )
 
 clocks = Table(

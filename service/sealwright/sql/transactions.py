@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from sealwright.keys.ports import StoreUnavailableError
 from sealwright.sql.dialect import Dialect
+from sealwright.sql.statements import lock_store
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class Transactions:
         def transaction() -> T:
             with self._engine.begin() as connection:
                 if alone:
-                    self._dialect.lock_store(connection)
+                    lock_store(connection)
                 result = work(connection)
             if settle and result:
                 self._dialect.settle(self._engine)

@@ -136,6 +136,7 @@ def test_a_store_of_a_newer_version_is_reported(tmp_path: Path, good: str) -> No
     run("db", "upgrade", "--config", good)
     with sqlite3.connect(tmp_path / "state.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0999'")
+        connection.execute("UPDATE deployment SET oldest_schema = '0999'")
     connection.close()
     for command in (["db", "upgrade"], ["serve"]):
         result = run(*command, "--config", good)

@@ -32,8 +32,8 @@ async def fill(store: SqlStore) -> None:
     await store.keep_urls({"payments": "https://id.example.com/payments"})
     await store.revoke_all("other", lambda _: [])
     await store.add_token_counts({("kid-1", 10**8): 10**12, ("kid-1", 10**8 + 1): 1, ("Kid-1", 10**8): 2})
-    beat = Replica(replica_id="a", revision=1, seen_time=NOW)
-    await store.heartbeat(beat, NOW, ClockRecord(boot_id="boot", zero=NOW, seen_time=NOW))
+    beat = Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW)
+    await store.heartbeat(beat, ClockRecord(boot_id="boot", zero=NOW, seen_time=NOW))
 
 
 @pytest.fixture(params=["to postgresql", "from postgresql"])
@@ -75,7 +75,7 @@ async def test_i12_a_store_in_use_is_not_copied(both: tuple[StoreSettings, Store
     async with opened(both[0]) as old, opened(both[1]) as new:
         await fill(old)
         now = (await old.read()).time
-        await old.heartbeat(Replica(replica_id="b", revision=1, seen_time=now), now)
+        await old.heartbeat(Replica(replica_id="b", revision=1, start_time=NOW, seen_time=now))
         with pytest.raises(ConfigurationError, match="stop the service"):
             await copy_store(*both)
         assert not (await new.read()).issuers

@@ -21,7 +21,7 @@ from sealwright_testing.postgres import PostgresServer
 
 from .rows import LIMITS, NOW, engine_of, intent, issuer_state, key, opened, until, upgrade
 
-REPLICA = Replica(replica_id="a", revision=1, seen_time=NOW)
+REPLICA = Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW)
 KILL = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sealwright'"
 
 
@@ -47,7 +47,7 @@ async def test_i12_roles_have_the_least_rights(server: PostgresServer) -> None:
     assert await store.publish(await issuer_state(store), [key(1)], [])
     state = await issuer_state(store)
     assert await store.add_intents(state, [intent(1)])
-    await store.heartbeat(REPLICA, NOW)
+    await store.heartbeat(REPLICA)
     await store.prune(replicas_seen_before=NOW, tokens_expired_before=0)
     await store.revoke_all("aws", lambda _: [])
     assert await store.unblock("aws")
@@ -69,7 +69,7 @@ async def test_i12_roles_have_the_least_rights(server: PostgresServer) -> None:
     reader = await SqlStore.open(StoreSettings(url=server.url(name, "sealwright_reader")), upgrade=False)
     assert [k.kid for k in (await reader.read()).issuers["payments"].keys] == ["kid-1"]
     with pytest.raises(StoreUnavailableError, match="permission denied"):
-        await reader.heartbeat(REPLICA, NOW)
+        await reader.heartbeat(REPLICA)
     await reader.aclose()
 
 
@@ -87,7 +87,7 @@ async def test_i12_a_connection_that_was_killed_is_replaced_at_once(
             server.execute(KILL)
             await store.probe()
             server.execute(KILL)
-            await store.heartbeat(REPLICA, NOW)
+            await store.heartbeat(REPLICA)
 
 
 async def test_i12_a_transaction_whose_connection_is_killed_changes_nothing(
@@ -151,7 +151,7 @@ async def test_i12_a_writer_that_stopped_in_the_middle_does_not_keep_others_wait
             with pytest.raises(StoreUnavailableError, match="lock timeout"):
                 await store.publish(state, [key(1)], [])
             await store.read()
-            await store.heartbeat(REPLICA, NOW)  # of its own row
+            await store.heartbeat(REPLICA)  # of its own row
             for _ in range(60):
                 try:
                     assert await store.publish(state, [key(1)], [])
@@ -171,7 +171,7 @@ async def test_i12_a_standby_is_not_read(postgresql: StoreSettings, monkeypatch:
         with monkeypatch.context() as patch:
             standby = text(str(postgres._SETTINGS).replace("pg_is_in_recovery()", "true"))
             patch.setattr(postgres, "_SETTINGS", standby)
-            for use in (store.read, store.probe, lambda: store.heartbeat(REPLICA, NOW)):
+            for use in (store.read, store.probe, lambda: store.heartbeat(REPLICA)):
                 with pytest.raises(StoreUnavailableError, match="standby"):
                     await use()
         await store.probe()
@@ -293,7 +293,7 @@ async def test_i12_a_writer_that_is_cancelled_leaves_a_store_that_works(postgres
             with pytest.raises(asyncio.CancelledError):
                 await writing
         other.dispose()
-        await store.heartbeat(REPLICA, NOW)
+        await store.heartbeat(REPLICA)
         assert await store.publish(await issuer_state(store), [key(2)], [])
         await store.aclose()
         with pytest.raises(StoreUnavailableError):

@@ -48,7 +48,7 @@ CHANGES: dict[str, Callable[[SqlStore], Awaitable[object]]] = {
     "a clock that was set": _moved,
 }
 NO_CHANGES: dict[str, Callable[[SqlStore], Awaitable[object]]] = {
-    "a heartbeat": lambda s: s.heartbeat(Replica(replica_id="a", revision=1, seen_time=NOW), NOW),
+    "a heartbeat": lambda s: s.heartbeat(Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW)),
     "token counts": lambda s: s.add_token_counts({("kid", 1): 1}),
     "an issuer as before": lambda s: s.ensure_issuer("payments", LIMITS),
     "a lost race": _lost,

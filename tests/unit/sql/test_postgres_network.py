@@ -133,7 +133,7 @@ async def test_i12_pgbouncer_with_transaction_pooling_may_be_in_between(
 
         async def use(number: int, store: SqlStore) -> list[str]:
             won = []
-            beat = Replica(replica_id=f"replica-{number}", revision=1, seen_time=NOW)
+            beat = Replica(replica_id=f"replica-{number}", revision=1, start_time=NOW, seen_time=NOW)
             for ordinal in range(1, 21):
                 state = await issuer_state(store)
                 new = key(
@@ -141,7 +141,7 @@ async def test_i12_pgbouncer_with_transaction_pooling_may_be_in_between(
                 )
                 if await store.publish(state, [new], []):
                     won.append(new.kid)
-                await store.heartbeat(beat, NOW)
+                await store.heartbeat(beat)
             return won
 
         won = [kid for kids in await asyncio.gather(*(use(n, s) for n, s in enumerate(stores))) for kid in kids]

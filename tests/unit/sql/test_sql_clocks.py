@@ -19,12 +19,12 @@ def record(boot: str, zero: timedelta = timedelta(), *, sure: bool = True) -> Cl
 
 
 async def test_f16_each_boot_has_its_record_and_a_doubtful_one_keeps_the_anchor(database: StoreSettings) -> None:
-    replica = Replica(replica_id="a", revision=1, seen_time=NOW)
+    replica = Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW)
     async with opened(database) as store:
-        await store.heartbeat(replica, NOW)
+        await store.heartbeat(replica)
         assert (await store.read()).clocks == ()
         for one in (record("first"), record("second"), record("second", HOURS, sure=False)):
-            await store.heartbeat(replica, NOW, one)
+            await store.heartbeat(replica, one)
         first, second = sorted((await store.read()).clocks, key=lambda c: c.boot_id)
         assert first == record("first")
         assert (second.zero, second.seen_time) == (NOW, NOW + HOURS)
@@ -41,7 +41,7 @@ async def test_f16_a_settled_jump_moves_every_time_once(database: StoreSettings,
         withdrawn = key(2, retire_time=NOW, withdraw_time=NOW, revoke_time=NOW, destroy_time=NOW)
         await store.publish(await issuer_state(store), [retired, withdrawn, key(3, ready_time=later)], [])
         await store.add_intents(await issuer_state(store), [intent(1)])
-        await store.heartbeat(Replica(replica_id="a", revision=1, seen_time=NOW), NOW, record("old"))
+        await store.heartbeat(Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW), record("old"))
         before = await store.read()
         settled = ClockRecord(boot_id="new", zero=NOW, seen_time=NOW + jump)
         assert await store.settle_clock(before, jump, settled)

@@ -36,7 +36,7 @@ def _delete_all(directory: Path) -> None:
 
 WRITES: dict[str, Write] = {
     "publish": _publish,
-    "heartbeat": lambda s: s.heartbeat(Replica(replica_id="a", revision=1, seen_time=NOW), NOW),
+    "heartbeat": lambda s: s.heartbeat(Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW)),
     "counts": lambda s: s.add_token_counts({("kid", 10**9): 1}),
     "prune": lambda s: s.prune(replicas_seen_before=NOW, tokens_expired_before=0),
     "farewell": lambda s: s.farewell("a"),

@@ -10,14 +10,17 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, select, text
 
 from sealwright.errors import ConfigurationError
+from sealwright.keys.ports import Replica, StoreUnavailableError
 from sealwright.sql import migrate as migrations
+from sealwright.sql.copying import copy_store
 from sealwright.sql.migrate import current_revision
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
-from sealwright.sql.tables import deployment, keys, metadata
+from sealwright.sql.tables import SCHEMA, deployment, keys, metadata
 
-from .rows import engine_of, upgrade
+from .rows import LIMITS, NOW, engine_of, issuer_state, key, opened, upgrade
 
+REFUSED = r"^store.url: the database is at revision 0999, .*: run the newer version$"
 NEWEST = max(
     p.name.partition("_")[0] for p in (Path(migrations.__file__).parent / "migrations" / "versions").glob("0*.py")
 )
@@ -62,11 +65,72 @@ async def test_a_store_of_a_newer_version_is_refused(database: StoreSettings) ->
     upgrade(engine)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+        connection.execute(text("UPDATE deployment SET oldest_schema = '0999'"))
+    for more in ({}, {"upgrade": False}, {"exactly": True}):
+        with pytest.raises(ConfigurationError, match=REFUSED):
+            await SqlStore.open(database, **more)
+    with pytest.raises(ConfigurationError, match=REFUSED):
+        upgrade(engine)
     engine.dispose()
-    with pytest.raises(
-        ConfigurationError, match=r"^store.url: the database is at revision 0999, .*: run the newer version$"
-    ):
-        await SqlStore.open(database)
+
+
+async def test_i12_a_newer_store_that_lets_this_version_use_it_is_used_and_left_as_it_is(
+    database: StoreSettings,
+) -> None:
+    """A migration that only adds something lets replicas of the version before it go on, and start again."""
+    engine = engine_of(database)
+    upgrade(engine)
+    with engine.begin() as connection:
+        for statement in (
+            "UPDATE alembic_version SET version_num = '0999'",
+            "ALTER TABLE keys ADD COLUMN colour VARCHAR(9) DEFAULT 'green' NOT NULL",
+            "ALTER TABLE deployment ADD COLUMN motto VARCHAR(9)",
+            "ALTER TABLE replicas ADD COLUMN mood VARCHAR(9)",
+            "CREATE TABLE news (name VARCHAR(9))",
+        ):
+            connection.execute(text(statement))
+    assert upgrade(engine) == "0999"
+    store = await SqlStore.open(database)
+    assert await store.publish(await issuer_state(store), [key(1)], [])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE keys SET colour = 'red'"))
+    retired = key(1, retire_time=NOW)
+    assert await store.change_keys(await issuer_state(store), [retired])
+    replica = Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW)
+    await store.heartbeat(replica)
+    await store.heartbeat(replica)
+    assert (await issuer_state(store)).keys == (retired,)
+    assert list(await store.replicas(NOW)) == [replica]
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT colour FROM keys")).scalar_one() == "red", "what is not known stays"
+    with pytest.raises(ConfigurationError, match=REFUSED):  # a copy would lack what is not known
+        await copy_store(database, database)
+    await store.aclose()
+    engine.dispose()
+
+
+async def test_i12_a_store_that_is_changed_beyond_understanding_while_it_is_used_is_left_at_once(
+    database: StoreSettings,
+) -> None:
+    async with opened(database) as store:
+        state = await issuer_state(store)
+        with store._engine.begin() as connection:
+            connection.execute(text("UPDATE deployment SET oldest_schema = '0999'"))
+        for use in (
+            store.read(),
+            store.publish(state, [key(1)], []),
+            store.ensure_issuer("other", LIMITS),
+            store.revoke_all("aws", lambda _: []),
+            store.farewell("a"),
+        ):
+            with pytest.raises(StoreUnavailableError, match=r"schema 0999.*knows 0\d{3}: run the newer version"):
+                await use
+        with store._engine.begin() as connection:
+            assert connection.execute(text("SELECT count(*) FROM keys")).scalar_one() == 0
+
+
+def test_the_code_names_its_newest_migration() -> None:
+    assert NEWEST == SCHEMA
 
 
 async def test_a_database_of_something_else_is_refused_untouched(database: StoreSettings) -> None:

@@ -42,7 +42,7 @@ async def test_f59_a_dead_replicas_claims_are_given_back_and_those_of_others_are
             claims = [intent(n, claimed_by=name) for n, name in enumerate(("me", "dead", "alive", "unknown"))]
             await store.add_intents(state, claims)
             for name in ("me", "dead", "alive", "unknown"):
-                await store.heartbeat(Replica(replica_id=name, revision=1, seen_time=NOW), NOW)
+                await store.heartbeat(Replica(replica_id=name, revision=1, start_time=NOW, seen_time=NOW))
             assert await store.bury(NOW) == []
             processes[0].kill()
             processes[0].wait()

@@ -111,7 +111,7 @@ def test_i12_writers_of_all_kinds_do_not_wait_for_each_other_in_a_circle(databas
             for number in range(15):
                 barrier.wait()
                 await store.add_token_counts({(f"kid-{n}", 10**8): 1 for n in order.sample(range(30), 30)})
-                await store.heartbeat(Replica(replica_id=f"{me}", revision=1, seen_time=NOW), NOW, clock)
+                await store.heartbeat(Replica(replica_id=f"{me}", revision=1, start_time=NOW, seen_time=NOW), clock)
                 if me % 4 == 0:
                     await store.revoke_all(f"provider-{order.randrange(3)}", lambda _: [])
                 elif me % 4 == 1:

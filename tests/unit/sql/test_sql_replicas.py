@@ -28,7 +28,7 @@ async def store(database: StoreSettings) -> AsyncIterator[SqlStore]:
 
 
 def replica(name: str, seen: timedelta = timedelta(), revision: int = 1) -> Replica:
-    return Replica(replica_id=name, revision=revision, seen_time=NOW + seen)
+    return Replica(replica_id=name, revision=revision, start_time=NOW, seen_time=NOW + seen)
 
 
 async def names(store: SqlStore) -> list[str]:
@@ -36,9 +36,9 @@ async def names(store: SqlStore) -> list[str]:
 
 
 async def test_a_replica_says_what_it_has_read(store: SqlStore) -> None:
-    await store.heartbeat(replica("a"), NOW)
-    await store.heartbeat(replica("b", timedelta(seconds=5), 3), NOW)
-    await store.heartbeat(replica("a", timedelta(seconds=9), 7), NOW)
+    await store.heartbeat(replica("a"))
+    await store.heartbeat(replica("b", timedelta(seconds=5), 3))
+    await store.heartbeat(replica("a", timedelta(seconds=9), 7))
     assert list(await store.replicas(NOW)) == [
         replica("a", timedelta(seconds=9), 7),
         replica("b", timedelta(seconds=5), 3),
@@ -47,34 +47,34 @@ async def test_a_replica_says_what_it_has_read(store: SqlStore) -> None:
 
 
 async def test_a_replica_that_says_farewell_is_deleted(store: SqlStore) -> None:
-    await store.heartbeat(replica("a"), NOW)
-    await store.heartbeat(replica("b"), NOW)
+    await store.heartbeat(replica("a"))
+    await store.heartbeat(replica("b"))
     await store.farewell("a")
     await store.farewell("a")
     assert await names(store) == ["b"]
 
 
 async def test_f21_a_replicas_row_stays_however_long_the_others_go_on(store: SqlStore) -> None:
-    await store.heartbeat(replica("cut-off"), NOW)
-    await store.heartbeat(replica("new", 365 * DAY), NOW)
+    await store.heartbeat(replica("cut-off"))
+    await store.heartbeat(replica("new", 365 * DAY))
     await store.add_token_counts({("a", minute(-365)): 1})
     assert await names(store) == ["cut-off", "new"]
 
 
 async def test_only_prune_deletes_the_rows_of_replicas_that_crashed(store: SqlStore) -> None:
     for i in range(5):
-        await store.heartbeat(replica(f"crashed-{i}", timedelta(seconds=i)), NOW)
-    await store.heartbeat(replica("new", DAY), NOW)
+        await store.heartbeat(replica(f"crashed-{i}", timedelta(seconds=i)))
+    await store.heartbeat(replica("new", DAY))
     assert len(await names(store)) == 6
     await store.prune(replicas_seen_before=NOW + timedelta(seconds=4), tokens_expired_before=0)
     assert await names(store) == ["crashed-4", "new"]
 
 
 async def test_a_replica_whose_row_was_deleted_returns_with_its_next_heartbeat(store: SqlStore) -> None:
-    await store.heartbeat(replica("slow"), NOW)
+    await store.heartbeat(replica("slow"))
     await store.prune(replicas_seen_before=NOW + DAY, tokens_expired_before=0)
     assert await names(store) == []
-    await store.heartbeat(replica("slow", 2 * DAY), NOW)
+    await store.heartbeat(replica("slow", 2 * DAY))
     assert await names(store) == ["slow"]
 
 
@@ -105,7 +105,7 @@ async def test_only_prune_deletes_the_counts_of_expired_tokens(store: SqlStore) 
 
 
 async def test_f23_a_read_writes_nothing_and_does_not_wait_for_writers(store: SqlStore) -> None:
-    await store.heartbeat(replica("a"), NOW)
+    await store.heartbeat(replica("a"))
     await store.add_token_counts({("a", minute(-9)): 1})
     statements: list[str] = []
 

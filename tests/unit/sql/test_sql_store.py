@@ -85,7 +85,7 @@ async def test_each_write_moves_its_issuer_and_the_store_on_by_one(store: SqlSto
 
 async def test_heartbeats_and_counts_do_not_change_the_revision(store: SqlStore) -> None:
     revision, _ = await store.probe()
-    await store.heartbeat(Replica(replica_id="a", revision=1, seen_time=NOW), NOW)
+    await store.heartbeat(Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW))
     await store.add_token_counts({("kid", 10**9): 1})
     await store.farewell("a")
     assert (await store.probe())[0] == revision
