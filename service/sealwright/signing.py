@@ -163,7 +163,7 @@ class Signer:
             StateTooOldError: The replica has lost contact with the store, or its clock is wrong.
             NoActiveKeyError: The key was revoked while it signed.
         """
-        if self._keyring.fresh(name).trusted(kid) is None:
+        if not self._keyring.trusts(name, kid):
             raise NoActiveKeyError("the key was withdrawn while it signed", retry_after=0)
 
     async def _sign_with_first(

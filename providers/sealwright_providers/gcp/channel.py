@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from sealwright.provider import ProviderError, ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.gcp.credentials import CredentialSource, Headers
 from sealwright_providers.gcp.errors import CredentialsRefusedError, to_provider_error
+from sealwright_providers.gcp.limits import limited
 
 _SERVICE: Final = "/google.cloud.kms.v1.KeyManagementService/"
 _REPEATABLE: Final = frozenset(
@@ -106,7 +107,7 @@ class KmsChannel:
             raise ProviderTimeoutError("the deadline passed before Google Cloud KMS could be called")
         loop = asyncio.get_running_loop()
         start = loop.time()
-        headers: Headers = () if self._source is None else await self._source.headers()
+        headers: Headers = () if self._source is None else self._source.valid() or await _renewed(self._source, timeout)
         metadata = (("x-goog-request-params", self._route(field, name)), *headers)
         body = request.SerializeToString()
         was_ready = operation in _REPEATABLE and self._channel.get_state() is grpc.ChannelConnectivity.READY
@@ -190,6 +191,11 @@ class KmsChannel:
 
     def _is_closed(self) -> bool:
         return self._closed
+
+
+async def _renewed(source: CredentialSource, timeout: float) -> Headers:
+    async with limited(timeout):
+        return await source.headers()
 
 
 def _is_cancelled() -> bool:

@@ -103,6 +103,10 @@ class CredentialSource:
         self._not_before = 0.0
         self._failure: type[ProviderError] = ProviderUnavailableError
 
+    def valid(self) -> Headers | None:
+        """Return the headers of a call; None: the token is due to be renewed, so ask `headers`."""
+        return self._headers if asyncio.get_running_loop().time() < self._renew_at else None
+
     async def headers(self) -> Headers:
         """Return the headers of a call: `authorization`, and `x-goog-user-project` where there is a quota project.
 

@@ -28,6 +28,17 @@ class Limit:
         return self.end - asyncio.get_running_loop().time()
 
 
+def limit_of(seconds: float) -> Limit:
+    """Return the deadline of a request.
+
+    Raises:
+        ProviderTimeoutError: There is no time left.
+    """
+    if seconds <= 0:
+        raise ProviderTimeoutError("the deadline passed before Google Cloud KMS could be called")
+    return Limit(asyncio.get_running_loop().time() + seconds)
+
+
 @asynccontextmanager
 async def limited(seconds: float) -> AsyncIterator[Limit]:
     """Limit the time like `asyncio.timeout`, and raise our error. Starts nothing if there is no time left.
@@ -35,9 +46,7 @@ async def limited(seconds: float) -> AsyncIterator[Limit]:
     Raises:
         ProviderTimeoutError: The time is over.
     """
-    if seconds <= 0:
-        raise ProviderTimeoutError("the deadline passed before Google Cloud KMS could be called")
-    limit = Limit(asyncio.get_running_loop().time() + seconds)
+    limit = limit_of(seconds)
     try:
         async with asyncio.timeout_at(limit.end):
             yield limit

@@ -24,8 +24,8 @@ from sealwright_providers.gcp.creation import Creation
 from sealwright_providers.gcp.errors import CredentialsRefusedError
 from sealwright_providers.gcp.integrity import crc32c, matches
 from sealwright_providers.gcp.keys import Keys
-from sealwright_providers.gcp.limits import TRIES, limited
-from sealwright_providers.gcp.names import KeyRing, to_uri
+from sealwright_providers.gcp.limits import TRIES, limit_of, limited
+from sealwright_providers.gcp.names import KeyRing
 from sealwright_providers.gcp.settings import GcpSettings
 
 _AsymmetricSign: Final[Any] = service.AsymmetricSignRequest.pb()
@@ -61,12 +61,12 @@ class GcpProvider:
                 f"this one has {len(message)}",
                 metadata={"size": str(len(message)), "limit": str(MAX_MESSAGE_BYTES)},
             )
-        async with limited(timeout) as limit:
-            for _ in range(TRIES):
-                value = await self._signature(name, algorithm, message, limit.left())
-                if value is not None:
-                    encoding = SignatureEncoding.DER if algorithm.two_integers else SignatureEncoding.OPAQUE
-                    return RawSignature(value=value, encoding=encoding, key_uri=to_uri(name))
+        limit = limit_of(timeout)  # each call ends at its deadline by itself
+        for _ in range(TRIES):
+            value = await self._signature(name, algorithm, message, limit.left())
+            if value is not None:
+                encoding = SignatureEncoding.DER if algorithm.two_integers else SignatureEncoding.OPAQUE
+                return RawSignature(value=value, encoding=encoding, key_uri=uri)
         raise SignatureRejectedError(
             f"{TRIES} answers of Google Cloud KMS in a row had a wrong checksum or came from another key version"
         )

@@ -6,6 +6,7 @@ A request that no grant allows gets the same error whether its issuer exists or 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from sealwright.access.patterns import Pattern
@@ -14,6 +15,9 @@ from sealwright.errors import CallerNotPermittedError
 
 POWERLESS: Final = frozenset({Role.REGISTRAR})
 """Roles that the configuration accepts but that permit nothing, because their RPCs do not exist yet."""
+_SIGNER: Final = frozenset({Role.SIGNER})
+_REMEMBERED: Final = 4096
+"""For how many callers and issuers it is remembered which grants they match. The names of issuers are the callers' text."""
 
 
 def _match(patterns: Iterable[Pattern], value: str | None) -> bool:
@@ -25,10 +29,11 @@ class Authoriser:
 
     def __init__(self, grants: Iterable[GrantSettings]) -> None:
         self._grants = tuple(grants)
+        self._matching = lru_cache(_REMEMBERED)(self._match_grants)
 
     def allows(self, caller: str, roles: Collection[Role], issuer: str) -> bool:
         """Return whether a caller has one of the roles for an issuer."""
-        return any(True for _ in self._matching(caller, roles, issuer))
+        return bool(self._matching(caller, frozenset(roles), issuer))
 
     def require(self, caller: str, roles: Collection[Role], issuer: str) -> None:
         """Refuse a caller that has none of the roles for the issuer.
@@ -54,7 +59,7 @@ class Authoriser:
         Raises:
             CallerNotPermittedError: No grant does. The error does not tell which part was not allowed.
         """
-        for grant in self._matching(caller, {Role.SIGNER}, issuer):
+        for grant in self._matching(caller, _SIGNER, issuer):
             if (
                 _match(grant.subjects, subject)
                 and _match(grant.token_types, token_type)
@@ -63,9 +68,9 @@ class Authoriser:
                 return
         raise CallerNotPermittedError("no grant allows this request")
 
-    def _matching(self, caller: str, roles: Collection[Role], issuer: str) -> Iterable[GrantSettings]:
-        effective = frozenset(roles) - POWERLESS
-        return (
+    def _match_grants(self, caller: str, roles: frozenset[Role], issuer: str) -> tuple[GrantSettings, ...]:
+        effective = roles - POWERLESS
+        return tuple(
             g
             for g in self._grants
             if not effective.isdisjoint(g.roles) and g.caller.matches(caller) and _match(g.issuers, issuer)

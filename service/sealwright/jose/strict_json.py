@@ -34,6 +34,11 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _OPENING = re.compile(r"[ \t\n\r]*+\{[ \t\n\r]*+")
 _LABEL = re.compile(r'("(?:[^"\\\x00-\x1f]++|\\.)*+")[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
 _AFTER_VALUE = re.compile(r"[ \t\n\r]*+([,}])[ \t\n\r]*+")
+_SIMPLE_MEMBER = re.compile(
+    r'("[^"\\\x00-\x1f]*+")[ \t\n\r]*+:[ \t\n\r]*+(?:("[^"\\\x00-\x1f]*+")|(-?+(?:0|[1-9][0-9]{0,17}+)))'
+    r"[ \t\n\r]*+([,}])[ \t\n\r]*+"
+)
+"""A name and a string without escapes, or a whole number within 64 bits."""
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -232,15 +237,24 @@ def _members(text: str, decoder: json.JSONDecoder) -> Iterator[Member]:
             count += 1
             if count > MAX_MEMBERS:
                 raise _TooManyError
+            simple = _SIMPLE_MEMBER.match(text, at)
+            if simple is not None:
+                quoted, string, number, after = simple.groups()
+                value: Any = int(number) if string is None else string[1:-1]
+                raw = string or number
+                yield Member(quoted[1:-1], value, f"{quoted}:{raw}", raw)
+                closed = after == "}"
+                at = simple.end()
+                continue
             label = _find(_LABEL, text, at)
             quoted, start = label[1], label.end()
             name = decoder.raw_decode(text, at)[0] if "\\" in quoted else quoted[1:-1]
             value, end = decoder.raw_decode(text, start)
             raw = text[start:end]
             yield Member(name, value, f"{quoted}:{raw}", raw)
-            after = _find(_AFTER_VALUE, text, end)
-            closed = after[1] == "}"
-            at = after.end()
+            rest = _find(_AFTER_VALUE, text, end)
+            closed = rest[1] == "}"
+            at = rest.end()
     if text[at:].strip(" \t\n\r"):
         raise json.JSONDecodeError("extra data", text, at)
 

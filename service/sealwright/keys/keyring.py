@@ -10,6 +10,7 @@ from typing import Final
 from sealwright.clock import Clock
 from sealwright.errors import IssuerNotFoundError, StateTooOldError
 from sealwright.issuer_settings import IssuerSettings
+from sealwright.keys import lifecycle
 from sealwright.keys.issuer import RETRY_SECONDS, DocumentCache, Issuer, SigningKey
 from sealwright.keys.ports import IssuerState, StoreState
 from sealwright.keys.settings import TimingSettings
@@ -197,18 +198,36 @@ class Keyring:
         if snapshot is None or record is None:
             return None
         elapsed = self._clock.elapsed()
-        age, passed = elapsed - snapshot.started, elapsed - snapshot.ended
-        stale = None
-        if age > record.max_staleness:
-            stale = _READ_TOO_OLD
-        elif snapshot.jump is not None:
-            stale = _CLOCK_JUMPED.format(snapshot.jump)
-        else:
-            drift = abs((self._clock.now() - snapshot.wall).total_seconds() - passed)
-            if snapshot.clock_error + drift > record.max_clock_error:
-                stale = _CLOCK_IS_WRONG.format(snapshot.clock_error + drift)
+        age, stale = elapsed - snapshot.started, self._stale(snapshot, record, elapsed)
         now, refresh = snapshot.now(elapsed), self._timing.verifier_refresh
         return Issuer(record.settings, record.state, record.keys, now, age, stale, record.cache, refresh)
+
+    def _stale(self, snapshot: _Snapshot, record: _Record, elapsed: float) -> str | None:
+        """Return why a snapshot must not be used to sign or to change keys; None: it may be used."""
+        if elapsed - snapshot.started > record.max_staleness:
+            return _READ_TOO_OLD
+        if snapshot.jump is not None:
+            return _CLOCK_JUMPED.format(snapshot.jump)
+        passed = elapsed - snapshot.ended
+        error = snapshot.clock_error + abs((self._clock.now() - snapshot.wall).total_seconds() - passed)
+        return _CLOCK_IS_WRONG.format(error) if error > record.max_clock_error else None
+
+    def trusts(self, name: str, kid: str) -> bool:
+        """Tell whether tokens of a key are valid now, as `fresh(name).trusted(kid)` does. Each signature asks this twice.
+
+        Raises:
+            StateTooOldError: See `fresh`.
+        """
+        snapshot = self._snapshot
+        record = snapshot.issuers.get(name) if snapshot else None
+        if snapshot is None or record is None:
+            return self.fresh(name).trusted(kid) is not None
+        elapsed = self._clock.elapsed()
+        stale = self._stale(snapshot, record, elapsed)
+        if stale is not None:
+            raise StateTooOldError(stale, retry_after=RETRY_SECONDS)
+        key = record.keys.get(kid)
+        return key is not None and lifecycle.published(key.record, snapshot.now(elapsed))
 
     def at(self, name: str) -> Issuer:
         """Return an issuer as it is now, to show and to publish.

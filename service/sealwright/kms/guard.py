@@ -12,7 +12,7 @@ import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sealwright import metrics
 from sealwright.clock import Clock
@@ -139,20 +139,19 @@ class GuardedProvider:
 
     async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         """See `KeyProvider.sign`."""
-        return await self._call("sign", lambda left: self._inner.sign(uri, algorithm, message, timeout=left), timeout)
+        return await self._call("sign", self._inner.sign, (uri, algorithm, message), timeout)
 
     async def sign_patiently(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         """See `KeyProvider.sign`. One attempt may take all of the time: the KMS may be busy with keys, and no caller waits."""
-        sign = self._inner.sign
-        return await self._call("sign", lambda left: sign(uri, algorithm, message, timeout=left), timeout, whole=True)
+        return await self._call("sign", self._inner.sign, (uri, algorithm, message), timeout, whole=True)
 
     async def describe(self, uri: str, *, timeout: float) -> KeyDescription:
         """See `KeyProvider.describe`."""
-        return await self._call("describe", lambda left: self._inner.describe(uri, timeout=left), timeout)
+        return await self._call("describe", self._inner.describe, (uri,), timeout)
 
     async def check(self, *, timeout: float) -> None:
         """See `KeyProvider.check`."""
-        await self._call("check", lambda left: self._inner.check(timeout=left), timeout, attempts=1)
+        await self._call("check", self._inner.check, (), timeout, attempts=1)
 
     @property
     def manage_timeout(self) -> float:
@@ -162,31 +161,29 @@ class GuardedProvider:
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         """See `KeyCreator.create`. Never retried: a call that failed may nevertheless have created a key."""
         inner = self._capability(KeyCreator)  # type: ignore[type-abstract]
-        return await self._call(
-            "create", lambda left: inner.create(spec, timeout=left), timeout, attempts=1, whole=True
-        )
+        return await self._call("create", inner.create, (spec,), timeout, attempts=1, whole=True)
 
     async def find(self, tags: Mapping[str, str], *, timeout: float) -> Sequence[str]:
         """See `KeyFinder.find`."""
         inner = self._capability(KeyFinder)  # type: ignore[type-abstract]
-        return await self._call("find", lambda left: inner.find(tags, timeout=left), timeout, whole=True)
+        return await self._call("find", inner.find, (tags,), timeout, whole=True)
 
     async def disable(self, uri: str, *, timeout: float) -> None:
         """See `KeyDisabler.disable`."""
         inner = self._capability(KeyDisabler)  # type: ignore[type-abstract]
-        await self._call("disable", lambda left: inner.disable(uri, timeout=left), timeout)
+        await self._call("disable", inner.disable, (uri,), timeout)
 
     async def schedule_deletion(self, uri: str, *, timeout: float) -> None:
         """See `KeyDeleter.schedule_deletion`."""
         inner = self._capability(KeyDeleter)  # type: ignore[type-abstract]
-        await self._call("schedule_deletion", lambda left: inner.schedule_deletion(uri, timeout=left), timeout)
+        await self._call("schedule_deletion", inner.schedule_deletion, (uri,), timeout)
 
     async def identity(self, *, timeout: float) -> str | None:
         """See `IdentityTeller.identity`; None: the provider cannot tell."""
         inner = self._inner
         if not isinstance(inner, IdentityTeller):
             return None
-        return await self._call("identity", lambda left: inner.identity(timeout=left), timeout, attempts=1)
+        return await self._call("identity", inner.identity, (), timeout, attempts=1)
 
     def time_error(self) -> float | None:
         """See `Timekeeper.time_error`; None: the provider cannot tell."""
@@ -225,7 +222,8 @@ class GuardedProvider:
     async def _call(
         self,
         operation: str,
-        call: Callable[[float], Awaitable[T]],
+        call: Callable[..., Awaitable[T]],
+        arguments: tuple[Any, ...],
         timeout: float,
         *,
         attempts: int = ATTEMPTS,
@@ -235,7 +233,8 @@ class GuardedProvider:
 
         Args:
             operation: Name for the metrics.
-            call: Makes one attempt, given the seconds that it may take.
+            call: Makes one attempt. It also gets `timeout`, the seconds that it may take.
+            arguments: Its arguments.
             timeout: Seconds for all attempts together, including the time in the queue.
             attempts: Most attempts.
             whole: Whether one attempt may take all of that time. True for calls that are slow by nature.
@@ -248,7 +247,7 @@ class GuardedProvider:
                 else:
                     await self._places.acquire()
                 try:
-                    return await self._attempt(operation, call, end, whole=whole)
+                    return await self._attempt(operation, call, arguments, end, whole=whole)
                 finally:
                     self._places.release()
             except (ProviderThrottledError, ProviderUnavailableError) as error:
@@ -260,11 +259,24 @@ class GuardedProvider:
                 await asyncio.sleep(pause)
         raise InternalError("a call to the KMS made no attempt")
 
-    async def _attempt(self, operation: str, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
+    async def _attempt(
+        self, operation: str, call: Callable[..., Awaitable[T]], arguments: tuple[Any, ...], end: float, *, whole: bool
+    ) -> T:
         start = time.perf_counter()
         outcome = "CANCELLED"
         try:
-            result = await self._try(call, end, whole=whole)
+            left = self._time(end, whole=whole)
+            try:
+                async with asyncio.timeout(left):
+                    result = await call(*arguments, timeout=left)
+            except (Exception, asyncio.CancelledError) as fault:
+                error = self._judged(fault, fair=left >= min(FAIR_SECONDS, self._longest))
+                if error is fault:
+                    raise
+                raise error from None
+            self._hear(None)
+            if self.breaker.record(answered=True):
+                log.info("provider %s answers again", self.name)
         except SealwrightError as error:
             outcome = error.reason
             if not isinstance(error, _UNLOGGED):
@@ -277,11 +289,16 @@ class GuardedProvider:
             metrics.tally(metrics.KMS_CALLS, self.name, operation, outcome).add()
             metrics.distribution(metrics.KMS_SECONDS, self.name, operation).add(time.perf_counter() - start)
 
-    async def _try(self, call: Callable[[float], Awaitable[T]], end: float, *, whole: bool) -> T:
+    def _time(self, end: float, *, whole: bool) -> float:
+        """Return the seconds that an attempt may take.
+
+        Raises:
+            ProviderTimeoutError: There is no time left.
+            NotAskedError: The breaker is open.
+        """
         left = end - self._clock.elapsed()
-        longest = self._longest
         if not whole:
-            left = min(left, longest)
+            left = min(left, self._longest)
         # Check this before the breaker: a call that cannot be made must not use up the trial that the breaker permits.
         if left <= 0:
             raise self._named(ProviderTimeoutError("the deadline passed before the KMS could be called", retry_after=0))
@@ -290,28 +307,22 @@ class GuardedProvider:
             raise self._named(
                 NotAskedError("calls to the KMS are paused, because the last ones failed", retry_after=wait)
             )
-        fair = left >= min(FAIR_SECONDS, longest)
-        try:
-            async with asyncio.timeout(left):
-                result = await call(left)
-        except TimeoutError:
+        return left
+
+    def _judged(self, fault: BaseException, *, fair: bool) -> BaseException:
+        """Record that an attempt failed. Return what to raise for it."""
+        if isinstance(fault, TimeoutError):
             error = ProviderTimeoutError("the KMS did not answer before the deadline", retry_after=OPEN_SECONDS)
             self._record_failure(error, fair=fair)
-            raise self._named(error) from None
-        except ProviderError as error:
-            self._record_failure(error, fair=fair)
-            self._named(error)
-            raise
-        except (Exception, asyncio.CancelledError) as fault:
-            task = asyncio.current_task()
-            if isinstance(fault, asyncio.CancelledError) and (task is None or task.cancelling()):
-                raise  # Our caller cancelled the call. Otherwise the provider cancelled itself.
-            log.error("provider %s has a bug: it raised %s", self.name, _outline(fault))  # noqa: TRY400 - texts may hold key URIs
-            raise self._named(ProviderFaultError("the provider failed because of a bug in it")) from None
-        self._hear(None)
-        if self.breaker.record(answered=True):
-            log.info("provider %s answers again", self.name)
-        return result
+            return self._named(error)
+        if isinstance(fault, ProviderError):
+            self._record_failure(fault, fair=fair)
+            return self._named(fault)
+        task = asyncio.current_task()
+        if isinstance(fault, asyncio.CancelledError) and (task is None or task.cancelling()):
+            return fault  # Our caller cancelled the call. Otherwise the provider cancelled itself.
+        log.error("provider %s has a bug: it raised %s", self.name, _outline(fault))
+        return self._named(ProviderFaultError("the provider failed because of a bug in it"))
 
     def _hear(self, trouble: str | None) -> None:
         self.trouble, self.heard = trouble, self._clock.elapsed()
