@@ -7,7 +7,7 @@ WORKERS ?= 3
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint types protos protos-check contract faults bench bench-quick dist clean lock
+.PHONY: help install demo test lint types protos protos-check contract faults soak bench bench-quick dist clean lock
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,12 @@ test: install  ## Run all tests and report branch coverage (PYTEST="-k name" sel
 faults: install  ## Run only tests/faults: dying connections, full disks, crashes, signals, strangers
 	@.ci/tools
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile tests/faults $(PYTEST)
+
+SECONDS ?= 180
+
+soak: install  ## Rotate keys on three hosts while everything fails (SECONDS=180 SEED=number): no verifier may notice
+	@.ci/tools
+	@GRPC_VERBOSITY=ERROR PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 contract: install  ## Run the provider contract and print a table: provider, algorithm, outcome
 	@$(BIN)/python -m sealwright_testing.contract --readme README.md tests/contract

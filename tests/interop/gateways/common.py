@@ -31,6 +31,7 @@ class Setup:
         realm: The service.
         issuers: Each gets a route of its own.
         cache_seconds: How long it keeps a JWK Set.
+        obeys: Whether it keeps a set no longer than `Cache-Control` permits, also while it cannot fetch another one.
     """
 
     directory: Path
@@ -38,6 +39,7 @@ class Setup:
     realm: Realm
     issuers: Sequence[str]
     cache_seconds: int = 60
+    obeys: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,15 +64,17 @@ def _config(setup: Setup, port: int) -> dict[str, Any]:
 
 
 def _provider(setup: Setup, name: str) -> dict[str, Any]:
+    # Fetched in advance, a set is kept for as long as the next one cannot be fetched. Otherwise the first request of each worker
+    # waits for a fetch, and its failure is a 401.
+    ahead = {} if setup.obeys else {"async_fetch": {"fast_listener": False, "failed_refetch_duration": "1s"}}
     return {
         "issuer": issuer_url(name),
         "audiences": [AUDIENCE],
         "clock_skew_seconds": _LEAST_SKEW,
         "remote_jwks": {
-            "http_uri": {"uri": setup.realm.url(name), "cluster": "jwks", "timeout": "2s"},
+            "http_uri": {"uri": setup.realm.url(name), "cluster": "jwks", "timeout": "1s" if setup.obeys else "2s"},
             "cache_duration": f"{setup.cache_seconds}s",
-            # Without it the first request of each worker waits for a fetch, and its failure is a 401.
-            "async_fetch": {"fast_listener": False, "failed_refetch_duration": "1s"},
+            **ahead,
         },
     }
 
@@ -80,6 +82,14 @@ def _provider(setup: Setup, name: str) -> dict[str, Any]:
 def _cluster(setup: Setup) -> dict[str, Any]:
     host, _, port = setup.realm.http.rpartition(":")
     endpoint = {"endpoint": {"address": _address(host, int(port))}}
+    cluster: dict[str, Any] = {
+        "name": "jwks",
+        "type": "STRICT_DNS",
+        "dns_lookup_family": "V4_ONLY",
+        "load_assignment": {"cluster_name": "jwks", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    if not setup.realm.ca:
+        return cluster
     validation = {
         "trusted_ca": {"filename": setup.realm.ca},
         "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}],
@@ -89,13 +99,7 @@ def _cluster(setup: Setup) -> dict[str, Any]:
         "sni": host,
         "common_tls_context": {"validation_context": validation},
     }
-    return {
-        "name": "jwks",
-        "type": "STRICT_DNS",
-        "dns_lookup_family": "V4_ONLY",
-        "load_assignment": {"cluster_name": "jwks", "endpoints": [{"lb_endpoints": [endpoint]}]},
-        "transport_socket": {"name": "tls", "typed_config": tls},
-    }
+    return {**cluster, "transport_socket": {"name": "tls", "typed_config": tls}}
 
 
 def _address(host: str, port: int) -> dict[str, Any]:

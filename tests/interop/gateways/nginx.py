@@ -48,17 +48,31 @@ _ROUTE = """    location = {path} {{
       proxy_method GET;
       proxy_pass_request_headers off;
       proxy_http_version 1.1;
+      {tls}
+      proxy_cache jwks;
+      {cache}
+      proxy_cache_lock on;
+    }}
+"""
+
+_TLS = """
       proxy_ssl_verify on;
       proxy_ssl_trusted_certificate {ca};
       proxy_ssl_name localhost;
       proxy_ssl_server_name on;
-      proxy_cache jwks;
+"""
+
+_FIXED = """
       proxy_ignore_headers Cache-Control;
       proxy_cache_valid 200 {seconds}s;
       proxy_cache_use_stale error timeout updating http_500 http_502 http_503 http_504;
-      proxy_cache_lock on;
-    }}
 """
+
+_OBEYS = """
+      proxy_connect_timeout 1s;
+      proxy_read_timeout 1s;
+"""
+"""nginx obeys max-age and stale-if-error by itself."""
 
 
 @contextmanager
@@ -78,6 +92,8 @@ def start(setup: Setup) -> Iterator[Gateway]:
 def _routes(setup: Setup, name: str) -> str:
     # Its upstream's name is resolved once, and to ::1 too, where the service does not listen.
     url = setup.realm.url(name).replace("//localhost:", "//127.0.0.1:")
+    tls = _TLS.format(ca=setup.realm.ca) if setup.realm.ca else ""
+    cache = _OBEYS if setup.obeys else _FIXED.format(seconds=setup.cache_seconds)
     buffers = {f"/{name}": "subrequest_output_buffer_size 64k;", f"{BARE}/{name}": ""}
     return "".join(
         _ROUTE.format(
@@ -86,8 +102,8 @@ def _routes(setup: Setup, name: str) -> str:
             issuer=issuer_url(name),
             audience=AUDIENCE,
             url=url,
-            ca=setup.realm.ca,
-            seconds=setup.cache_seconds,
+            tls=tls,
+            cache=cache,
         )
         for path, buffer in buffers.items()
     )

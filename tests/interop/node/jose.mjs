@@ -1,7 +1,7 @@
 import { createRemoteJWKSet, importJWK, jwtVerify } from "jose";
 
-export async function open({ url, issuer, audience, algorithms }) {
-  const remote = createRemoteJWKSet(new URL(url));
+export async function open({ url, issuer, audience, algorithms, options }) {
+  const remote = createRemoteJWKSet(new URL(url), options);
   return {
     async verify(token) {
       return (await jwtVerify(token, remote, { issuer, audience, algorithms })).payload;
