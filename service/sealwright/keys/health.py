@@ -59,6 +59,11 @@ class KeyHealth:
             return None
         return f"provider {key.provider} does not sign with the key ({known[0]})"
 
+    @property
+    def calm(self) -> bool:
+        """Whether no key and no provider is in trouble."""
+        return not self._trouble and all(p.trouble is None for p in self._providers.values())
+
     def providers(self) -> dict[str, bool]:
         """Return which providers answer, by name."""
         return {name: provider.trouble is None for name, provider in self._providers.items()}
@@ -76,7 +81,8 @@ class KeyHealth:
         """Ask the providers and keys of which nothing was heard lately."""
         silent = [p for p in self._providers.values() if self._clock.elapsed() - p.heard >= PROBE_SECONDS]
         await asyncio.gather(*(_ask(p) for p in silent))
-        await asyncio.gather(*(self._look_at(key) for key in self._signers() if key.kid in self._trouble))
+        if self._trouble:
+            await asyncio.gather(*(self._look_at(key) for key in self._signers() if key.kid in self._trouble))
 
     def _signers(self) -> list[SigningKey]:
         issuers = (self._keyring.find(s.name) for s in self._keyring.issuers)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from sealwright.clock import Clock
 from sealwright.keys import lifecycle
 from sealwright.keys.health import KeyHealth
+from sealwright.keys.issuer import Issuer, SigningKey
 from sealwright.keys.keyring import Keyring
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Readiness:
         self._failing = failing
         self._clock = clock
         self._logged: dict[str, str] = {}
+        self._sound: dict[str, Sequence[SigningKey]] = {}
 
     def problem(self, name: str) -> str | None:
         """Return why callers cannot have a token of an issuer now; None: as far as is known, they can."""
@@ -54,13 +56,22 @@ class Readiness:
             return self._keyring.unread
         if issuer.stale is not None:
             return self._keyring.refused or issuer.stale
+        return self._trouble(issuer)
+
+    def _trouble(self, issuer: Issuer) -> str | None:
+        signers, calm = issuer.possible_signers(), self._health.calm
+        if calm and signers is self._sound.get(issuer.name):
+            return None
         for algorithm in dict.fromkeys(s.algorithm for s in issuer.settings.series):
-            keys = [k for k in issuer.possible_signers() if k.algorithm.name == algorithm]
+            keys = [k for k in signers if k.algorithm.name == algorithm]
             if not keys:
                 return f"no {algorithm} key may sign now"
             troubles = [self._health.trouble(k) for k in keys]
             if all(troubles):
                 return f"{algorithm}: {troubles[0]}"
+        if calm:
+            # With thousands of issuers, looking at each key again every second would cost more than everything else.
+            self._sound[issuer.name] = signers
         return None
 
     def can_sign(self, name: str) -> bool:

@@ -12,8 +12,9 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,8 @@ from sealwright.server.descriptors import ConnectionLimits
 from sealwright.server.shedding import Shed, Shedding
 
 _INTERVAL_SECONDS: Final = 0.25
+_RECOUNT_SECONDS: Final = 5.0
+"""How long the number of other descriptors (the store, the KMS, the audit) is taken for unchanged."""
 _LAST_DATA_RECEIVED: Final = struct.Struct("=52xI")
 """The field `tcpi_last_data_recv` of `struct tcp_info` (linux/tcp.h), in milliseconds."""
 _DESCRIPTORS: Final = "/proc/self/fd"
@@ -36,7 +39,12 @@ class _Connection:
 class Crowding:
     """Watches the connections of one port."""
 
-    def __init__(self, port: int, limits: ConnectionLimits, shedding: Shedding) -> None:
+    def __init__(
+        self, port: int, limits: ConnectionLimits, shedding: Shedding, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._others = 0
+        self._recount = 0.0
         self._port = port
         self._shedding = shedding
         # Some room must always be free: gRPC refuses whatever exceeds the limit.
@@ -55,9 +63,14 @@ class Crowding:
             names = os.listdir(_DESCRIPTORS)  # noqa: PTH208 - names are enough, four times a second
         except OSError:
             return
-        if len(names) > self._per_address:
+        now = self._clock()
+        if now >= self._recount:
+            self._others = 0
+        if len(names) - self._others > self._per_address:
+            self._recount = now + _RECOUNT_SECONDS
             with contextlib.ExitStack() as stack:
                 connections = list(self._connections(names, stack))
+                self._others = len(names) - len(connections)
                 by_address = defaultdict(list)
                 for connection in connections:
                     by_address[connection.address].append(connection)
