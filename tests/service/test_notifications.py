@@ -18,6 +18,8 @@ from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
 from sealwright_testing.emulators.aws import AwsEmulator
 from sealwright_testing.postgres import PostgresServer
+from support.databases import LOGGED, postgres_server, statements, upgraded
+from support.document import document, issuer
 from support.service import Service, running, until
 
 from .test_postgres import on
@@ -73,6 +75,29 @@ async def test_i12_a_row_is_written_every_few_seconds_however_seldom_the_store_i
         await until(later)
         before = server.execute(seen)
         await until(later)
+
+
+async def test_i12_an_idle_replica_asks_one_query_for_each_look_whatever_the_number_of_issuers(
+    tmp_path: Path, emulator: AwsEmulator
+) -> None:
+    names = [f"issuer-{n}" for n in range(20)]
+    with postgres_server(*LOGGED) as server:
+        upgraded(server.url("postgres"))
+        often = {"timing": {"refresh_interval": "100ms"}}
+        tables = document(
+            tmp_path, emulator.endpoint, *map(issuer, names), store={"url": server.url("postgres")}, **often
+        )
+        async with running(tables):
+            await asyncio.sleep(1)
+            before = len(statements(server))
+            await asyncio.sleep(3)
+            asked = statements(server)[before:]
+    looks = [s for s in asked if s.startswith("SELECT revision, ")]
+    assert len(looks) > 5
+    # Now and then the replica writes its row, and nothing else.
+    beats = [s for s in asked if s.startswith("INSERT INTO replicas")]
+    assert len(asked) <= len(looks) + 6 * len(beats)
+    assert len(beats) < len(looks) / 4
 
 
 class _Forgetful:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from sealwright_testing.postgres import PostgresServer, postgres, postgres_binar
 from support.document import tool_missing
 
 KINDS = ("sqlite", "postgresql")
+LOGGED = ("log_statement=all", "log_line_prefix=")
+"""Options of a server for `statements`."""
 
 
 @contextmanager
@@ -32,3 +35,10 @@ def upgraded(url: str) -> None:
         migrate.upgrade(engine, dialect)
     finally:
         engine.dispose()
+
+
+def statements(server: PostgresServer) -> list[str]:
+    """Return what a server with the options LOGGED was asked."""
+    return re.findall(
+        r"^LOG:  (?:statement|execute <unnamed>): (.*)", server._log.read_text(encoding="utf-8"), re.MULTILINE
+    )

@@ -63,6 +63,14 @@ class Dialect(Protocol):
         """
         ...
 
+    def probe(self, engine: Engine) -> tuple[int, float]:
+        """Return the revision of the store, and after that the database's own clock, in one query that costs as little as possible.
+
+        Raises:
+            StoreUnavailableError: This database must not be used.
+        """
+        ...
+
     def listener(self, url: str) -> Listener | None:
         """Return what hears of changes, for a checked URL, without connecting to the database; None: the database cannot tell.
 

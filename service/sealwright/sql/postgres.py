@@ -34,9 +34,14 @@ _MIGRATION_WAIT: Final = 60.0
 _READ_ONLY: Final = "25006"
 _SCHEMA_LOCK: Final = 0x7365616C  # any number that is the same for all processes
 _NOT_INSTALLED: Final = "psycopg is not installed; run: pip install 'sealwright[postgres]'"
+_CLOCK: Final = "extract(epoch FROM clock_timestamp())"
+_STANDBY: Final = "pg_is_in_recovery()"
+_PROBE: Final = text(f"SELECT revision, {_CLOCK}, {_STANDBY} FROM deployment")  # noqa: S608 - constants
+_SINGLE: Final = "sealwright_single"
+"""The option of a connection for one query on its own."""
 _ANNOUNCE: Final = text(f"SELECT pg_notify('{CHANNEL}', '')")
 _SETTINGS: Final = text(
-    "SELECT pg_is_in_recovery(), set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),"
+    f"SELECT {_STANDBY}, set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),"
     " set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
 
@@ -44,7 +49,7 @@ _SETTINGS: Final = text(
 class PostgresDialect:
     """PostgreSQL by psycopg 3. See `sql.dialect.Dialect`."""
 
-    clock: Executable = text("SELECT extract(epoch FROM clock_timestamp())")
+    clock: Executable = text(f"SELECT {_CLOCK}")
     read_options: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     upgrades_at_start = False
 
@@ -58,7 +63,8 @@ class PostgresDialect:
     def open(self, url: str) -> Engine:
         """See `Dialect.open`.
 
-        The limits of time are set in each transaction, because a pooler gives each transaction another session.
+        The limits of time are set in each transaction, because a pooler gives each transaction another session. That first query
+        also shows whether the connection has died since its last use.
 
         A standby is not used: it may be behind, so reading it confirms nothing. After a failover the old primary may still have
         our connection.
@@ -68,14 +74,12 @@ class PostgresDialect:
         """
         try:
             connect = Connector(parameters(url))
-            # `pre_ping`: a connection that has died since its last use is replaced before a transaction begins on it.
             engine = create_engine(
                 "postgresql+psycopg://",
                 creator=connect,
                 isolation_level="READ COMMITTED",
                 pool_size=1,
                 max_overflow=0,
-                pool_pre_ping=True,
                 use_native_hstore=False,
                 execution_options={ANNOUNCEMENT: _ANNOUNCE},
             )
@@ -84,11 +88,12 @@ class PostgresDialect:
 
         @event.listens_for(engine, "begin")
         def _on_begin(connection: Connection) -> None:
+            if connection.get_execution_options().get(_SINGLE):
+                return
             _wait_for_answers(connection, ANSWER_TIMEOUT)
             standby, *_ = connection.execute(_SETTINGS, self._limits(self._lock_timeout, _STATEMENT_TIMEOUT)).one()
             if standby:
-                connection.invalidate()
-                raise StoreUnavailableError("the database is a standby")
+                raise _standby(connection)
 
         @event.listens_for(engine, "handle_error")
         def _on_error(context: ExceptionContext) -> None:
@@ -96,6 +101,29 @@ class PostgresDialect:
                 context.is_disconnect = True  # the primary has changed
 
         return engine
+
+    def probe(self, engine: Engine) -> tuple[int, float]:
+        """See `Dialect.probe`.
+
+        A transaction would cost three more round trips. The clock is read after the query has its snapshot of the row. A connection
+        that has died since its last use is replaced.
+        """
+        try:
+            return self._probe(engine)
+        except DBAPIError as e:
+            if not e.connection_invalidated:
+                raise
+            return self._probe(engine)
+
+    @staticmethod
+    def _probe(engine: Engine) -> tuple[int, float]:
+        with engine.connect() as connection:
+            single = connection.execution_options(isolation_level="AUTOCOMMIT", **{_SINGLE: True})
+            _wait_for_answers(single, ANSWER_TIMEOUT)
+            revision, seconds, standby = single.execute(_PROBE).one()
+            if standby:
+                raise _standby(single)
+            return revision, float(seconds)
 
     def listener(self, url: str) -> Listener:
         """See `Dialect.listener`."""
@@ -154,6 +182,12 @@ class PostgresDialect:
         """See `Dialect.upsert`."""
         statement = insert(table).values(**values)
         return statement.on_conflict_do_update(constraint=table.primary_key, set_=dict(changes))
+
+
+def _standby(connection: Connection) -> StoreUnavailableError:
+    """Give a connection up, and return the reason."""
+    connection.invalidate()
+    return StoreUnavailableError("the database is a standby")
 
 
 def _wait_for_answers(connection: Connection, seconds: float | None) -> None:

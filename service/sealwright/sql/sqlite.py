@@ -24,12 +24,14 @@ BUSY_TIMEOUT: Final = 5.0
 _MODE: Final = 0o600
 _PAUSE: Final = 0.01
 _READ_ONLY: Final = "sealwright_read_only"
+_CLOCK: Final = "strftime('%s', 'now') || substr(strftime('%f', 'now'), 3)"
+_PROBE: Final = text(f"SELECT revision, {_CLOCK} FROM deployment")  # noqa: S608 - constants
 
 
 class SqliteDialect:
     """SQLite in WAL mode. See `sql.dialect.Dialect`."""
 
-    clock: Executable = text("SELECT strftime('%s', 'now') || substr(strftime('%f', 'now'), 3)")
+    clock: Executable = text(f"SELECT {_CLOCK}")
     read_options: Mapping[str, Any] = {_READ_ONLY: True}
 
     upgrades_at_start = True
@@ -89,6 +91,12 @@ class SqliteDialect:
             connection.exec_driver_sql("BEGIN DEFERRED" if reads else "BEGIN IMMEDIATE")
 
         return engine
+
+    def probe(self, engine: Engine) -> tuple[int, float]:
+        """See `Dialect.probe`."""
+        with engine.connect() as connection, connection.execution_options(**self.read_options).begin():
+            revision, seconds = connection.execute(_PROBE).one()
+        return revision, float(seconds)
 
     def listener(self, url: str) -> None:
         """See `Dialect.listener`. SQLite cannot tell other processes of a change."""

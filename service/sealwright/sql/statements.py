@@ -15,24 +15,31 @@ from sealwright.sql.dialect import ANNOUNCEMENT
 from sealwright.sql.tables import SCHEMA, blocked_providers, deployment, intents, issuers, keys, replicas
 
 _LIMITS: Final = tuple(Limits.__dataclass_fields__)
+NEXT_REVISION: Final = select(deployment.c.revision + 1).scalar_subquery()
+"""What a transaction writes as the revision of the issuers that it changes: the revision of the store after it.
+
+So a reader finds the issuers that have changed since a revision of the store, without a look at the others.
+"""
 
 
-def read_issuers(c: Connection, names: Collection[str] | None) -> dict[str, IssuerState]:
+def read_issuers(c: Connection, since: int | None) -> dict[str, IssuerState]:
     """Return issuers with their keys and open intents.
 
     Args:
         c: A transaction in which every query sees the same moment of the database.
-        names: Which; None: all.
+        since: Only those that have changed since this revision of the store; None: all.
     """
-    if names is not None and not names:
-        return {}
     heads, of_keys = select(issuers), select(keys).order_by(keys.c.issuer, keys.c.series, keys.c.ordinal)
     of_intents = select(intents).where(intents.c.close_time.is_(None))
     of_intents = of_intents.order_by(intents.c.create_time, intents.c.intent_id)
-    if names is not None:
-        heads = heads.where(issuers.c.name.in_(names))
-        of_keys, of_intents = of_keys.where(keys.c.issuer.in_(names)), of_intents.where(intents.c.issuer.in_(names))
+    if since is not None:
+        heads = heads.where(issuers.c.revision > since)
     rows = list(c.execute(heads))
+    if since is not None:
+        if not rows:
+            return {}
+        changed = select(issuers.c.name).where(issuers.c.revision > since).scalar_subquery()
+        of_keys, of_intents = of_keys.where(keys.c.issuer.in_(changed)), of_intents.where(intents.c.issuer.in_(changed))
     by_issuer: dict[str, tuple[list[Key], list[Intent]]] = {row.name: ([], []) for row in rows}
     for row in c.execute(of_keys):
         by_issuer[row.issuer][0].append(Key(**row._mapping))
@@ -97,7 +104,7 @@ def remove_replicas(c: Connection, gone: Sequence[str], now: datetime) -> None:
 
 def touch(c: Connection, names: Collection[str]) -> None:
     """Count a write that changes issuers."""
-    c.execute(update(issuers).where(issuers.c.name.in_(names)).values(revision=issuers.c.revision + 1))
+    c.execute(update(issuers).where(issuers.c.name.in_(names)).values(revision=NEXT_REVISION))
     bump(c)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
@@ -22,6 +21,7 @@ from sealwright.sql import migrate
 from sealwright.sql.dialect import Dialect, Listener
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.statements import (
+    NEXT_REVISION,
     abandon_intents,
     block_provider,
     bump,
@@ -38,9 +38,6 @@ from sealwright.sql.statements import (
 )
 from sealwright.sql.tables import blocked_providers, clocks, deployment, intents, issuers, keys, replicas, token_counts
 from sealwright.sql.transactions import Transactions
-
-_FEW: Final = 50
-"""Issuers that are read by name. More are read by reading all."""
 
 
 class SqlStore(Transactions):
@@ -86,11 +83,8 @@ class SqlStore(Transactions):
 
     async def probe(self) -> tuple[int, datetime]:
         """See `KeyStore.probe`."""
-
-        def work(c: Connection) -> tuple[int, datetime]:
-            return c.execute(select(deployment.c.revision)).scalar_one(), self._time(c)
-
-        return await self._read(work)
+        revision, seconds = await self._run(lambda: self._dialect.probe(self._engine))
+        return revision, datetime.fromtimestamp(seconds, UTC)
 
     async def listen(self, on_change: Callable[[], None]) -> None:
         """See `KeyStore.listen`."""
@@ -103,12 +97,12 @@ class SqlStore(Transactions):
         def work(c: Connection) -> None:
             row = c.execute(select(issuers).where(issuers.c.name == name).with_for_update()).one_or_none()
             if row is None:
-                c.execute(insert(issuers).values(name=name, revision=1, **limit_values(limits)))
+                c.execute(insert(issuers).values(name=name, revision=NEXT_REVISION, **limit_values(limits)))
             elif (raised := limits_of(row).raised_to(limits)) != limits_of(row):
                 c.execute(
                     update(issuers)
                     .where(issuers.c.name == name)
-                    .values(revision=issuers.c.revision + 1, **limit_values(raised)),
+                    .values(revision=NEXT_REVISION, **limit_values(raised)),
                 )
             else:
                 return
@@ -322,7 +316,7 @@ class SqlStore(Transactions):
             won = c.execute(
                 update(issuers)
                 .where(issuers.c.name == state.name, issuers.c.revision == state.revision)
-                .values(revision=issuers.c.revision + 1),
+                .values(revision=NEXT_REVISION),
             )
             if won.rowcount != 1:
                 return False
@@ -335,19 +329,19 @@ class SqlStore(Transactions):
     def _state(self, c: Connection, known: StoreState | None) -> StoreState:
         head = c.execute(select(deployment)).one()
         require_usable(head.oldest_schema)
-        before = known.issuers if known is not None and known.deployment_id == head.deployment_id else {}
-        revisions = {row.name: row.revision for row in c.execute(select(issuers.c.name, issuers.c.revision))}
-        same = {n: before[n] for n, revision in revisions.items() if n in before and before[n].revision == revision}
-        changed = revisions.keys() - same.keys()
-        # Only a short list of names is worth a condition in each query.
-        found = read_issuers(c, changed if before and len(changed) <= _FEW else None)
+        found: dict[str, IssuerState] = {}
+        # A store that has gone back was restored, and what is known of it may be of another history.
+        if known is not None and known.deployment_id == head.deployment_id and known.revision <= head.revision:
+            found = read_issuers(c, known.revision)
+        # A change of no issuer is rare: of a blocked provider, or by hand.
+        issuers = {**known.issuers, **found} if known is not None and found else read_issuers(c, None)
         return StoreState(
             deployment_id=head.deployment_id,
             revision=head.revision,
             blocked={row.provider: row.block_time for row in c.execute(select(blocked_providers))},
             time=self._time(c),  # after the rows, so that no row is newer
             clocks=tuple(ClockRecord(**row._mapping) for row in c.execute(select(clocks))),
-            issuers={name: same.get(name) or found[name] for name in revisions},
+            issuers=issuers,
         )
 
     def _time(self, c: Connection) -> datetime:

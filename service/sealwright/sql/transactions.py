@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
@@ -44,13 +45,11 @@ class Transactions:
         """Run `work` in a transaction that only reads, and sees one moment of the database."""
 
         def transaction() -> T:
-            with self._engine.connect() as connection:
-                reading = connection.execution_options(**self._dialect.read_options)
-                with reading.begin():
-                    try:
-                        return work(reading)
-                    except (ValueError, TypeError, LookupError, ArithmeticError) as e:
-                        raise StoreUnavailableError("what the store holds cannot be read") from e
+            with self._begun(self._dialect.read_options) as connection:
+                try:
+                    return work(connection)
+                except (ValueError, TypeError, LookupError, ArithmeticError) as e:
+                    raise StoreUnavailableError("what the store holds cannot be read") from e
 
         return await self._run(transaction)
 
@@ -64,7 +63,7 @@ class Transactions:
         """
 
         def transaction() -> T:
-            with self._engine.begin() as connection:
+            with self._begun({}) as connection:
                 if alone:
                     lock_store(connection)
                 result = work(connection)
@@ -73,6 +72,24 @@ class Transactions:
             return result
 
         return await self._run(transaction)
+
+    @contextmanager
+    def _begun(self, options: Mapping[str, Any]) -> Iterator[Connection]:
+        """Begin a transaction, and commit it at the end of the block. A connection that has died since its last use is replaced."""
+        try:
+            open_parts, connection = self._begin(options)
+        except DBAPIError as e:
+            if not e.connection_invalidated:
+                raise
+            open_parts, connection = self._begin(options)
+        with open_parts:
+            yield connection
+
+    def _begin(self, options: Mapping[str, Any]) -> tuple[ExitStack, Connection]:
+        with ExitStack() as parts:
+            connection = parts.enter_context(self._engine.connect()).execution_options(**options)
+            parts.enter_context(connection.begin())
+            return parts.pop_all(), connection
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:

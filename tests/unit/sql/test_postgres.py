@@ -169,8 +169,9 @@ async def test_i12_a_standby_is_not_read(postgresql: StoreSettings, monkeypatch:
     async with opened(postgresql) as store:
         await issuer_state(store)
         with monkeypatch.context() as patch:
-            standby = text(str(postgres._SETTINGS).replace("pg_is_in_recovery()", "true"))
-            patch.setattr(postgres, "_SETTINGS", standby)
+            for name in ("_SETTINGS", "_PROBE"):
+                standby = text(str(getattr(postgres, name)).replace("pg_is_in_recovery()", "true"))
+                patch.setattr(postgres, name, standby)
             for use in (store.read, store.probe, lambda: store.heartbeat(REPLICA)):
                 with pytest.raises(StoreUnavailableError, match="standby"):
                     await use()

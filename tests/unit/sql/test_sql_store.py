@@ -70,15 +70,15 @@ async def test_a_write_from_an_old_state_changes_nothing(store: SqlStore) -> Non
     assert (after.revision, after.issuers) == (before.revision, before.issuers)
 
 
-async def test_each_write_moves_its_issuer_and_the_store_on_by_one(store: SqlStore) -> None:
+async def test_each_write_moves_the_store_on_by_one_and_its_issuer_to_the_stores_revision(store: SqlStore) -> None:
     await issuer_state(store, "other")
     state = await issuer_state(store)
     revision, _ = await store.probe()
     assert await store.publish(state, [key(1)], [])
     whole = await store.read()
     assert whole.revision == (await store.probe())[0] == revision + 1
-    assert whole.issuers["payments"].revision == state.revision + 1
-    assert whole.issuers["other"].revision == 1
+    assert whole.issuers["payments"].revision == revision + 1 > state.revision
+    assert whole.issuers["other"].revision < state.revision
     assert await store.change_keys(whole.issuers["payments"], [key(1, ready_time=NOW)])
     assert (await store.probe())[0] == revision + 2
 
@@ -138,7 +138,7 @@ async def test_limits_are_only_ever_raised(store: SqlStore) -> None:
     mixed = replace(lower, max_age=timedelta(hours=9), verifier_skew=timedelta(hours=2))
     await store.ensure_issuer("payments", mixed)
     assert (await store.read()).issuers["payments"].limits == LIMITS.raised_to(mixed)
-    assert (await store.read()).issuers["payments"].revision == 2
+    assert (await store.read()).issuers["payments"].revision == (await store.probe())[0] == revision + 1
 
 
 async def test_a_write_computed_under_lower_limits_loses(store: SqlStore) -> None:
