@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,7 @@ from sealwright.jose import token as jws
 from sealwright.jose.claims import Claims, ClaimsRequest, build_claims
 from sealwright.jose.signatures import accepted
 from sealwright.keys.health import KeyHealth
-from sealwright.keys.issuer import RETRY_SECONDS, Issuer, SigningKey
+from sealwright.keys.issuer import RETRY_SECONDS, Choice, Issuer, SigningKey
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.token_counts import TokenCounts
 from sealwright.kms.guard import GuardedProvider
@@ -49,6 +49,10 @@ _UNSEEN: Final = (ProviderKeyMissingError, ProviderKeyPendingError)
 """Errors that a KMS also gives for a moment where its machines do not agree yet."""
 _UNSEEN_PAUSES: Final = (0.1, 0.3)
 """Seconds."""
+
+_RESERVE: Final = 1.0
+"""Seconds of a caller's deadline that are kept back for each provider that may have to sign in place of a slow one. With less time,
+all have the same share of it."""
 
 _FINAL_ERRORS: Final = (SignatureRejectedError, MessageTooLargeError)
 """Errors after which no other key is tried: an alarm, and a message that no key can sign."""
@@ -167,40 +171,68 @@ class Signer:
             raise NoActiveKeyError("the key was withdrawn while it signed", retry_after=0)
 
     async def _sign_with_first(
-        self, decision: Decision, issuer: Issuer, keys: Sequence[SigningKey], claims: Claims, token_type: str
+        self, decision: Decision, issuer: Issuer, choice: Choice, claims: Claims, token_type: str
     ) -> SignedToken:
         """Sign with the first key whose KMS does it. The keys of one algorithm are fallbacks for one another.
 
         A provider that does not answer or is throttled is not asked again with another of its keys: that would double its load.
         """
         failed: ProviderError | OverloadedError | None = None
-        given_up: set[str] = set()
-        for key in keys:
-            if key.provider in given_up or (failed and self._clock.elapsed() >= decision.call.end):
+        given_up: dict[str, str] = {}
+        reasons: dict[str, str] = {}
+        for key, others in zip(choice.keys, choice.others, strict=True):
+            if key.provider in given_up:
+                reasons[key.record.series] = given_up[key.provider]
                 continue
+            if failed and self._clock.elapsed() >= decision.call.end:
+                continue
+            end = self._share(decision.call.end, others) if others else decision.call.end
             try:
-                signed = await self._sign_with(decision, issuer, key, claims, token_type)
+                signed = await self._sign_with(decision, issuer, key, claims, token_type, end=end, last=not others)
             except (ProviderError, OverloadedError) as error:
-                if not isinstance(error, MessageTooLargeError | OverloadedError):
-                    self._health.failed(key, error.reason)
-                if isinstance(error, _FINAL_ERRORS):
-                    raise
-                if not isinstance(error, _KEY_ERRORS):
-                    given_up.add(key.provider)
+                reasons[key.record.series] = error.reason
+                if self._gives_up(key, error):
+                    given_up[key.provider] = error.reason
                 failed = failed or error
             else:
                 self._health.signed(key)
+                passed = choice.passed_over(key, reasons) if reasons else choice.passed
+                if passed:
+                    decision.note(passed_over=passed)
                 return signed
-        if isinstance(failed, _UNSEEN):
-            raise ProviderUnavailableError(
-                "the KMS does not see a key that has signed before, or reports that its state does not permit to sign",
-                metadata=failed.metadata,
-                retry_after=RETRY_SECONDS,
-            ) from failed
-        raise failed or InternalError("there was no key to sign with")
+        if len(choice.ranks) > 1:
+            decision.note(passed_over=choice.passed_over(None, reasons))
+        raise (
+            _unseen(failed) if isinstance(failed, _UNSEEN) else failed or InternalError("there was no key to sign with")
+        )
+
+    def _gives_up(self, key: SigningKey, error: ProviderError | OverloadedError) -> bool:
+        """Note that a key did not sign. Return whether no other key of its provider is tried.
+
+        Raises:
+            ProviderError: The error, if no other key may sign instead.
+        """
+        if not isinstance(error, MessageTooLargeError | OverloadedError):
+            self._health.failed(key, error.reason)
+        if isinstance(error, _FINAL_ERRORS):
+            raise error
+        return not isinstance(error, _KEY_ERRORS)
+
+    def _share(self, end: float, others: int) -> float:
+        """Return until when a provider may take, so that the others after it have time to sign in its place."""
+        now = self._clock.elapsed()
+        return end - min((end - now) * others / (others + 1), others * _RESERVE)
 
     async def _sign_with(
-        self, decision: Decision, issuer: Issuer, key: SigningKey, claims: Claims, token_type: str
+        self,
+        decision: Decision,
+        issuer: Issuer,
+        key: SigningKey,
+        claims: Claims,
+        token_type: str,
+        *,
+        end: float,
+        last: bool,
     ) -> SignedToken:
         signing_input = jws.signing_input(key.header(token_type), claims.payload)
         size = jws.compact_length(signing_input, key.algorithm.signature_size(key.public_key))
@@ -219,25 +251,36 @@ class Signer:
         provider = self._providers.get(key.provider)
         if provider is None:
             raise ProviderUnsupportedError("the provider of the key is not configured")
-        raw = await self._ask(provider, key, signing_input, decision.call.end)
+        raw = await self._ask(provider, key, signing_input, end, last=last)
         decision.note(kms_request_id=raw.request_id)
         signature = accept(decision.call.request_id, key, signing_input, raw)
         token = jws.compact(signing_input, signature)
         return SignedToken(token=token, kid=key.kid, algorithm=key.algorithm.name, claims=claims)
 
-    async def _ask(self, provider: GuardedProvider, key: SigningKey, message: bytes, end: float) -> RawSignature:
+    async def _ask(
+        self, provider: GuardedProvider, key: SigningKey, message: bytes, end: float, *, last: bool
+    ) -> RawSignature:
         """Ask the KMS for a signature; again, but not for long, if it does not see the key or its state does not permit it.
 
         Every published key has signed before (keys/trial.py), so that another machine of the KMS may see it.
         """
         for pause in _UNSEEN_PAUSES:
             try:
-                return await provider.sign(key.uri, key.algorithm, message, timeout=end - self._clock.elapsed())
+                left = end - self._clock.elapsed()
+                return await provider.sign(key.uri, key.algorithm, message, timeout=left, last=last)
             except _UNSEEN:
                 if self._clock.elapsed() + pause >= end:
                     raise
             await asyncio.sleep(pause)
-        return await provider.sign(key.uri, key.algorithm, message, timeout=end - self._clock.elapsed())
+        return await provider.sign(key.uri, key.algorithm, message, timeout=end - self._clock.elapsed(), last=last)
+
+
+def _unseen(failed: ProviderError) -> ProviderUnavailableError:
+    return ProviderUnavailableError(
+        "the KMS does not see a key that has signed before, or reports that its state does not permit to sign",
+        metadata=failed.metadata,
+        retry_after=RETRY_SECONDS,
+    )
 
 
 def accept(request_id: str, key: SigningKey, signing_input: bytes, raw: RawSignature) -> bytes:

@@ -176,19 +176,24 @@ class OfToken(Backend):
         return sum(1 for _ in self._hsm.tokens.glob("*/*.object"))
 
     def keys(self) -> list[FoundKey]:
-        listed = subprocess.run(  # noqa: S603 - the script above
-            [sys.executable, "-c", _LIST_OBJECTS, self._hsm.module, self._hsm.label, self._hsm.pin],
-            env={**os.environ, "SOFTHSM2_CONF": str(self._hsm.conf)},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-        objects = json.loads(listed.stdout)
+        objects = objects_of(self._hsm)
         halves = {kind: sorted(i for k, i, _ in objects if k == kind) for kind in ("PRIVATE_KEY", "PUBLIC_KEY")}
         assert self._torn or halves["PRIVATE_KEY"] == halves["PUBLIC_KEY"], objects
         # A destroyed key does not exist any more. A private key without a label has no value yet.
         return [FoundKey(i, label, enabled=True) for kind, i, label in objects if kind == "PRIVATE_KEY" and label]
+
+
+def objects_of(hsm: SoftHsm) -> list[list[str]]:
+    """Return the class, the CKA_ID and the label of each object of a token, from a process of its own."""
+    listed = subprocess.run(  # noqa: S603 - the script above
+        [sys.executable, "-c", _LIST_OBJECTS, hsm.module, hsm.label, hsm.pin],
+        env={**os.environ, "SOFTHSM2_CONF": str(hsm.conf)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return list(json.loads(listed.stdout))
 
 
 def identity(uri: str) -> str:

@@ -162,7 +162,7 @@ async def test_a_managed_hsm_stands_beside_a_vault(tmp_path: Path, four: FourPro
     async with AzureEmulator(managed_hsm=True) as emulator:
         providers = four.settings(tmp_path) | {"managed-hsm": azure_settings(emulator, secret)}
         made = [series(a, provider="managed-hsm") for a in ("RS256", "PS512", "ES256", "HS384")]
-        made.append(series("ES256", name="vault", provider="azure"))
+        made.append(series("ES256", name="vault", provider="azure", protection="hsm"))
         async with running(document(tmp_path, "", issuer("payments", series=made), providers=providers)) as service:
             provider_of = {k.kid: k.provider for k in await service.list_keys()}
             for algorithm in ("RS256", "PS512", "ES256"):
@@ -184,12 +184,19 @@ def verify_ml_dsa(token: str, key: Mapping[str, str]) -> None:
 
 
 def in_each_order() -> list[dict[str, Any]]:
-    """Return four issuers with ES256 on all four providers. Each begins with another provider."""
+    """Return four issuers with ES256 on all four providers, in HSMs but for SoftHSM. Each begins with another provider."""
     made = []
     for turn, first in enumerate(PROVIDERS):
         order = [*PROVIDERS[turn:], *PROVIDERS[:turn]]
-        made.append(issuer(f"{first}-first", series=[series("ES256", name=p, provider=p) for p in order]))
+        kept = {p: {} if p == "pkcs11" else {"protection": "hsm"} for p in PROVIDERS}
+        made.append(issuer(f"{first}-first", series=[series("ES256", name=p, provider=p, **kept[p]) for p in order]))
     return made
+
+
+def chain(one: dict[str, Any]) -> list[str]:
+    """Return the providers that sign for an issuer, in turn: keys in software do not stand in for keys in HSMs."""
+    order = [s["provider"] for s in one["series"]]
+    return [p for p in order if order[0] == "pkcs11" or p != "pkcs11"]
 
 
 CODES = {
@@ -226,12 +233,13 @@ async def test_the_next_provider_signs_when_the_ones_before_it_fail(
     config = on_four(tmp_path, four, *issuers, timeout="400ms")
     async with running(config) as service:
         for one in issuers:
-            name, order = one["name"], [s["provider"] for s in one["series"]]
+            name, order = one["name"], chain(one)
             published = await service.published(name)
             provider_of = {k.kid: k.provider for k in await service.list_keys(name)}
             assert set(provider_of) == set(published)
             for down, provider in enumerate(order):
-                answers = await asyncio.gather(*(service.sign(issuer=name) for _ in range(4)))
+                signing = (service.sign(issuer=name, timeout=5) for _ in range(4))
+                answers = await asyncio.gather(*signing)
                 assert {provider_of[a.kid] for a in answers} == {provider}, (fault, order[:down])
                 await asyncio.gather(*(service.verify(a.token, name) for a in answers))
                 if down < len(order) - 1:
@@ -240,19 +248,32 @@ async def test_the_next_provider_signs_when_the_ones_before_it_fail(
             four.mend()
             # A breaker that opened permits a call again after a second.
             await until(lambda: _all_sign(service))
-        assert {r["outcome"] for r in audit_records(config, "sign")} == {"allowed"}
+        records = audit_records(config, "sign")
+        assert {r["outcome"] for r in records} == {"allowed"}
+        for record in records:
+            order = chain(next(i for i in issuers if i["name"] == record["issuer"]))
+            before = [text.partition(":")[0] for text in record.get("passed_over", [])]
+            assert order[: order.index(record["provider"])] == [p for p in before if p in order]
 
 
-async def test_only_when_all_four_fail_does_the_caller_see_an_error(tmp_path: Path, four: FourProviders) -> None:
-    one = in_each_order()[0]
-    async with running(on_four(tmp_path, four, one)) as service:
-        for provider in PROVIDERS:
-            await service.sign(issuer="aws-first")
-            four.break_(provider, "denied")
-        refused = await failure(service.sign(issuer="aws-first"))
-        assert (refused.code, refused.reason) == ("FAILED_PRECONDITION", "PROVIDER_ACCESS_DENIED")
-        four.mend()
-        await service.verify((await service.sign(issuer="aws-first")).token, "aws-first")
+async def test_only_when_all_fail_that_may_sign_does_the_caller_see_an_error(
+    tmp_path: Path, four: FourProviders
+) -> None:
+    for one in (in_each_order()[0], in_each_order()[-1]):
+        directory = tmp_path / one["name"]
+        directory.mkdir()
+        config = on_four(directory, four, one)
+        async with running(config) as service:
+            for provider in chain(one):
+                await service.sign(issuer=one["name"])
+                four.break_(provider, "denied")
+            refused = await failure(service.sign(issuer=one["name"]))
+            assert (refused.code, refused.reason) == ("FAILED_PRECONDITION", "PROVIDER_ACCESS_DENIED")
+            record = audit_records(config, "sign")[-1]
+            reasons = {p: "PROVIDER_ACCESS_DENIED" if p in chain(one) else "LOWER_PROTECTION" for p in PROVIDERS}
+            assert sorted(record["passed_over"]) == sorted(f"{p}: {reason}" for p, reason in reasons.items())
+            four.mend()
+            await service.verify((await service.sign(issuer=one["name"])).token, one["name"])
 
 
 async def _all_sign(service: Service) -> bool:

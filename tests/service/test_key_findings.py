@@ -41,7 +41,10 @@ async def test_f20_a_deletion_that_fails_is_logged_as_one_and_the_issuer_is_not_
         await service.rotate()
         past = microseconds(datetime.now(UTC) - timedelta(days=1))
         with caplog.at_level(logging.WARNING), database(tmp_path) as store:
-            store.execute("UPDATE keys SET retire_time = ?, withdraw_time = ? WHERE kid = ?", (past, past, old))
+            times = (past, past, past, old)
+            store.execute(
+                "UPDATE keys SET retire_time = ?, withdraw_time = ?, destroy_due_time = ? WHERE kid = ?", times
+            )
             store.execute("UPDATE issuers SET revision = revision + 1")
             store.execute("UPDATE deployment SET revision = revision + 1")
             store.commit()

@@ -45,7 +45,8 @@ _VISIBILITY_PAUSE: Final = 0.2
 _PAGE: Final = 100
 _TAG_PAGE: Final = 50
 _TAG_LOOKUPS: Final = 8
-_DELETION_DAYS: Final = 7
+_DELETION_DAYS: Final = 30
+"""The longest waiting period that AWS KMS has."""
 
 
 class AwsProvider:
@@ -166,7 +167,7 @@ class AwsProvider:
         await self._transport.call("DisableKey", {"KeyId": arn}, timeout=timeout)
 
     async def schedule_deletion(self, uri: str, *, timeout: float) -> None:
-        """See `KeyDeleter.schedule_deletion`. AWS KMS waits at least seven days (API Reference, ScheduleKeyDeletion)."""
+        """See `KeyDeleter.schedule_deletion`. AWS KMS waits 7 to 30 days (API Reference, ScheduleKeyDeletion)."""
         arn = pinned_arn(uri, region=self._settings.region, account=self._settings.account)
         fields = {"KeyId": arn, "PendingWindowInDays": _DELETION_DAYS}
         async with _limited(timeout) as limit:

@@ -32,7 +32,16 @@ _CANCELLED: Final = "CANCELLED"
 _MAX_TEXT: Final = 1024
 _KEPT_TEXT: Final = 256
 _KEY_FIELDS: Final = ("issuer", "series", "kid", "algorithm", "provider")
-_KEY_TIMES: Final = ("publish_time", "ready_time", "retire_time", "withdraw_time", "revoke_time", "destroy_time")
+_KEY_TIMES: Final = (
+    "publish_time",
+    "ready_time",
+    "retire_time",
+    "withdraw_time",
+    "revoke_time",
+    "disable_time",
+    "destroy_due_time",
+    "destroy_time",
+)
 
 Check = Callable[[], None]
 """Raises a SealwrightError if a token must not be released."""

@@ -132,6 +132,13 @@ FIELDS: Final = (
         "SHA-256 of what was signed. It identifies the token without containing it.",
     ),
     Field("kms_request_id", "string or null", "sign", "The KMS's name for the call, to find it in the KMS's own log."),
+    Field(
+        "passed_over",
+        "array of strings",
+        "sign",
+        "Series that come before the one that signed and did not sign, each with the reason: `series: REASON`. The first one "
+        "signs normally. Absent if it did.",
+    ),
     Field("requests", "integer", "batch_sign", "How many requests the refused batch had."),
     Field(
         "omitted", "integer", "refusals_omitted", "How many refused calls of the caller have no record of their own."
@@ -151,6 +158,8 @@ FIELDS: Final = (
     Field("retire_time", "string, RFC 3339", _KEYS, "When the key stopped signing."),
     Field("withdraw_time", "string, RFC 3339", _KEYS, "When the key leaves the JWK Set."),
     Field("revoke_time", "string, RFC 3339", _KEYS, "When the key was revoked."),
+    Field("disable_time", "string, RFC 3339", _KEYS, "When it was disabled in the KMS, after its withdrawal."),
+    Field("destroy_due_time", "string, RFC 3339", _KEYS, "From when its deletion may be scheduled."),
     Field("destroy_time", "string, RFC 3339", _KEYS, "When its deletion was scheduled in the KMS."),
 )
 """Every field, in the order of the page."""

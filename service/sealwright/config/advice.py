@@ -15,6 +15,7 @@ from sealwright.config.model import Config
 from sealwright.config.wording import path_of
 from sealwright.issuer_settings import IssuerSettings, SeriesSettings, readers_lost
 from sealwright.jose.algorithms import ALGORITHMS
+from sealwright.keys.choice import level_of
 from sealwright.keys.lifecycle import Limits
 from sealwright.keys.settings import limits
 
@@ -48,6 +49,7 @@ def warnings(config: Config) -> Iterator[str]:
         if issuer.max_lifetime > _LONG:
             yield f"issuers[{i}].max_lifetime: tokens may live for more than {_LONG.days} days, and nothing can recall one"
         yield from _about_rotation(f"issuers[{i}]", issuer, bounds)
+        yield from _about_protection(f"issuers[{i}]", issuer)
 
 
 def _about_grants(config: Config) -> Iterator[str]:
@@ -108,6 +110,18 @@ def _about_rotation(path: str, issuer: IssuerSettings, bounds: Limits) -> Iterat
                 f"{path}.series[{j}].rotation_period: a scheduled rotation waits until its standby has been published for "
                 f"{bounds.scheduled_wait}, so keys sign for longer than this period"
             )
+
+
+def _about_protection(path: str, issuer: IssuerSettings) -> Iterator[str]:
+    """Yield which series cannot replace the one that signs normally. What a provider does without the setting is not known here."""
+    first: dict[str, SeriesSettings] = {}
+    for j, series in enumerate(issuer.series):
+        normal = first.setdefault(series.algorithm, series)
+        if None not in {normal.protection, series.protection} and level_of(series.protection) < level_of(
+            normal.protection
+        ):
+            text = f"its keys do not replace those of series {normal.name}, which have a higher protection level"
+            yield f"{path}.series[{j}].protection: {text}"
 
 
 def _keys_published(series: SeriesSettings, bounds: Limits) -> int:

@@ -21,6 +21,10 @@ class Backoff:
         """Return whether the pause after the last failure is not over yet."""
         return name in self._pauses and self._clock.elapsed() < self._pauses[name][0]
 
+    def failing(self, name: str) -> bool:
+        """Return whether something has failed, and not succeeded since."""
+        return name in self._pauses
+
     def failed(self, name: str) -> None:
         """Start the next pause."""
         last = self._pauses[name][1] if name in self._pauses else 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -17,8 +17,9 @@ from typing import Final
 from sealwright.clock import Clock
 from sealwright.errors import InternalError, SealwrightError
 from sealwright.ids import uuid7
-from sealwright.issuer_settings import SeriesSettings
+from sealwright.issuer_settings import IssuerSettings, SeriesSettings
 from sealwright.jose.jwk import key_id
+from sealwright.keys import choice
 from sealwright.keys.backoff import Backoff
 from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
@@ -187,6 +188,7 @@ class KeyCreation:
         if await self._store.publish(issuer.state, keys, done):
             for key in keys:
                 await self._events.published(key)
+                _warn_of_protection(issuer.settings, [*issuer.state.keys, *keys], key)
         return True
 
     async def aclose(self) -> None:
@@ -233,6 +235,21 @@ class KeyCreation:
         self.failing[issuer] = problem
 
 
+def _warn_of_protection(settings: IssuerSettings, keys: Sequence[Key], new: Key) -> None:
+    """Log that a new key cannot replace the key that signs normally."""
+    first = next((s.name for s in settings.series if s.algorithm == new.algorithm), None)
+    normal = max((k for k in keys if k.series == first), key=lambda k: k.ordinal, default=new)
+    if choice.level(new) < choice.level(normal):
+        log.warning(
+            "issuer %s: keys of series %s are kept in %s, and do not replace keys that are kept in %s (series %s)",
+            settings.name,
+            new.series,
+            new.protection,
+            normal.protection,
+            normal.series,
+        )
+
+
 def _published(intent: Intent, key: Key) -> Intent:
     """Return the intent of a published key. A key that was found by its tags is watched: a second one would be an alarm."""
     watched = intent.outcome == Outcome.FOUND
@@ -253,6 +270,7 @@ def _key_of(intent: Intent, ordinal: int, issuer: Issuer, *, at_once: bool) -> K
         public_key=intent.public_key,
         publish_time=issuer.now,
         ready_time=issuer.now if at_once else None,
+        protection=intent.protection,
     )
 
 

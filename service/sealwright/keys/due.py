@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sealwright.keys.lifecycle import Key, Limits, SeriesPolicy, rotation_time
+from sealwright.keys.lifecycle import Key, Limits, SeriesPolicy, deletable, rotation_time
 
 
 def next_time(keys: Sequence[Key], policies: Sequence[SeriesPolicy], limits: Limits) -> datetime | None:
@@ -17,8 +17,12 @@ def next_time(keys: Sequence[Key], policies: Sequence[SeriesPolicy], limits: Lim
         limits: The issuer's limits, from the same read.
     """
     times = [due for policy in policies if (due := rotation_time(keys, policy, limits)) is not None]
-    for policy in policies:
-        if policy.destroy_after is not None:
-            gone = [k.withdraw_time for k in keys if k.series == policy.name and k.withdraw_time and not k.destroy_time]
-            times += [time + policy.destroy_after for time in gone]
+    after = {p.name: p.destroy_after for p in policies}
+    for key in keys:
+        if key.withdraw_time is None or key.destroy_time:
+            continue
+        if not (key.disable_time or key.revoke_time):
+            times.append(key.withdraw_time)
+        if key.destroy_due_time is not None and deletable(key, after):
+            times.append(key.destroy_due_time)
     return min(times, default=None)

@@ -26,7 +26,7 @@ from sealwright.jose.algorithms import ALGORITHMS, Algorithm, PublicKey
 from sealwright.jose.claims import ClaimsPolicy
 from sealwright.jose.jwk import Jwk, jwk_set, key_id, load_public_key, to_jwk, to_pem
 from sealwright.jose.token import header_segment
-from sealwright.keys import lifecycle
+from sealwright.keys import choice, lifecycle
 from sealwright.keys.lifecycle import Key, KeyState, Limits
 from sealwright.keys.ports import IssuerState
 from sealwright.times import SECOND
@@ -100,12 +100,43 @@ def entity_tag(body: bytes) -> str:
     return f'"{base64url.encode(hashlib.sha256(body).digest()[:16])}"'
 
 
+class Choice(NamedTuple):
+    """The keys that may sign with one algorithm.
+
+    Attributes:
+        keys: The active key of each series that may sign, best first.
+        others: For each of them, how many other providers have keys after it.
+        skipped: Each series that must not sign, or only after others, and why: a reason of `keys/choice.py`.
+        ranks: The rank of each series by name, in the order of the configuration.
+        passed: What `passed_over` returns if the first key signs.
+    """
+
+    keys: Sequence[SigningKey]
+    others: Sequence[int]
+    skipped: Mapping[str, str]
+    ranks: Mapping[str, int]
+    passed: Sequence[str] = ()
+
+    def passed_over(self, signer: SigningKey | None, failed: Mapping[str, str]) -> list[str]:
+        """Return the series that did not sign although they come before the one that did, and why, as texts for the audit.
+
+        Args:
+            signer: The key that signed; None: none did.
+            failed: Why series did not sign that were asked.
+        """
+        last = len(self.ranks) if signer is None else self.ranks[signer.record.series]
+        reasons = {name: reason for name, reason in self.skipped.items() if self.ranks[name] < last} | dict(failed)
+        return [f"{name}: {reasons[name]}" for name in self.ranks if name in reasons]
+
+
 class DocumentCache:
     """The newest JWK Set and signers of an issuer in one snapshot, so that they are made once and not for each request."""
 
-    __slots__ = ("document", "kids", "signers", "signers_until")
+    __slots__ = ("choices", "choices_until", "document", "kids", "signers", "signers_until")
 
     def __init__(self) -> None:
+        self.choices: dict[str, Choice] = {}
+        self.choices_until: datetime | None = None
         self.kids: tuple[str, ...] | None = None
         self.document: JwksDocument | None = None
         self.signers: list[SigningKey] | None = None
@@ -154,11 +185,11 @@ class Issuer(NamedTuple):
         if self.stale is not None:
             raise StateTooOldError(self.stale, retry_after=RETRY_SECONDS)
 
-    def signers(self, algorithm: str | None = None) -> list[SigningKey]:
+    def signers(self, algorithm: str | None = None) -> Choice:
         """Return the active keys of the series with an algorithm, in order of preference.
 
         There is one per series: a standby signs when the head is retired or revoked, and not because the KMS refuses the head
-        (docs/decisions/0004).
+        (docs/decisions/0004). Keys with a lower protection than the one that signs normally are left out (keys/choice.py).
 
         Args:
             algorithm: JWS algorithm; None: that of the issuer's first series.
@@ -171,19 +202,48 @@ class Issuer(NamedTuple):
         self.require_fresh()
         series = self.settings.series
         wanted = algorithm or series[0].algorithm
-        if all(s.algorithm != wanted for s in series):
+        found = self.choice(wanted)
+        if not found.ranks:
             raise AlgorithmNotSupportedError(
                 "no series of the issuer signs with this algorithm",
                 metadata={"algorithms": ",".join(dict.fromkeys(s.algorithm for s in series))},
             )
-        heads: dict[str, SigningKey] = {}
-        for key in lifecycle.signers(self.state.keys, self.now, [s.name for s in series]):
-            if key.algorithm == wanted:
-                heads.setdefault(key.series, self.keys[key.kid])
-        if not heads:
+        if not found.keys:
             raise NoActiveKeyError("no key of the issuer may sign now", retry_after=RETRY_SECONDS)
-        found = list(heads.values())
-        return found if len(found) == 1 else sorted(found, key=lambda k: self._hasty(k, first=k is found[0]))
+        return found
+
+    def choice(self, algorithm: str) -> Choice:
+        """Return the keys that may sign with an algorithm, however old the read is. It is found out once for each snapshot."""
+        cache = self.cache
+        if cache.choices_until is not None and cache.choices_until <= self.now:
+            cache.choices, cache.choices_until = {}, None
+        found = cache.choices.get(algorithm)
+        if found is None:
+            found = self._choose(algorithm)
+            if found.ranks:
+                cache.choices[algorithm] = found
+                # Nothing else changes with time alone: a key is retired or revoked in another snapshot.
+                times = [t for k in self.state.keys for t in (k.ready_time, self.settle_time(k)) if t and t > self.now]
+                cache.choices_until = min(times, default=None)
+        return found
+
+    def _choose(self, algorithm: str) -> Choice:
+        order = [s.name for s in self.settings.series if s.algorithm == algorithm]
+        heads: dict[str, SigningKey] = {}
+        for key in lifecycle.signers(self.state.keys, self.now, order):
+            if key.algorithm == algorithm:
+                heads.setdefault(key.series, self.keys[key.kid])
+        strong = {k.kid for k in choice.strong(self.state.keys, self.now, order)}
+        skipped = {name: choice.NO_ACTIVE_KEY for name in order if name not in heads}
+        skipped |= {name: choice.LOWER_PROTECTION for name, k in heads.items() if k.kid not in strong}
+        able = [k for k in heads.values() if k.kid in strong]
+        settled = {k.kid for k in able if not self._hasty(k, first=k is able[0])}
+        found = sorted(able, key=lambda k: k.kid not in settled)
+        if settled:
+            skipped |= {k.record.series: choice.NOT_SETTLED for k in able if k.kid not in settled}
+        others = [len({k.provider for k in found[i:]} - {key.provider}) for i, key in enumerate(found)]
+        made = Choice(found, others, skipped, {name: rank for rank, name in enumerate(order)})
+        return made._replace(passed=made.passed_over(found[0], {})) if found else made
 
     def settle_time(self, key: Key) -> datetime:
         """Return when verifiers have a key that keep a set for `verifier_refresh`.
@@ -202,7 +262,7 @@ class Issuer(NamedTuple):
         """
         if self.settle_time(key.record) <= self.now:
             return False
-        return not first or not lifecycle.rotated_in(self.state.keys, key.record)
+        return not first or not rotated_in(self.state.keys, key.record)
 
     def possible_signers(self) -> list[SigningKey]:
         """Return the active key of each series, whatever its algorithm and however old the read is."""
@@ -305,3 +365,12 @@ class Issuer(NamedTuple):
         """Return all keys of the issuer with some of them replaced."""
         new = {k.kid: k for k in keys}
         return [new.get(k.kid, k) for k in self.state.keys]
+
+
+def rotated_in(keys: Sequence[Key], head: Key) -> bool:
+    """Return whether a key signs because its predecessor was retired, and not because that one was revoked."""
+    before = [k for k in keys if k.series == head.series and k.ordinal < head.ordinal]
+    last = max(before, key=lambda k: k.ordinal, default=None)
+    if last is None or last.retire_time is None:
+        return False
+    return last.revoke_time is None or last.retire_time <= last.revoke_time

@@ -52,6 +52,9 @@ class Key:
             visible.
         revoke_time: Fact: since then the key neither signs nor is published, permanently.
         destroy_time: Fact: the deletion of the key was scheduled in the KMS.
+        disable_time: Fact: the KMS refuses to sign with the key since then at the latest. Not written for revoked keys.
+        destroy_due_time: Deadline: from then the deletion may be scheduled. Set when the key is retired; None: never.
+        protection: Where the KMS keeps the private key; None: it was not noted.
     """
 
     kid: str
@@ -68,6 +71,9 @@ class Key:
     withdraw_time: datetime | None = None
     revoke_time: datetime | None = None
     destroy_time: datetime | None = None
+    disable_time: datetime | None = None
+    destroy_due_time: datetime | None = None
+    protection: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +146,7 @@ class SeriesPolicy:
         name: Name of the series, unique in its issuer.
         rotation_period: How long a key signs before it is rotated; None: it is rotated only by hand.
         min_lead: Shortest time from publication to first use, for verifiers that do not refetch on an unknown kid.
-        destroy_after: Time from a key's withdrawal to its deletion in the KMS; None: never.
+        destroy_after: Time from a withdrawal to the deletion in the KMS, of keys that are retired now; None: never, of any key.
         create: Whether rotation may create keys.
         verifier_refresh: How long a verifier may keep a set whatever it was told. The first keys of a new series wait for it.
     """
@@ -228,15 +234,6 @@ def active_since(keys: Iterable[Key], head: Key) -> datetime:
     return max([head.ready_time or head.publish_time, *stops])
 
 
-def rotated_in(keys: Iterable[Key], head: Key) -> bool:
-    """Return whether a key signs because its predecessor was retired, and not because that one was revoked."""
-    before = [k for k in keys if k.series == head.series and k.ordinal < head.ordinal]
-    last = max(before, key=lambda k: k.ordinal, default=None)
-    if last is None or last.retire_time is None:
-        return False
-    return last.revoke_time is None or last.retire_time <= last.revoke_time
-
-
 def opens(keys: Iterable[Key], series: str, now: datetime) -> bool:
     """Return whether a series is new to verifiers: none of its keys has been ready yet, and those of another series are."""
     been_ready = {k.series for k in keys if k.ready_time is not None and k.ready_time <= now}
@@ -268,20 +265,28 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class SetWithdraw:
-    """The commit that retired the key has been read: its tail counts from now."""
+    """The commit that retired the key has been read: its tail counts from now, and what comes after it."""
 
     kid: str
     tail: timedelta
+    destroy_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disable:
+    """The key has left the JWK Set, and its last token has expired: let the KMS refuse to sign with it."""
+
+    kid: str
 
 
 @dataclass(frozen=True, slots=True)
 class Destroy:
-    """The key has been out of the JWK Set for `destroy_after`: schedule its deletion in the KMS."""
+    """The deadline that the key was given at its retirement has passed: schedule its deletion in the KMS."""
 
     kid: str
 
 
-KeyStep = SetReady | Retire | SetWithdraw | Destroy
+KeyStep = SetReady | Retire | SetWithdraw | Disable | Destroy
 """A step of one key: it writes one of the key's times."""
 
 Step = Create | KeyStep
@@ -344,11 +349,17 @@ def next_steps(
     """
     steps: list[Step] = []
     leads = {p.name: _lead(keys, p, limits, now) for p in policies}
+    after = {p.name: p.destroy_after for p in policies}
     for key in keys:
         if queued(key) and key.ready_time is None and key.series in leads:
             steps.append(SetReady(key.kid, leads[key.series]))
         if key.retire_time and not key.revoke_time and key.withdraw_time is None:
-            steps.append(SetWithdraw(key.kid, limits.tail))
+            steps.append(SetWithdraw(key.kid, limits.tail, after.get(key.series)))
+        if key.withdraw_time and key.withdraw_time <= now and not key.destroy_time:
+            if not (key.disable_time or key.revoke_time):
+                steps.append(Disable(key.kid))
+            if deletable(key, after) and key.destroy_due_time and key.destroy_due_time <= now:
+                steps.append(Destroy(key.kid))
     for policy in policies:
         missing = QUEUE_LENGTH - len(queue(keys, policy.name)) - open_intents.get(policy.name, 0)
         if policy.create and missing > 0:
@@ -356,16 +367,12 @@ def next_steps(
         due = rotation_time(keys, policy, limits)
         if due is not None and due <= now:
             steps.append(Retire(queue(keys, policy.name)[0].kid))
-        if policy.destroy_after is not None:
-            steps += [
-                Destroy(k.kid)
-                for k in keys
-                if k.series == policy.name
-                and not k.destroy_time
-                and k.withdraw_time
-                and k.withdraw_time + policy.destroy_after <= now
-            ]
     return steps
+
+
+def deletable(key: Key, destroy_after: Mapping[str, timedelta | None]) -> bool:
+    """Return whether the configuration lets a key be deleted at its own deadline: its series is not set to keep all keys."""
+    return key.destroy_due_time is not None and destroy_after.get(key.series, timedelta()) is not None
 
 
 def _lead(keys: Sequence[Key], policy: SeriesPolicy, limits: Limits, now: datetime) -> timedelta:
@@ -374,20 +381,17 @@ def _lead(keys: Sequence[Key], policy: SeriesPolicy, limits: Limits, now: dateti
 
 
 def apply_step(key: Key, step: KeyStep, now: datetime) -> Key:
-    """Return the key after a step.
-
-    Args:
-        key: The key that the step is about.
-        step: The step.
-        now: The time of the writer.
-    """
+    """Return the key after a step that is about it, at the time of the writer."""
     match step:
         case SetReady(_, lead):
             return replace(key, publish_time=now, ready_time=now + lead)
         case Retire(_):
             return replace(key, retire_time=now)
-        case SetWithdraw(_, tail):
-            return replace(key, withdraw_time=now + tail)
+        case SetWithdraw(_, tail, after):
+            due = None if after is None else now + tail + after
+            return replace(key, withdraw_time=now + tail, destroy_due_time=due)
+        case Disable(_):
+            return replace(key, disable_time=now)
         case Destroy(_):
             return replace(key, destroy_time=now)
         case _:

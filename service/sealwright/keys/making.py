@@ -180,7 +180,8 @@ class KeyMaking:
 
     async def _made(self, intent: Intent, found: KeyDescription, outcome: str | None = None) -> None:
         times = {"made_time": self._keyring.now(), "outcome": outcome}
-        await self._keep(intent, uri=found.uri, public_key=found.public_key, **times)
+        known = {"public_key": found.public_key, "protection": found.protection.value}
+        await self._keep(intent, uri=found.uri, **known, **times)
 
     async def _search(self, intent: Intent, series: SeriesSettings, tags: Mapping[str, str]) -> timedelta | None:
         """Search for a key whose creation had no clear outcome, and adopt it if it is the only one and fits."""

@@ -53,6 +53,7 @@ class Intent:
         abandon_time: When another intent took its place. A key that turns up after that is not used.
         close_time: Since then, nothing remains to be done for it.
         outcome: How it ended, one of the constants of `Outcome`; None: as usual.
+        protection: Where the KMS keeps the private key, as it described the key; None until it is known.
     """
 
     intent_id: str
@@ -71,6 +72,7 @@ class Intent:
     abandon_time: datetime | None = None
     close_time: datetime | None = None
     outcome: str | None = None
+    protection: str | None = None
 
     @property
     def awaited(self) -> bool:

@@ -63,7 +63,7 @@ class Readiness:
         if calm and signers is self._sound.get(issuer.name):
             return None
         for algorithm in dict.fromkeys(s.algorithm for s in issuer.settings.series):
-            keys = [k for k in signers if k.algorithm.name == algorithm]
+            keys = issuer.choice(algorithm).keys
             if not keys:
                 return f"no {algorithm} key may sign now"
             troubles = [self._health.trouble(k) for k in keys]

@@ -10,7 +10,7 @@ from typing import Final
 
 from sealwright.errors import InternalError
 from sealwright.issuer_settings import IssuerSettings
-from sealwright.keys import lifecycle
+from sealwright.keys import choice, lifecycle
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.disabling import KeyDisabling
 from sealwright.keys.keyring import Keyring
@@ -260,7 +260,7 @@ def _changed(keys: Sequence[Key], new: Sequence[Key]) -> list[Key]:
 
 
 def _successors(settings: IssuerSettings, keys: Sequence[Key], now: datetime) -> tuple[list[Key], list[str]]:
-    """Return the standbys that must be made ready at once because no key of their algorithm is ready, and warnings about them.
+    """Return the standbys that must be made ready at once because no key of their algorithm may sign, and warnings about them.
 
     Args:
         settings: Of the issuer.
@@ -271,12 +271,18 @@ def _successors(settings: IssuerSettings, keys: Sequence[Key], now: datetime) ->
     warnings: list[str] = []
     for algorithm in dict.fromkeys(s.algorithm for s in settings.series):
         names = [s.name for s in settings.series if s.algorithm == algorithm]
-        if lifecycle.signers(keys, now, names):
+        strong = choice.strong(keys, now, names)
+        if lifecycle.signers(strong, now, names):
             continue
-        step = lifecycle.emergency(keys, now, names)
+        step = lifecycle.emergency(strong, now, names)
         if step is None:
             warnings.append(
                 f"issuer {settings.name}: no {algorithm} key is left: nothing is signed with {algorithm} until a new key is ready"
+                + (
+                    ". Keys with a lower protection level do not replace it"
+                    if lifecycle.signers(keys, now, names)
+                    else ""
+                )
             )
             continue
         raised.append(lifecycle.apply_step(next(k for k in keys if k.kid == step.kid), step, now))

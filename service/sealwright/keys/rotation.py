@@ -10,20 +10,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sealwright.clock import Clock
-from sealwright.errors import SealwrightError
 from sealwright.issuer_settings import IssuerSettings
-from sealwright.keys.backoff import Backoff
 from sealwright.keys.changes import KeyChanges
-from sealwright.keys.creation import KeyCreation, describe_failure
+from sealwright.keys.creation import KeyCreation
 from sealwright.keys.disabling import KeyDisabling
 from sealwright.keys.due import next_time
+from sealwright.keys.ending import KeyEnding
 from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
-from sealwright.keys.lifecycle import Create, Destroy, Key, KeyStep, apply_step, next_steps
+from sealwright.keys.lifecycle import Create, Destroy, Disable, Key, KeyStep, Step, apply_step, next_steps
 from sealwright.keys.ports import IssuerState, KeyEvents, KeyStore, StoreState, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import TimingSettings, limits, series_policy
@@ -36,12 +35,17 @@ _LOOK_SECONDS: Final = 1.0
 """How often the store is asked about an issuer whose keys are being created."""
 
 
+_POSTPONED: Final = timedelta(seconds=10)
+"""When an issuer is looked at again for which nothing but what a KMS has refused is due."""
+
+
 class Rotator:
     """Takes the steps that `lifecycle.next_steps` says are due.
 
     Attributes:
         creation: Creates the keys that are missing.
         disabling: Disables the revoked keys.
+        ending: Disables and deletes the keys that have left the JWK Set.
     """
 
     def __init__(
@@ -58,11 +62,10 @@ class Rotator:
         self._store = store
         self._keyring = keyring
         self._sync = sync
-        self._providers = providers
         self._timing = timing
         self._changes = KeyChanges(store, keyring, sync, events)
-        self._deletions = Backoff(clock)
         self.disabling = KeyDisabling(providers, clock)
+        self.ending = KeyEnding(providers, clock, self.wake)
         self._wake = asyncio.Event()
         self._logged: dict[str, str] = {}
         self._clock = clock
@@ -99,6 +102,7 @@ class Rotator:
         finally:
             await self.creation.aclose()
             await self.disabling.aclose()
+            await self.ending.aclose()
 
     def _revoked_keys(self) -> list[Key]:
         state, revoked = self._keyring.state, self._revoked
@@ -161,9 +165,14 @@ class Rotator:
         policies = [series_policy(s, self._timing) for s in settings.series]
         if issuer.state.intents and not more:
             self._waiting[settings.name] = (issuer.state, self._clock.elapsed())
-        if not (more or issuer.state.intents or next_steps(issuer.state.keys, policies, issuer.limits, {}, issuer.now)):
-            self._quiet[settings.name] = (issuer.state, next_time(issuer.state.keys, policies, issuer.limits))
+        due = [] if more else next_steps(issuer.state.keys, policies, issuer.limits, {}, issuer.now)
+        if not (more or issuer.state.intents) and all(self._postponed(step) for step in due):
+            soon = issuer.now + _POSTPONED if due else next_time(issuer.state.keys, policies, issuer.limits)
+            self._quiet[settings.name] = (issuer.state, soon)
         return more
+
+    def _postponed(self, step: Step) -> bool:
+        return isinstance(step, Disable | Destroy) and self.ending.postponed(step)
 
     async def _step(self, issuer: Issuer) -> bool:
         self.creation.start(issuer)
@@ -180,22 +189,7 @@ class Rotator:
     async def _take(self, issuer: Issuer, step: KeyStep) -> bool:
         """Take a step of a key. Return False if it has to wait; another replica that was quicker does not count as waiting."""
         key = issuer.keys[step.kid].record
-        if isinstance(step, Destroy) and not await self._schedule_deletion(key):
+        if isinstance(step, Disable | Destroy) and not self.ending.done(key, step):
             return False
         await self._changes.write(issuer, [apply_step(key, step, issuer.now)])
-        return True
-
-    async def _schedule_deletion(self, key: Key) -> bool:
-        provider = self._providers.get(key.provider)
-        if provider is None or self._deletions.waits(key.kid):
-            return False
-        try:
-            await provider.schedule_deletion(key.uri, timeout=provider.manage_timeout)
-        except SealwrightError as error:
-            self._deletions.failed(key.kid)
-            text = f"the deletion of key {key.kid} could not be scheduled: {describe_failure(error)}"
-            self._log_once(key.kid, f"issuer {key.issuer}: {text}")
-            return False
-        self._deletions.succeeded(key.kid)
-        self._logged.pop(key.kid, None)
         return True

@@ -142,11 +142,10 @@ def moved_key(key: Key, jump: timedelta, now: datetime) -> Key:
         jump: By how much the clock was set.
         now: The time before that.
     """
-    names = ("publish_time", "ready_time", "retire_time", "revoke_time", "destroy_time")
-    times = {name: time + jump for name in names if (time := getattr(key, name)) is not None}
+    names = ["publish_time", "ready_time", "retire_time", "revoke_time", "destroy_time", "disable_time"]
     if key.withdraw_time is not None and (jump > _NOTHING or key.withdraw_time <= now):
-        times["withdraw_time"] = key.withdraw_time + jump
-    return replace(key, **times)
+        names += ["withdraw_time", "destroy_due_time"]
+    return replace(key, **{name: time + jump for name in names if (time := getattr(key, name)) is not None})
 
 
 def moved_intent(intent: Intent, jump: timedelta) -> Intent:

@@ -137,9 +137,19 @@ class GuardedProvider:
         self.trouble: str | None = None
         self.heard = clock.elapsed()
 
-    async def sign(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
-        """See `KeyProvider.sign`."""
-        return await self._call("sign", self._inner.sign, (uri, algorithm, message), timeout)
+    async def sign(
+        self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float, last: bool = True
+    ) -> RawSignature:
+        """See `KeyProvider.sign`.
+
+        Args:
+            uri: Pinned key URI.
+            algorithm: The JWS algorithm.
+            message: What to sign.
+            timeout: Seconds for all attempts.
+            last: No other provider can sign in place of this one. Otherwise it does not wait as long as a backend may ask for.
+        """
+        return await self._call("sign", self._inner.sign, (uri, algorithm, message), timeout, waits=last)
 
     async def sign_patiently(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         """See `KeyProvider.sign`. One attempt may take all of the time: the KMS may be busy with keys, and no caller waits."""
@@ -228,6 +238,7 @@ class GuardedProvider:
         *,
         attempts: int = ATTEMPTS,
         whole: bool = False,
+        waits: bool = True,
     ) -> T:
         """Make a call, and retry it where a retry can help and there is time for it.
 
@@ -238,6 +249,7 @@ class GuardedProvider:
             timeout: Seconds for all attempts together, including the time in the queue.
             attempts: Most attempts.
             whole: Whether one attempt may take all of that time. True for calls that are slow by nature.
+            waits: Whether to wait for as long as the backend asks for before a retry. Otherwise only a short wait is accepted.
         """
         end = self._clock.elapsed() + timeout
         for attempt in range(1, attempts + 1):
@@ -253,7 +265,8 @@ class GuardedProvider:
             except (ProviderThrottledError, ProviderUnavailableError) as error:
                 asked = error.retry_after
                 pause = random.uniform(*_BACKOFF_SECONDS) if asked is None else asked  # noqa: S311 - jitter, no secret
-                if attempt == attempts or self.breaker.open or self._clock.elapsed() + pause >= end:
+                late = self._clock.elapsed() + pause >= end or not (waits or pause <= _BACKOFF_SECONDS[1])
+                if attempt == attempts or self.breaker.open or late:
                     error.retry_after = OPEN_SECONDS if asked is None else asked
                     raise
                 await asyncio.sleep(pause)

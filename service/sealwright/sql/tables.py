@@ -22,7 +22,7 @@ from sqlalchemy.engine import Dialect
 
 from sealwright.times import EPOCH
 
-SCHEMA: Final = "0005"
+SCHEMA: Final = "0006"
 """The newest migration, which makes the tables of this module."""
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -144,6 +144,9 @@ keys = Table(
     Column("withdraw_time", UtcTime),
     Column("revoke_time", UtcTime),
     Column("destroy_time", UtcTime),
+    Column("disable_time", UtcTime),
+    Column("destroy_due_time", UtcTime),
+    Column("protection", String(16)),
     UniqueConstraint("issuer", "series", "ordinal"),
 )
 
@@ -166,6 +169,7 @@ intents = Table(
     Column("abandon_time", UtcTime),
     Column("close_time", UtcTime),
     Column("outcome", String(16)),
+    Column("protection", String(16)),
 )
 
 blocked_providers = Table(

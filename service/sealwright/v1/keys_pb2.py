@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sealwright/v1/keys.proto\x12\rsealwright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\\\n\x06Issuer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x12\n\nalgorithms\x18\x03 \x03(\t\x12\x13\n\x0btoken_types\x18\x04 \x03(\t\x12\x0e\n\x06series\x18\x05 \x03(\t\"\xff\x04\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03kid\x18\x02 \x01(\t\x12\x0f\n\x07key_uri\x18\x03 \x01(\t\x12\x11\n\talgorithm\x18\x04 \x01(\t\x12\x0e\n\x06series\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.sealwright.v1.Key.State\x12\x30\n\x0cpublish_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rwithdraw_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x65stroy_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bsettle_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x93\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_STANDBY\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x11\n\rSTATE_RETIRED\x10\x03\x12\x13\n\x0fSTATE_WITHDRAWN\x10\x04\x12\x11\n\rSTATE_REVOKED\x10\x05\x12\x13\n\x0fSTATE_DESTROYED\x10\x06\";\n\x12ListIssuersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x13ListIssuersResponse\x12&\n\x07issuers\x18\x01 \x03(\x0b\x32\x15.sealwright.v1.Issuer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10GetIssuerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x0fListKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"M\n\x10ListKeysResponse\x12 \n\x04keys\x18\x01 \x03(\x0b\x32\x12.sealwright.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1d\n\rGetKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"`\n\x11RotateKeysRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0e\n\x06series\x18\x02 \x01(\t\x12\x14\n\x0c\x65xpected_kid\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"H\n\x12RotateKeysResponse\x12 \n\x04keys\x18\x01 \x03(\x0b\x32\x12.sealwright.v1.Key\x12\x10\n\x08warnings\x18\x02 \x03(\t\"Z\n\x11RevokeKeysRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xf5\x01\n\x12RevokeKeysResponse\x12 \n\x04keys\x18\x01 \x03(\x0b\x32\x12.sealwright.v1.Key\x12\x1d\n\x15\x65stimated_live_tokens\x18\x02 \x01(\x03\x12\x38\n\x14verifier_cache_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0estale_replicas\x18\x04 \x03(\t\x12\x10\n\x08warnings\x18\x05 \x03(\t\x12:\n\x16verifier_refresh_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xd6\x03\n\nKeyService\x12T\n\x0bListIssuers\x12!.sealwright.v1.ListIssuersRequest\x1a\".sealwright.v1.ListIssuersResponse\x12\x43\n\tGetIssuer\x12\x1f.sealwright.v1.GetIssuerRequest\x1a\x15.sealwright.v1.Issuer\x12K\n\x08ListKeys\x12\x1e.sealwright.v1.ListKeysRequest\x1a\x1f.sealwright.v1.ListKeysResponse\x12:\n\x06GetKey\x12\x1c.sealwright.v1.GetKeyRequest\x1a\x12.sealwright.v1.Key\x12Q\n\nRotateKeys\x12 .sealwright.v1.RotateKeysRequest\x1a!.sealwright.v1.RotateKeysResponse\x12Q\n\nRevokeKeys\x12 .sealwright.v1.RevokeKeysRequest\x1a!.sealwright.v1.RevokeKeysResponseB2Z0sealwright.dev/gen/go/sealwright/v1;sealwrightv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sealwright/v1/keys.proto\x12\rsealwright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\\\n\x06Issuer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x12\n\nalgorithms\x18\x03 \x03(\t\x12\x13\n\x0btoken_types\x18\x04 \x03(\t\x12\x0e\n\x06series\x18\x05 \x03(\t\"\xfb\x05\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03kid\x18\x02 \x01(\t\x12\x0f\n\x07key_uri\x18\x03 \x01(\t\x12\x11\n\talgorithm\x18\x04 \x01(\t\x12\x0e\n\x06series\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.sealwright.v1.Key.State\x12\x30\n\x0cpublish_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rwithdraw_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x65stroy_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bsettle_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64isable_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x64\x65stroy_due_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nprotection\x18\x11 \x01(\t\"\x93\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_STANDBY\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x11\n\rSTATE_RETIRED\x10\x03\x12\x13\n\x0fSTATE_WITHDRAWN\x10\x04\x12\x11\n\rSTATE_REVOKED\x10\x05\x12\x13\n\x0fSTATE_DESTROYED\x10\x06\";\n\x12ListIssuersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x13ListIssuersResponse\x12&\n\x07issuers\x18\x01 \x03(\x0b\x32\x15.sealwright.v1.Issuer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10GetIssuerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x0fListKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"M\n\x10ListKeysResponse\x12 \n\x04keys\x18\x01 \x03(\x0b\x32\x12.sealwright.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1d\n\rGetKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"`\n\x11RotateKeysRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0e\n\x06series\x18\x02 \x01(\t\x12\x14\n\x0c\x65xpected_kid\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"H\n\x12RotateKeysResponse\x12 \n\x04keys\x18\x01 \x03(\x0b\x32\x12.sealwright.v1.Key\x12\x10\n\x08warnings\x18\x02 \x03(\t\"Z\n\x11RevokeKeysRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xf5\x01\n\x12RevokeKeysResponse\x12 \n\x04keys\x18\x01 \x03(\x0b\x32\x12.sealwright.v1.Key\x12\x1d\n\x15\x65stimated_live_tokens\x18\x02 \x01(\x03\x12\x38\n\x14verifier_cache_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0estale_replicas\x18\x04 \x03(\t\x12\x10\n\x08warnings\x18\x05 \x03(\t\x12:\n\x16verifier_refresh_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xd6\x03\n\nKeyService\x12T\n\x0bListIssuers\x12!.sealwright.v1.ListIssuersRequest\x1a\".sealwright.v1.ListIssuersResponse\x12\x43\n\tGetIssuer\x12\x1f.sealwright.v1.GetIssuerRequest\x1a\x15.sealwright.v1.Issuer\x12K\n\x08ListKeys\x12\x1e.sealwright.v1.ListKeysRequest\x1a\x1f.sealwright.v1.ListKeysResponse\x12:\n\x06GetKey\x12\x1c.sealwright.v1.GetKeyRequest\x1a\x12.sealwright.v1.Key\x12Q\n\nRotateKeys\x12 .sealwright.v1.RotateKeysRequest\x1a!.sealwright.v1.RotateKeysResponse\x12Q\n\nRevokeKeys\x12 .sealwright.v1.RevokeKeysRequest\x1a!.sealwright.v1.RevokeKeysResponseB2Z0sealwright.dev/gen/go/sealwright/v1;sealwrightv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,29 +36,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ISSUER']._serialized_start=76
   _globals['_ISSUER']._serialized_end=168
   _globals['_KEY']._serialized_start=171
-  _globals['_KEY']._serialized_end=810
-  _globals['_KEY_STATE']._serialized_start=663
-  _globals['_KEY_STATE']._serialized_end=810
-  _globals['_LISTISSUERSREQUEST']._serialized_start=812
-  _globals['_LISTISSUERSREQUEST']._serialized_end=871
-  _globals['_LISTISSUERSRESPONSE']._serialized_start=873
-  _globals['_LISTISSUERSRESPONSE']._serialized_end=959
-  _globals['_GETISSUERREQUEST']._serialized_start=961
-  _globals['_GETISSUERREQUEST']._serialized_end=993
-  _globals['_LISTKEYSREQUEST']._serialized_start=995
-  _globals['_LISTKEYSREQUEST']._serialized_end=1067
-  _globals['_LISTKEYSRESPONSE']._serialized_start=1069
-  _globals['_LISTKEYSRESPONSE']._serialized_end=1146
-  _globals['_GETKEYREQUEST']._serialized_start=1148
-  _globals['_GETKEYREQUEST']._serialized_end=1177
-  _globals['_ROTATEKEYSREQUEST']._serialized_start=1179
-  _globals['_ROTATEKEYSREQUEST']._serialized_end=1275
-  _globals['_ROTATEKEYSRESPONSE']._serialized_start=1277
-  _globals['_ROTATEKEYSRESPONSE']._serialized_end=1349
-  _globals['_REVOKEKEYSREQUEST']._serialized_start=1351
-  _globals['_REVOKEKEYSREQUEST']._serialized_end=1441
-  _globals['_REVOKEKEYSRESPONSE']._serialized_start=1444
-  _globals['_REVOKEKEYSRESPONSE']._serialized_end=1689
-  _globals['_KEYSERVICE']._serialized_start=1692
-  _globals['_KEYSERVICE']._serialized_end=2162
+  _globals['_KEY']._serialized_end=934
+  _globals['_KEY_STATE']._serialized_start=787
+  _globals['_KEY_STATE']._serialized_end=934
+  _globals['_LISTISSUERSREQUEST']._serialized_start=936
+  _globals['_LISTISSUERSREQUEST']._serialized_end=995
+  _globals['_LISTISSUERSRESPONSE']._serialized_start=997
+  _globals['_LISTISSUERSRESPONSE']._serialized_end=1083
+  _globals['_GETISSUERREQUEST']._serialized_start=1085
+  _globals['_GETISSUERREQUEST']._serialized_end=1117
+  _globals['_LISTKEYSREQUEST']._serialized_start=1119
+  _globals['_LISTKEYSREQUEST']._serialized_end=1191
+  _globals['_LISTKEYSRESPONSE']._serialized_start=1193
+  _globals['_LISTKEYSRESPONSE']._serialized_end=1270
+  _globals['_GETKEYREQUEST']._serialized_start=1272
+  _globals['_GETKEYREQUEST']._serialized_end=1301
+  _globals['_ROTATEKEYSREQUEST']._serialized_start=1303
+  _globals['_ROTATEKEYSREQUEST']._serialized_end=1399
+  _globals['_ROTATEKEYSRESPONSE']._serialized_start=1401
+  _globals['_ROTATEKEYSRESPONSE']._serialized_end=1473
+  _globals['_REVOKEKEYSREQUEST']._serialized_start=1475
+  _globals['_REVOKEKEYSREQUEST']._serialized_end=1565
+  _globals['_REVOKEKEYSRESPONSE']._serialized_start=1568
+  _globals['_REVOKEKEYSRESPONSE']._serialized_end=1813
+  _globals['_KEYSERVICE']._serialized_start=1816
+  _globals['_KEYSERVICE']._serialized_end=2286
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ class Issuer(_message.Message):
     def __init__(self, name: _Optional[str] = ..., url: _Optional[str] = ..., algorithms: _Optional[_Iterable[str]] = ..., token_types: _Optional[_Iterable[str]] = ..., series: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Key(_message.Message):
-    __slots__ = ("name", "kid", "key_uri", "algorithm", "series", "provider", "state", "publish_time", "ready_time", "retire_time", "withdraw_time", "revoke_time", "destroy_time", "settle_time")
+    __slots__ = ("name", "kid", "key_uri", "algorithm", "series", "provider", "state", "publish_time", "ready_time", "retire_time", "withdraw_time", "revoke_time", "destroy_time", "settle_time", "disable_time", "destroy_due_time", "protection")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Key.State]
@@ -56,6 +56,9 @@ class Key(_message.Message):
     REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
     DESTROY_TIME_FIELD_NUMBER: _ClassVar[int]
     SETTLE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DISABLE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DESTROY_DUE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROTECTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     kid: str
     key_uri: str
@@ -70,7 +73,10 @@ class Key(_message.Message):
     revoke_time: _timestamp_pb2.Timestamp
     destroy_time: _timestamp_pb2.Timestamp
     settle_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., kid: _Optional[str] = ..., key_uri: _Optional[str] = ..., algorithm: _Optional[str] = ..., series: _Optional[str] = ..., provider: _Optional[str] = ..., state: _Optional[_Union[Key.State, str]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., withdraw_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settle_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    disable_time: _timestamp_pb2.Timestamp
+    destroy_due_time: _timestamp_pb2.Timestamp
+    protection: str
+    def __init__(self, name: _Optional[str] = ..., kid: _Optional[str] = ..., key_uri: _Optional[str] = ..., algorithm: _Optional[str] = ..., series: _Optional[str] = ..., provider: _Optional[str] = ..., state: _Optional[_Union[Key.State, str]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., withdraw_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settle_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., disable_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., destroy_due_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., protection: _Optional[str] = ...) -> None: ...
 
 class ListIssuersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

@@ -54,7 +54,7 @@ def _successor(before: dict[str, Key], after: dict[str, Key]) -> Iterator[str]:
         if new is None:
             yield f"{kid} vanished"
             continue
-        for name in ("retire_time", "withdraw_time", "revoke_time", "destroy_time"):
+        for name in ("retire_time", "withdraw_time", "revoke_time", "disable_time", "destroy_time"):
             if getattr(old, name) and getattr(old, name) != getattr(new, name):
                 yield f"{name} of {kid} changed"
 

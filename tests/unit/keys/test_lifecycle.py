@@ -14,6 +14,7 @@ from sealwright.keys import lifecycle
 from sealwright.keys.lifecycle import (
     Create,
     Destroy,
+    Disable,
     Key,
     KeyState,
     Limits,
@@ -21,6 +22,7 @@ from sealwright.keys.lifecycle import (
     SeriesPolicy,
     SetReady,
     SetWithdraw,
+    Step,
 )
 
 from .history import EPOCH, new_key, span
@@ -144,7 +146,7 @@ def test_deadlines_are_due_as_soon_as_their_commit_is_seen() -> None:
     manual = replace(POLICY, rotation_period=None)
     retired, young = replace(A, retire_time=NOW), replace(C, ready_time=None)
     assert lifecycle.next_steps([retired, B, young], [manual], LIMITS, {}, NOW) == [
-        SetWithdraw("a", LIMITS.tail),
+        SetWithdraw("a", LIMITS.tail, POLICY.destroy_after),
         SetReady("c", LIMITS.lead(POLICY.min_lead)),
     ]
 
@@ -160,14 +162,38 @@ def test_a_retired_key_is_withdrawn_even_if_its_series_left_the_configuration() 
     assert lifecycle.next_steps([replace(A, retire_time=NOW)], [], LIMITS, {}, NOW) == [SetWithdraw("a", LIMITS.tail)]
 
 
-def test_deletion_is_due_some_time_after_withdrawal() -> None:
-    due = NOW - span(50)
+def test_i12_a_key_is_disabled_when_it_leaves_the_set_and_deleted_at_its_own_deadline() -> None:
     quiet = replace(POLICY, create=False)
-    out = replace(A, retire_time=LONG_AGO, withdraw_time=due)
-    assert lifecycle.next_steps([out], [quiet], LIMITS, {}, NOW) == [Destroy("a")]
+    out = replace(A, retire_time=LONG_AGO, withdraw_time=NOW, destroy_due_time=NOW + span(50))
+
+    def due(key: Key, after: int, policy: SeriesPolicy = quiet) -> list[Step]:
+        return lifecycle.next_steps([key], [policy], LIMITS, {}, NOW + span(after))
+
     assert lifecycle.next_steps([out], [quiet], LIMITS, {}, NOW - TICK) == []
-    assert lifecycle.next_steps([replace(out, destroy_time=NOW)], [quiet], LIMITS, {}, NOW) == []
-    assert lifecycle.next_steps([out], [replace(quiet, destroy_after=None)], LIMITS, {}, NOW) == []
+    assert due(out, 0) == [Disable("a")]
+    off = replace(out, disable_time=NOW)
+    assert due(off, 0) == due(off, 49) == []
+    assert due(off, 50) == [Destroy("a")]
+    assert due(out, 50) == [Disable("a"), Destroy("a")], "a KMS that cannot disable keys does not delay their deletion"
+    assert due(replace(off, destroy_time=NOW), 50) == []
+    assert due(replace(out, revoke_time=NOW), 0) == [], "revoked keys are disabled elsewhere"
+
+
+def test_i12_each_key_keeps_the_deadline_of_its_retirement_when_the_configuration_changes() -> None:
+    retired = replace(A, retire_time=NOW)
+    keeps = replace(POLICY, create=False, destroy_after=None)
+    for after, due in ((span(50), NOW + LIMITS.tail + span(50)), (span(0), NOW + LIMITS.tail), (None, None)):
+        (step,) = lifecycle.next_steps([retired], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW)
+        assert isinstance(step, SetWithdraw)
+        assert lifecycle.apply_step(retired, step, NOW).destroy_due_time == due
+    out = replace(A, retire_time=LONG_AGO, withdraw_time=LONG_AGO, disable_time=NOW, destroy_due_time=NOW)
+    for after in (span(0), span(10**9)):
+        assert lifecycle.next_steps([out], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW) == [Destroy("a")]
+        assert lifecycle.next_steps([out], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW - TICK) == []
+        never = replace(out, destroy_due_time=None)
+        assert lifecycle.next_steps([never], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW) == []
+    assert lifecycle.next_steps([out], [keeps], LIMITS, {}, NOW) == [], "absent means never, at once"
+    assert lifecycle.next_steps([out], [], LIMITS, {}, NOW) == [Destroy("a")], "the series has left the configuration"
 
 
 def test_rotation_waits_for_the_longest_of_three() -> None:
@@ -213,6 +239,7 @@ def test_steps_write_their_own_times_only() -> None:
     )
     assert lifecycle.apply_step(A, Retire("a"), NOW) == replace(A, retire_time=NOW)
     assert lifecycle.apply_step(A, SetWithdraw("a", span(5)), NOW) == replace(A, withdraw_time=NOW + span(5))
+    assert lifecycle.apply_step(A, Disable("a"), NOW) == replace(A, disable_time=NOW)
     assert lifecycle.apply_step(A, Destroy("a"), NOW) == replace(A, destroy_time=NOW)
 
 

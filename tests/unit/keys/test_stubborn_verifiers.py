@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealwright.keys import lifecycle
+from sealwright.keys.issuer import rotated_in
 from sealwright.keys.lifecycle import Key, Limits, Retire, SeriesPolicy, SetReady
 
 from .history import EPOCH, SOUND, History, Life, new_key, seconds, span
@@ -181,7 +182,7 @@ def test_f63_a_series_is_new_until_one_of_its_keys_has_been_ready() -> None:
 def test_f63_a_head_was_rotated_in_only_if_its_predecessor_was_retired() -> None:
     first, second = new_key("a", "s0", 1, EPOCH), new_key("b", "s0", 2, EPOCH)
     retired = lifecycle.apply_step(first, Retire("a"), EPOCH + span(5))
-    assert lifecycle.rotated_in([retired, second], second)
-    assert lifecycle.rotated_in([replace(retired, revoke_time=EPOCH + span(6)), second], second)
-    assert not lifecycle.rotated_in([replace(first, revoke_time=EPOCH + span(6)), second], second)
-    assert not lifecycle.rotated_in([first], first)
+    assert rotated_in([retired, second], second)
+    assert rotated_in([replace(retired, revoke_time=EPOCH + span(6)), second], second)
+    assert not rotated_in([replace(first, revoke_time=EPOCH + span(6)), second], second)
+    assert not rotated_in([first], first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,9 @@ async def test_f16_each_boot_has_its_record_and_a_doubtful_one_keeps_the_anchor(
 async def test_f16_a_settled_jump_moves_every_time_once(database: StoreSettings, jump: timedelta) -> None:
     later = NOW + timedelta(hours=1)
     async with opened(database) as store:
-        retired = key(1, retire_time=NOW, withdraw_time=later, ready_time=NOW)
-        withdrawn = key(2, retire_time=NOW, withdraw_time=NOW, revoke_time=NOW, destroy_time=NOW)
+        retired = key(1, retire_time=NOW, withdraw_time=later, ready_time=NOW, destroy_due_time=later)
+        ends: dict[str, Any] = {"disable_time": NOW, "destroy_due_time": NOW, "destroy_time": NOW}
+        withdrawn = key(2, retire_time=NOW, withdraw_time=NOW, revoke_time=NOW, **ends)
         await store.publish(await issuer_state(store), [retired, withdrawn, key(3, ready_time=later)], [])
         await store.add_intents(await issuer_state(store), [intent(1)])
         await store.heartbeat(Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW), record("old"))
@@ -52,7 +54,9 @@ async def test_f16_a_settled_jump_moves_every_time_once(database: StoreSettings,
     moved = NOW + jump
     assert (one.publish_time, one.ready_time, one.retire_time) == (moved, moved, moved)
     assert one.withdraw_time == max(later, later + jump), "tokens from before the clock went back live on"
+    assert one.destroy_due_time == one.withdraw_time
     assert (two.withdraw_time, two.revoke_time, two.destroy_time) == (moved, moved, moved)
+    assert (two.disable_time, two.destroy_due_time) == (moved, moved)
     assert (three.ready_time, three.withdraw_time) == (later + jump, None)
     assert issuer.first_publish_time == moved
     assert issuer.limits.max_lifetime == LIMITS.max_lifetime + max(timedelta(), -jump)

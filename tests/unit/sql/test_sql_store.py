@@ -34,10 +34,11 @@ async def store(database: StoreSettings) -> AsyncIterator[SqlStore]:
 async def test_what_is_written_is_what_is_read(store: SqlStore) -> None:
     state = await issuer_state(store)
     times: dict[str, Any] = {
-        f"{n}_time": NOW + i * MINUTE for i, n in enumerate(("ready", "retire", "withdraw", "revoke", "destroy"))
+        f"{n}_time": NOW + i * MINUTE
+        for i, n in enumerate(("ready", "retire", "withdraw", "revoke", "disable", "destroy_due", "destroy"))
     }
-    whole, bare = key(1, public_key=bytes(range(256)), **times), key(2)
-    waiting = intent(1, uri="awskms:///made", public_key=b"\0\1")
+    whole, bare = key(1, public_key=bytes(range(256)), protection="hsm", **times), key(2)
+    waiting = intent(1, uri="awskms:///made", public_key=b"\0\1", protection="software")
     assert await store.add_intents(state, [waiting, intent(2)])
     state = await issuer_state(store)
     assert await store.publish(state, [whole, bare], [replace(intent(2), kid="kid-2", close_time=NOW)])

@@ -174,6 +174,9 @@ def _key(found: ShownKey) -> keys_pb2.Key:
         revoke_time=_timestamp(key.revoke_time),
         destroy_time=_timestamp(key.destroy_time),
         settle_time=_timestamp(found.settle_time),
+        disable_time=_timestamp(key.disable_time),
+        destroy_due_time=_timestamp(key.destroy_due_time),
+        protection=key.protection or "",
     )
 
 

@@ -1,0 +1,262 @@
+"""I12: `sealwright serve` is killed, or stopped for a while, at each step of a key's life, while other replicas go on.
+
+A run finds the points by going through all of a key's life, again and again. Something happens at each point that it finds, also at
+those of recoveries, and it ends when something has happened at all that every run must have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults.crashing import INTENT
+from faults.stepped import Fleet, Verifier, revoke
+from sealwright_testing.emulators.aws import AwsEmulator, KeyState, ThreadedAwsEmulator
+from sealwright_testing.postgres import PostgresServer
+from support.databases import postgres_server, upgraded
+from support.document import CREDENTIALS, document, issuer, series
+from support.processes import BIN, write_config
+from support.service import audit_records
+
+REPLICAS = 3
+ISSUERS = [f"i{n}" for n in range(5)]
+STOLEN = "stolen"
+SECONDS = 240
+"""How long a run may take to reach every point."""
+PAUSE_SECONDS = 3.0
+"""How long a process stays stopped. Longer than max_staleness, so that it must not sign when it goes on."""
+TIMING = {
+    "max_clock_error": "500ms",
+    "verifier_skew": "1s",
+    "max_staleness": "1s",
+    "max_serve_age": "1s",
+    "refresh_interval": "100ms",
+    "verifier_refresh": "0s",
+}
+RECOVERIES = {"before intent uri": ("find", "outcome"), "before KMS create": ("find", "abandon", "close")}
+"""Where a process is killed once more as long as there are points that others only reach after it, by words in their names."""
+LIFE = {
+    "record intents": "create",
+    "KMS create": "create",
+    "intent uri": "create",
+    "KMS sign_patiently": "create",
+    "intent made_time": "create",
+    "publish": "publish",
+    "keys ready_time": "ready",
+    "keys retire_time": "retire",
+    "keys destroy_due_time+withdraw_time": "withdraw",
+    "keys revoke_time": "revoke",
+    "KMS disable": "disable",
+    "keys disable_time": "disable",
+    "KMS schedule_deletion": "destroy",
+    "keys destroy_time": "destroy",
+}
+"""Steps that a run must have gone through, whatever else it finds."""
+RECOVERY = ("intent claim_expire_time", "KMS find", "intent made_time+outcome+uri", "intent abandon_time")
+"""Steps of those who take over. Others are too rare to wait for, but something happens there too."""
+
+
+def quick(name: str) -> dict[str, Any]:
+    """Return an issuer whose keys live for seconds."""
+    one = series(min_lead="0s", rotation_period="1s", destroy_after="0s", max_unpublished_keys=1000)
+    times = {"max_lifetime": "2s", "default_lifetime": "2s", "jwks": {"max_age": "1s", "stale_if_error": "0s"}}
+    return issuer(name, series=[one], **times)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as one:
+        yield one
+
+
+class Store:
+    """The store of a run, for questions that go past the service."""
+
+    def __init__(self, url: str, server: PostgresServer | None) -> None:
+        self.url = url
+        self._server = server
+
+    def rows(self, query: str) -> list[list[str]]:
+        """Return what a query finds, as texts."""
+        if self._server is not None:
+            lines = self._server.execute(query).splitlines()
+            return [line.split("|") for line in lines]
+        with contextlib.closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=10)) as store:
+            return [[str(value) for value in row] for row in store.execute(query)]
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "sqlite":
+        return Store(f"sqlite:///{tmp_path}/state.db", None)
+    found: PostgresServer = request.getfixturevalue("server")
+    found.clear("postgres")
+    upgraded(found.url("postgres"))
+    return Store(found.url("postgres"), found)
+
+
+class Misfortune:
+    """What happens at the points of a run: each process that reaches one at which nothing has happened yet is killed or stopped."""
+
+    def __init__(self, *, kill: bool) -> None:
+        self.fleet: Fleet | None = None
+        self._kill = kill
+        self._lock = threading.Lock()
+
+    def __call__(self, pid: int, point: str) -> None:
+        """Kill or stop a process that is at a point, unless no other could go on."""
+        fleet = self.fleet
+        if fleet is None:
+            return
+        with self._lock:
+            me = fleet.of(pid)
+            others = [r for r in fleet.up() if r is not me]
+            again = any(word in p for word in RECOVERIES.get(point, ()) for p in fleet.keeper.todo)
+            if me is None or not others or (point in fleet.keeper.done and not again):
+                return
+            fleet.keeper.done.append(point)
+            me.stopped = True
+            os.kill(pid, signal.SIGKILL if self._kill else signal.SIGSTOP)
+        if not self._kill:
+            time.sleep(PAUSE_SECONDS)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+            me.stopped = False
+
+
+def configurations(directory: Path, url: str, kms: AwsEmulator) -> list[str]:
+    """Return a configuration for each replica, each with an audit of its own."""
+    found = []
+    for number in range(REPLICAS):
+        own = directory / f"replica{number}"
+        own.mkdir()
+        config = document(own, kms.endpoint, *map(quick, [*ISSUERS, STOLEN]), timing=TIMING, store={"url": url})
+        config["providers"]["aws"]["manage_timeout"] = "700ms"
+        found.append(write_config(own, config))
+    return found
+
+
+def orphans(config: str) -> tuple[int, str]:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [str(BIN / "sealwright"), "keys", "orphans", "--config", config],
+        env={**os.environ, **CREDENTIALS},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def without_intent(store: Store, kms: AwsEmulator) -> set[str]:
+    """Return the intents of keys of the KMS that the store does not have. A key is looked at before the store is."""
+    tagged = {k.tags[INTENT] for k in list(kms.keys.values())}
+    return tagged - {row[0] for row in store.rows("SELECT intent_id FROM intents")}
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kill", [True, False], ids=["killed", "stopped"])
+def test_i12_whatever_happens_at_any_step_no_key_is_lost_left_over_or_used_early(
+    tmp_path: Path, store: Store, *, kill: bool
+) -> None:
+    misfortune = Misfortune(kill=kill)
+    with ThreadedAwsEmulator() as kms:
+        configs = configurations(tmp_path, store.url, kms)
+        fleet = Fleet(tmp_path, configs, misfortune)
+        verifier = Verifier(fleet, ISSUERS, max_age=1.0)
+        try:
+            fleet.wait(lambda: len(fleet.up()) == REPLICAS, "not all replicas have started")
+            with verifier.watching():
+                misfortune.fleet = fleet
+                go_through(fleet, store, kms)
+                misfortune.fleet = None
+                fleet.wait(lambda: len(fleet.up()) == REPLICAS, "not all replicas are back")
+                time.sleep(3)
+            settled(store, kms, configs[0])
+        finally:
+            problems = fleet.close()
+    assert problems == []
+    assert verifier.refused == []
+    assert verifier.verified > 100, verifier.failed
+    check_rows(store, verifier)
+    check_signatures(tmp_path, store)
+
+
+def go_through(fleet: Fleet, store: Store, kms: AwsEmulator) -> None:
+    """Wait until something has happened at every point that is always there, and for a while at all others that turn up."""
+    end, quiet = time.monotonic() + SECONDS, 0.0
+    while True:
+        time.sleep(1)
+        assert without_intent(store, kms) == set()
+        if missing(fleet):
+            quiet = time.monotonic()
+        if time.monotonic() - quiet > 5:
+            return
+        assert time.monotonic() < end, f"never there: {fleet.keeper.todo}; {missing(fleet)}"
+        if any("revoke_time" in p or "disable" in p for p in missing(fleet)) and fleet.up():
+            revoke(fleet.up()[-1], STOLEN)
+
+
+def missing(fleet: Fleet) -> set[str]:
+    """Return the steps of a key's life at which nothing has happened yet."""
+    steps = [*LIFE, *RECOVERY]
+    wanted = {f"{when} {step}" for step in steps for when in ("before", "after")}
+    wanted |= {f"before the commit of {step}" for step in steps if not step.startswith("KMS")}
+    return wanted - set(fleet.keeper.done)
+
+
+def settled(store: Store, kms: AwsEmulator, config: str) -> None:
+    """Wait until the KMS has no key that the store does not know, and check that a search for orphans says so."""
+    end = time.monotonic() + 60
+    while True:
+        alive = {f"awskms:///{k.arn}" for k in list(kms.keys.values()) if k.state is not KeyState.PENDING_DELETION}
+        uris = {row[0] for row in store.rows("SELECT uri FROM keys")}
+        uris |= {row[0] for row in store.rows("SELECT uri FROM intents WHERE close_time IS NULL AND kid = ''")}
+        _, text = orphans(config)
+        listed = [line for line in text.splitlines() if line.startswith("aws: ")]
+        if not listed and not alive - uris:  # keys that are just being created are not orphans for long
+            break
+        assert time.monotonic() < end, (text, alive - uris)
+        time.sleep(0.5)
+    assert without_intent(store, kms) == set()
+
+
+def check_rows(store: Store, verifier: Verifier) -> None:
+    """Check that no kid was lost, and that each key has its times in their order."""
+    times = "publish_time, ready_time, retire_time, withdraw_time, disable_time, destroy_time"
+    query = f"SELECT kid, issuer, {times} FROM keys"  # noqa: S608 - our own names
+    rows = store.rows(query)
+    for name, kids in verifier.kids.items():
+        assert kids <= {row[0] for row in rows if row[1] == name}
+    for kid, _, *texts in rows:
+        known = [int(t) for t in texts if t not in {"", "None"}]
+        assert known == sorted(known), kid
+    assert any(row[-1] not in {"", "None"} for row in rows)
+
+
+def check_signatures(directory: Path, store: Store) -> None:
+    """Check that every token was signed by a key that was ready, and not retired or revoked when its replica had last read."""
+    times = {r[0]: r[1:] for r in store.rows("SELECT kid, ready_time, revoke_time FROM keys")}
+    signed = 0
+    for number in range(REPLICAS):
+        for record in audit_records({"audit": {"path": f"{directory}/replica{number}/audit"}}, "sign"):
+            if record["outcome"] != "allowed":
+                continue
+            at = datetime.fromisoformat(record["time"]).astimezone(UTC).timestamp() * 1e6
+            ready, revoked = times[record["kid"]]
+            # A replica's idea of the store's clock may differ by half of what it tolerates.
+            assert int(ready) <= at + 0.5e6, record
+            assert revoked in {"", "None"} or at <= int(revoked) + 1.5e6, record
+            signed += 1
+    assert signed > 100
