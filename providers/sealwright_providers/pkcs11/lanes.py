@@ -13,12 +13,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError, give_way
 
 T = TypeVar("T")
 S = TypeVar("S")
+
+
+_IN_PROCESS_SECONDS: Final = 0.0001
+"""From this CPU time on, the token is taken to compute in this process, and not in an HSM that the thread waits for."""
+_PATIENCE_SECONDS: Final = 0.01
+"""How long a job of such a token waits for a thread that is busy before another one takes it. Two threads in a token in software do
+no more than one, and fight for the interpreter."""
+_WEIGHT: Final = 0.1
+"""Of the newest job in the average CPU time of a job."""
 
 
 class LaneSpentError(Exception):
@@ -31,26 +40,30 @@ class _Job(Generic[S]):
     deadline: float
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    queued: float
     abandoned: bool = field(default=False)
 
     def answer(self, result: Any, error: BaseException | None) -> None:
-        def deliver() -> None:
-            if self.future.done():
-                return
-            if error is None:
-                self.future.set_result(result)
-            else:
-                self.future.set_exception(error)
-
         if not self.abandoned:
             try:
-                self.loop.call_soon_threadsafe(deliver)
+                self.loop.call_soon_threadsafe(self._deliver, result, error)
             except RuntimeError:
                 self.abandoned = True  # The loop is closed.
 
+    def _deliver(self, result: Any, error: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
 
 class Lanes(Generic[S]):
-    """A fixed number of daemon threads, started on demand. Each has its own state."""
+    """A fixed number of daemon threads, started on demand. Each has its own state.
+
+    A thread that is busy takes the next job itself. If the token computes in this process, another thread helps only if jobs wait.
+    """
 
     def __init__(self, size: int, state: Callable[[], S]) -> None:
         self._size = size
@@ -58,6 +71,9 @@ class Lanes(Generic[S]):
         self._changed = threading.Condition()
         self._queue: deque[_Job[S]] = deque()
         self._running: dict[object, _Job[S] | None] = {}
+        self._woken = 0
+        self._seconds = 0.0
+        self._relief: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def run(self, work: Callable[[S, float], T], timeout: float) -> T:
@@ -72,8 +88,9 @@ class Lanes(Generic[S]):
             ProviderUnavailableError: Every thread hangs in work past its deadline, or the provider is closed.
         """
         loop = asyncio.get_running_loop()
-        job: _Job[S] = _Job(work, time.monotonic() + timeout, loop, loop.create_future())
-        self._submit(job)
+        now = time.monotonic()
+        job: _Job[S] = _Job(work, now + timeout, loop, loop.create_future(), now)
+        self._submit(job, now)
         try:
             async with asyncio.timeout(timeout):
                 result: T = await job.future
@@ -94,6 +111,8 @@ class Lanes(Generic[S]):
         """
         with self._changed:
             self._closed = True
+            if self._relief is not None:
+                self._relief.cancel()
             waiting, self._queue = list(self._queue), deque()
             self._changed.notify_all()
         for job in waiting:
@@ -103,26 +122,50 @@ class Lanes(Generic[S]):
             await asyncio.sleep(0.005)
         return not self._running
 
-    def _submit(self, job: _Job[S]) -> None:
+    def _submit(self, job: _Job[S], now: float) -> None:
         with self._changed:
             if self._closed:
                 raise _closed()
-            now = time.monotonic()
             busy = [running for running in self._running.values() if running is not None]
             if len(busy) == self._size and all(running.deadline <= now for running in busy):
                 raise ProviderUnavailableError("every session with the token hangs in a call")
             self._queue.append(job)
-            if len(self._queue) > len(self._running) - len(busy) and len(self._running) < self._size:
-                lane = object()
-                self._running[lane] = None
-                threading.Thread(target=self._serve, args=(lane,), name="sealwright-pkcs11", daemon=True).start()
+            if self._seconds < _IN_PROCESS_SECONDS or not (busy or self._woken):
+                self._wake_another()
+            elif self._relief is None:
+                self._relief = job.loop.call_later(_PATIENCE_SECONDS, self._relieve)
+
+    def _wake_another(self) -> None:
+        """Wake one thread more than those that work or were woken and have not begun, or start it."""
+        resting = sum(running is None for running in self._running.values()) - self._woken
+        if resting > 0:
+            self._woken += 1
             self._changed.notify()
+        elif len(self._running) < self._size:
+            self._woken += 1
+            lane = object()
+            self._running[lane] = None
+            threading.Thread(target=self._serve, args=(lane,), name="sealwright-pkcs11", daemon=True).start()
+
+    def _relieve(self) -> None:
+        """Wake another thread if a job has waited too long."""
+        with self._changed:
+            self._relief = None
+            if not self._queue or self._closed:
+                return
+            first, now = self._queue[0], time.monotonic()
+            if now - first.queued >= _PATIENCE_SECONDS:
+                self._wake_another()
+            self._relief = first.loop.call_later(_PATIENCE_SECONDS, self._relieve)
 
     def _serve(self, lane: object) -> None:
         give_way()
         state = self._state()
+        with self._changed:
+            self._woken -= 1
         try:
             while (job := self._next(lane)) is not None:
+                began = time.thread_time()
                 try:
                     result = job.work(state, job.deadline)
                 except LaneSpentError:
@@ -138,6 +181,7 @@ class Lanes(Generic[S]):
                 else:
                     job.answer(result, None)
                 del job
+                self._seconds += _WEIGHT * (time.thread_time() - began - self._seconds)
         finally:
             with self._changed:
                 self._running.pop(lane, None)
@@ -155,6 +199,7 @@ class Lanes(Generic[S]):
                 if self._closed:
                     return None
                 self._changed.wait()
+                self._woken = max(0, self._woken - 1)
 
     def _retire(self, lane: object, job: _Job[S]) -> bool:
         """Pass a job to the other lanes, if there are any, and reduce the number of lanes by one."""
@@ -164,7 +209,7 @@ class Lanes(Generic[S]):
             del self._running[lane]
             self._size -= 1
             self._queue.appendleft(job)
-            self._changed.notify()
+            self._wake_another()
             return True
 
 
