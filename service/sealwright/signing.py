@@ -251,28 +251,29 @@ class Signer:
         provider = self._providers.get(key.provider)
         if provider is None:
             raise ProviderUnsupportedError("the provider of the key is not configured")
-        raw = await self._ask(provider, key, signing_input, end, last=last)
+        raw = await self._ask(provider, key, signing_input, end, caller=decision.call.caller, last=last)
         decision.note(kms_request_id=raw.request_id)
         signature = accept(decision.call.request_id, key, signing_input, raw)
         token = jws.compact(signing_input, signature)
         return SignedToken(token=token, kid=key.kid, algorithm=key.algorithm.name, claims=claims)
 
     async def _ask(
-        self, provider: GuardedProvider, key: SigningKey, message: bytes, end: float, *, last: bool
+        self, provider: GuardedProvider, key: SigningKey, message: bytes, end: float, *, caller: str, last: bool
     ) -> RawSignature:
         """Ask the KMS for a signature; again, but not for long, if it does not see the key or its state does not permit it.
 
         Every published key has signed before (keys/trial.py), so that another machine of the KMS may see it.
         """
         for pause in _UNSEEN_PAUSES:
+            left = end - self._clock.elapsed()
             try:
-                left = end - self._clock.elapsed()
-                return await provider.sign(key.uri, key.algorithm, message, timeout=left, last=last)
+                return await provider.sign(key.uri, key.algorithm, message, timeout=left, last=last, caller=caller)
             except _UNSEEN:
-                if self._clock.elapsed() + pause >= end:
+                if self._clock.elapsed() + pause >= end or not provider.may_repeat():
                     raise
             await asyncio.sleep(pause)
-        return await provider.sign(key.uri, key.algorithm, message, timeout=end - self._clock.elapsed(), last=last)
+        left = end - self._clock.elapsed()
+        return await provider.sign(key.uri, key.algorithm, message, timeout=left, last=last, caller=caller)
 
 
 def _unseen(failed: ProviderError) -> ProviderUnavailableError:

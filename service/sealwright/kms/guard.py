@@ -28,6 +28,7 @@ from sealwright.errors import (
     SealwrightError,
 )
 from sealwright.kms.failures import FailureLog, cause_of
+from sealwright.kms.places import Places, QueueFullError, RetryBudget
 from sealwright.provider import (
     Algorithm,
     IdentityTeller,
@@ -129,8 +130,8 @@ class GuardedProvider:
         self._inner = inner
         self._settings = settings
         self._clock = clock
-        self._places = asyncio.Semaphore(settings.max_in_flight)
-        self._waiting = 0
+        self.places = Places(settings.max_in_flight, settings.max_queue, clock)
+        self._repeats = RetryBudget()
         self._longest = settings.timeout.total_seconds()
         self.breaker = Breaker(clock)
         self._failures = FailureLog(name, clock.elapsed)
@@ -138,7 +139,14 @@ class GuardedProvider:
         self.heard = clock.elapsed()
 
     async def sign(
-        self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float, last: bool = True
+        self,
+        uri: str,
+        algorithm: Algorithm,
+        message: bytes,
+        *,
+        timeout: float,
+        last: bool = True,
+        caller: str = "",
     ) -> RawSignature:
         """See `KeyProvider.sign`.
 
@@ -148,8 +156,10 @@ class GuardedProvider:
             message: What to sign.
             timeout: Seconds for all attempts.
             last: No other provider can sign in place of this one. Otherwise it does not wait as long as a backend may ask for.
+            caller: Whose turn it takes where calls have to wait.
         """
-        return await self._call("sign", self._inner.sign, (uri, algorithm, message), timeout, waits=last)
+        arguments = (uri, algorithm, message)
+        return await self._call("sign", self._inner.sign, arguments, timeout, waits=last, caller=caller)
 
     async def sign_patiently(self, uri: str, algorithm: Algorithm, message: bytes, *, timeout: float) -> RawSignature:
         """See `KeyProvider.sign`. One attempt may take all of the time: the KMS may be busy with keys, and no caller waits."""
@@ -214,20 +224,22 @@ class GuardedProvider:
         error.metadata["provider"] = self.name
         return error
 
-    async def _wait_for_place(self, end: float) -> None:
-        """Wait for one of the `max_in_flight` places. The queue for them is short, and waiting in it ends at the deadline."""
-        if self._waiting >= self._settings.max_queue:
-            raise self._named(OverloadedError("too many calls to the KMS are in flight", retry_after=OPEN_SECONDS))
-        self._waiting += 1
+    def may_repeat(self) -> bool:
+        """Return whether a call that failed may be made once more, and count that."""
+        return self._repeats.spend()
+
+    async def _wait_for_place(self, caller: str, end: float, *, whole: bool) -> None:
+        """Wait for one of the places. Waiting ends at the deadline, or when one whole call would have ended."""
+        left = end - self._clock.elapsed()
         try:
-            async with asyncio.timeout(max(0, end - self._clock.elapsed())):
-                await self._places.acquire()
+            await self.places.wait(caller, left if whole else min(left, self._longest))
+        except QueueFullError:
+            problem = "too many calls to the KMS are in flight"
         except TimeoutError:
-            raise self._named(
-                OverloadedError("no call to the KMS finished before the deadline", retry_after=OPEN_SECONDS)
-            ) from None
-        finally:
-            self._waiting -= 1
+            problem = "no call to the KMS finished in time to make room for this one"
+        else:
+            return
+        raise self._named(OverloadedError(problem, retry_after=OPEN_SECONDS))
 
     async def _call(
         self,
@@ -239,6 +251,7 @@ class GuardedProvider:
         attempts: int = ATTEMPTS,
         whole: bool = False,
         waits: bool = True,
+        caller: str = "",
     ) -> T:
         """Make a call, and retry it where a retry can help and there is time for it.
 
@@ -250,23 +263,25 @@ class GuardedProvider:
             attempts: Most attempts.
             whole: Whether one attempt may take all of that time. True for calls that are slow by nature.
             waits: Whether to wait for as long as the backend asks for before a retry. Otherwise only a short wait is accepted.
+            caller: Whose turn the call takes where calls have to wait.
         """
         end = self._clock.elapsed() + timeout
+        self._repeats.earn()
         for attempt in range(1, attempts + 1):
             try:
-                if self._places.locked():
-                    await self._wait_for_place(end)
-                else:
-                    await self._places.acquire()
+                if not self.places.take():
+                    await self._wait_for_place(caller, end, whole=whole)
                 try:
                     return await self._attempt(operation, call, arguments, end, whole=whole)
                 finally:
-                    self._places.release()
+                    self.places.release()
             except (ProviderThrottledError, ProviderUnavailableError) as error:
+                if isinstance(error, ProviderThrottledError):
+                    self.places.throttled()
                 asked = error.retry_after
                 pause = random.uniform(*_BACKOFF_SECONDS) if asked is None else asked  # noqa: S311 - jitter, no secret
                 late = self._clock.elapsed() + pause >= end or not (waits or pause <= _BACKOFF_SECONDS[1])
-                if attempt == attempts or self.breaker.open or late:
+                if attempt == attempts or self.breaker.open or late or not self.may_repeat():
                     error.retry_after = OPEN_SECONDS if asked is None else asked
                     raise
                 await asyncio.sleep(pause)
@@ -288,6 +303,7 @@ class GuardedProvider:
                     raise
                 raise error from None
             self._hear(None)
+            self.places.answered()
             if self.breaker.record(answered=True):
                 log.info("provider %s answers again", self.name)
         except SealwrightError as error:

@@ -105,11 +105,11 @@ async def places_are_whole(guarded: GuardedProvider, inner: FakeProvider, gate: 
     calls = [asyncio.create_task(sign(guarded)) for _ in range(3)]
     await settle()
     assert inner.under_way == 2
-    assert guarded._waiting == 1
+    assert guarded.places.waiting == 1
     gate.open.set()
     assert await asyncio.gather(*calls) == [SIGNATURE] * 3
     assert inner.calls["sign"] == before + 3
-    assert guarded._waiting == 0
+    assert guarded.places.waiting == 0
     assert inner.under_way == 0
 
 
