@@ -39,7 +39,8 @@ def test_the_defaults_of_a_page_are_those_of_the_code(kind: str) -> None:
     (table,) = tomllib.loads(text)["providers"].values()
     model = load_factory(kind).settings
     settings = model.model_validate(table)
-    for name in ("timeout", "manage_timeout", "max_in_flight", "max_queue", "message", "transport", "sessions"):
+    shared = ("timeout", "manage_timeout", "max_in_flight", "max_queue", "max_creations_per_minute")
+    for name in (*shared, "message", "transport", "sessions"):
         if name in model.model_fields:
             assert getattr(settings, name) == model.model_fields[name].default, name
 

@@ -42,6 +42,7 @@ class AzureSettings(ProviderSettings):
     """
 
     kind: Literal["azure"] = "azure"
+    max_creations_per_minute: int = Field(default=60, ge=2, le=100_000)  # a quota of the cloud; see ProviderSettings
     vault_url: str
     managed_hsm: bool | None = None
     credential: CredentialKind = "default"

@@ -31,6 +31,7 @@ class GcpSettings(ProviderSettings):
     """
 
     kind: Literal["gcp"] = "gcp"
+    max_creations_per_minute: int = Field(default=60, ge=2, le=100_000)  # a quota of the cloud; see ProviderSettings
     project: str = Field(pattern=r"^([a-z0-9.-]{1,60}:)?[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")
     location: str = Field(pattern=r"^[a-z][a-z0-9-]{1,62}$")
     key_ring: str = Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")

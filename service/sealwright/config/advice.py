@@ -17,7 +17,7 @@ from sealwright.issuer_settings import IssuerSettings, SeriesSettings, readers_l
 from sealwright.jose.algorithms import ALGORITHMS
 from sealwright.keys.choice import level_of
 from sealwright.keys.lifecycle import Limits
-from sealwright.keys.settings import limits
+from sealwright.keys.settings import SPREAD, limits
 
 _READERS: Final = ((4096, "nginx's default buffer"), (16384, "mod_auth_openidc's cache"))
 """The largest JWK Set, in bytes, that some readers accept."""
@@ -128,4 +128,4 @@ def _keys_published(series: SeriesSettings, bounds: Limits) -> int:
     """Return how many keys of a series the JWK Set holds: active, standby, and those retired for less than the tail."""
     if series.rotation_period is None:
         return 3
-    return 2 + -(-bounds.tail // max(series.rotation_period, bounds.scheduled_wait))
+    return 2 + -(-bounds.tail // max(series.rotation_period * (1 - SPREAD), bounds.scheduled_wait))

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -28,12 +28,15 @@ from sealwright.keys.making import KeyMaking
 from sealwright.keys.ports import Intent, KeyEvents, KeyStore, Outcome, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
 from sealwright.kms.guard import GuardedProvider
+from sealwright.times import MINUTE
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 32
 """Intents that are worked on at the same time."""
 _DAY: Final = timedelta(days=1)
+_QUOTA_SECONDS: Final = 1.0
+"""How long a provider without quota is left alone."""
 _FIRST_SET_PATIENCE: Final = timedelta(seconds=15)
 """How long an issuer's first JWK Set waits for slow keys once it has some."""
 
@@ -43,6 +46,7 @@ class KeyCreation:
 
     Attributes:
         failing: Why the last try to create a key failed, by issuer.
+        crowded: Providers that had no quota for keys of an issuer when it was looked at last, by issuer.
     """
 
     def __init__(
@@ -80,12 +84,16 @@ class KeyCreation:
         self._stuck: dict[str, set[str]] = {}
         self._bounded: set[str] = set()
         self.failing: dict[str, str] = {}
+        self.crowded: dict[str, set[str]] = {}
+        self._clock = clock
+        self._full: dict[str, float] = {}
 
     async def record(self, issuer: Issuer, step: Create) -> bool:
         """Record intents for the keys that a series lacks, unless another replica has just done so.
 
         Returns:
-            False if too many keys were created lately that could not be published, or the provider is blocked.
+            False if too many keys were created lately that could not be published, the provider is blocked, or the replicas have
+            begun as many keys there in the last minute as they may.
         """
         series = next(s for s in issuer.settings.series if s.name == step.series)
         if self._blocked(series.provider):
@@ -95,6 +103,9 @@ class KeyCreation:
                 f"all keys of provider {series.provider} were revoked, and none is created there "
                 f"(`sealwright keys unblock {series.provider}`)",
             )
+            return False
+        if not await self._has_quota(series.provider, issuer.now, step.count):
+            self.crowded.setdefault(issuer.name, set()).add(series.provider)
             return False
         lost = await self._store.unpublished(issuer.name, series.name, issuer.now - _DAY)
         if lost + step.count > series.max_unpublished_keys:
@@ -118,6 +129,29 @@ class KeyCreation:
         if await self._store.add_intents(issuer.state, intents):
             self._new |= {i.intent_id for i in intents}
         return True
+
+    def is_full(self, provider: str) -> bool:
+        """Return whether a provider had no quota for another key a moment ago, so that the store need not be asked again."""
+        return self._clock.elapsed() < self._full.get(provider, 0.0)
+
+    async def _has_quota(self, provider: str, now: datetime, count: int) -> bool:
+        """Return whether the replicas together may begin so many keys now.
+
+        Several that ask at once may exceed the quota by a key or two each.
+        """
+        guarded = self._providers.get(provider)
+        if guarded is None:
+            return True
+        if self.is_full(provider):
+            return False
+        if await self._store.begun(provider, now - MINUTE) + count <= guarded.max_creations_per_minute:
+            if self._full.pop(provider, None) is not None:
+                log.info("provider %s: more keys are created", provider)
+            return True
+        if provider not in self._full:
+            log.info("provider %s: %d keys a minute are created; more wait", provider, guarded.max_creations_per_minute)
+        self._full[provider] = self._clock.elapsed() + _QUOTA_SECONDS
+        return False
 
     def _blocked(self, provider: str) -> bool:
         state = self._keyring.state

@@ -17,8 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
-QUEUE_LENGTH = 2
-"""Queued keys that a series keeps: the one that signs and the one that stands by."""
+QUEUE_LENGTH = 2  # Queued keys that a series keeps: the one that signs and the one that stands by.
 
 
 class KeyState(StrEnum):
@@ -149,6 +148,7 @@ class SeriesPolicy:
         destroy_after: Time from a withdrawal to the deletion in the KMS, of keys that are retired now; None: never, of any key.
         create: Whether rotation may create keys.
         verifier_refresh: How long a verifier may keep a set whatever it was told. The first keys of a new series wait for it.
+        moved: The part of their time by which scheduled rotations of this series are moved.
     """
 
     name: str
@@ -157,6 +157,7 @@ class SeriesPolicy:
     destroy_after: timedelta | None = None
     create: bool = True
     verifier_refresh: timedelta = timedelta()
+    moved: float = 0.0
 
 
 def queued(key: Key) -> bool:
@@ -295,25 +296,25 @@ Step = Create | KeyStep
 def rotation_time(keys: Sequence[Key], policy: SeriesPolicy, limits: Limits) -> datetime | None:
     """Return when the series is due for a scheduled rotation; None if no rotation is planned.
 
-    The series is due when the head's period is over, but never before the standby is ready by every replica's clock (hence K:
-    otherwise a replica whose clock is behind would have no key to sign with), and never before even replicas that are cut off
-    from the store (which serve an old set for `max_serve_age`) have stopped serving sets without the standby.
+    The series is due when the head's period is over, but never before the standby is ready by every replica's clock (hence K: one
+    whose clock is behind would have no key to sign with), and never before even replicas that are cut off (which serve an old set
+    for `max_serve_age`) have stopped serving sets without it. The policy moves the first forward, and the others back.
     """
     line = queue(keys, policy.name)
     if policy.rotation_period is None or len(line) < QUEUE_LENGTH:
         return None
-    head, standby = line[0], line[1]
+    head, standby, part = line[0], line[1], policy.moved
     if head.ready_time is None or standby.ready_time is None:
         return None
-    period_over = active_since(keys, head) + policy.rotation_period
-    ready_everywhere = standby.ready_time + limits.verifier_skew
-    return max(period_over, ready_everywhere, standby.publish_time + limits.scheduled_wait)
+    period_over = active_since(keys, head) + policy.rotation_period * (1 - part)
+    seen = max(standby.ready_time + limits.verifier_skew, standby.publish_time + limits.scheduled_wait)
+    return max(period_over, seen + limits.scheduled_wait * part)
 
 
 def emergency(keys: Iterable[Key], now: datetime, order: Sequence[str]) -> SetReady | None:
     """Return the step that makes a young standby ready at once after a revocation; None if a ready key is left.
 
-    The step belongs in the transaction of the revocation. Verifiers that do not have the key yet will refuse its first tokens.
+    It belongs in the transaction of the revocation. Verifiers that do not have the key yet will refuse its first tokens.
 
     Args:
         keys: The keys of one issuer, after the revocation.

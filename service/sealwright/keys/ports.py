@@ -204,6 +204,10 @@ class KeyStore(Protocol):
         """Return how many intents of a series were recorded since a time, and have not become a published key."""
         ...
 
+    async def begun(self, provider: str, since: datetime) -> int:
+        """Return how many intents of a provider were recorded since a time."""
+        ...
+
     async def change_intent(self, state: IssuerState, intent: Intent) -> bool:
         """Write an intent's claim or key."""
         ...

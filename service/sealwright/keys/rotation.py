@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sealwright.clock import Clock
@@ -22,7 +22,17 @@ from sealwright.keys.due import next_time
 from sealwright.keys.ending import KeyEnding
 from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
-from sealwright.keys.lifecycle import Create, Destroy, Disable, Key, KeyStep, Step, apply_step, next_steps
+from sealwright.keys.lifecycle import (
+    Create,
+    Destroy,
+    Disable,
+    Key,
+    KeyStep,
+    SeriesPolicy,
+    Step,
+    apply_step,
+    next_steps,
+)
 from sealwright.keys.ports import IssuerState, KeyEvents, KeyStore, StoreState, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import TimingSettings, limits, series_policy
@@ -70,6 +80,7 @@ class Rotator:
         self._logged: dict[str, str] = {}
         self._clock = clock
         self._waiting: dict[str, tuple[IssuerState, float]] = {}
+        self._crowded: dict[str, tuple[IssuerState, set[str], datetime]] = {}
         self._quiet: dict[str, tuple[IssuerState, datetime | None]] = {}
         self._revoked: tuple[StoreState | None, list[Key]] = (None, [])
         self.creation = KeyCreation(
@@ -114,7 +125,7 @@ class Rotator:
     async def tick(self) -> None:
         """Take all steps that are due now, for every configured issuer. A failure of one issuer does not delay the others."""
         for settings in self._keyring.issuers:
-            if self._is_quiet(settings.name) or self._waits(settings.name):
+            if self._is_quiet(settings.name) or self._is_crowded(settings.name) or self._waits(settings.name):
                 continue
             try:
                 for _ in range(_MAX_STEPS):
@@ -133,6 +144,13 @@ class Rotator:
         if known is None or state is None or state.issuers.get(name) is not known[0]:
             return False
         return known[1] is None or self._keyring.now() < known[1]
+
+    def _is_crowded(self, name: str) -> bool:
+        """Return whether an issuer, whose state is as it was, only waits for the quotas of providers."""
+        known, state = self._crowded.get(name), self._keyring.state
+        if known is None or state is None or state.issuers.get(name) is not known[0]:
+            return False
+        return all(map(self.creation.is_full, known[1])) and self._keyring.now() < known[2]
 
     def _waits(self, name: str) -> bool:
         """Return whether an issuer waits for its keys, and was looked at a moment ago. Start what there is room for."""
@@ -161,8 +179,13 @@ class Rotator:
             return True
         if issuer.stale is not None:
             return False  # A wrong clock would write wrong deadlines.
+        self.creation.crowded.pop(issuer.name, None)
         more = await self.creation.publish(issuer) or await self._step(issuer)
-        policies = [series_policy(s, self._timing) for s in settings.series]
+        crowded = self.creation.crowded.get(issuer.name)
+        policies = self._policies(issuer)
+        if crowded and not (more or issuer.state.intents):
+            end = next_time(issuer.state.keys, policies, issuer.limits) or datetime.max.replace(tzinfo=UTC)
+            self._crowded[settings.name] = (issuer.state, crowded, end)
         if issuer.state.intents and not more:
             self._waiting[settings.name] = (issuer.state, self._clock.elapsed())
         due = [] if more else next_steps(issuer.state.keys, policies, issuer.limits, {}, issuer.now)
@@ -174,9 +197,16 @@ class Rotator:
     def _postponed(self, step: Step) -> bool:
         return isinstance(step, Disable | Destroy) and self.ending.postponed(step)
 
+    def _policies(self, issuer: Issuer) -> list[SeriesPolicy]:
+        state = self._keyring.state
+        deployment = "" if state is None else state.deployment_id
+        return [
+            series_policy(s, self._timing, issuer=issuer.name, deployment_id=deployment) for s in issuer.settings.series
+        ]
+
     async def _step(self, issuer: Issuer) -> bool:
         self.creation.start(issuer)
-        policies = [series_policy(s, self._timing) for s in issuer.settings.series]
+        policies = self._policies(issuer)
         waiting = self.creation.open_intents(issuer)
         for step in next_steps(issuer.state.keys, policies, issuer.limits, waiting, issuer.now):
             if isinstance(step, Create):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
+from typing import Final
 
 from pydantic import ValidationInfo, field_validator
 
 from sealwright.issuer_settings import IssuerSettings, SeriesSettings
 from sealwright.keys.lifecycle import Limits, SeriesPolicy
 from sealwright.settings import Duration, PositiveDuration, Settings
+
+SPREAD: Final = 0.1
+"""Scheduled rotations are moved by up to this part of their time, so that series that began together do not rotate together."""
+_SHARE_BYTES: Final = 6  # fits into the 53 bits of a float
 
 
 class TimingSettings(Settings):
@@ -66,7 +72,13 @@ def limits(issuer: IssuerSettings, timing: TimingSettings) -> Limits:
     )
 
 
-def series_policy(series: SeriesSettings, timing: TimingSettings) -> SeriesPolicy:
+def share(deployment_id: str, issuer: str, series: str) -> float:
+    """Return a number from 0 to 1 for a series: the same on every replica, and as good as random among series and deployments."""
+    text = f"{deployment_id}\n{issuer}\n{series}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:_SHARE_BYTES]) / 256**_SHARE_BYTES
+
+
+def series_policy(series: SeriesSettings, timing: TimingSettings, *, issuer: str, deployment_id: str) -> SeriesPolicy:
     """Return what the lifecycle needs to know of a series."""
     return SeriesPolicy(
         name=series.name,
@@ -75,4 +87,5 @@ def series_policy(series: SeriesSettings, timing: TimingSettings) -> SeriesPolic
         destroy_after=series.destroy_after,
         create=series.create,
         verifier_refresh=timing.verifier_refresh,
+        moved=SPREAD * share(deployment_id, issuer, series.name),
     )

@@ -178,6 +178,11 @@ class GuardedProvider:
         """Seconds that creating a key, finding it again or scheduling its deletion may take."""
         return self._settings.manage_timeout.total_seconds()
 
+    @property
+    def max_creations_per_minute(self) -> int:
+        """Keys that the replicas together may begin to create in a minute."""
+        return self._settings.max_creations_per_minute
+
     async def create(self, spec: KeySpec, *, timeout: float) -> KeyDescription:
         """See `KeyCreator.create`. Never retried: a call that failed may nevertheless have created a key."""
         inner = self._capability(KeyCreator)  # type: ignore[type-abstract]

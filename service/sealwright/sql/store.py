@@ -124,6 +124,11 @@ class SqlStore(Transactions):
         )
         return await self._read(lambda c: int(c.execute(count).scalar_one()))
 
+    async def begun(self, provider: str, since: datetime) -> int:
+        """See `KeyStore.begun`."""
+        mine = (intents.c.provider == provider) & (intents.c.create_time >= since)
+        return await self._read(lambda c: int(c.execute(select(func.count()).where(mine)).scalar_one()))
+
     async def change_intent(self, state: IssuerState, intent: Intent) -> bool:
         """See `KeyStore.change_intent`."""
         return await self._swap(state, lambda c: change_intent(c, intent))
