@@ -31,7 +31,7 @@ from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.revocation import KeyRevocation
 from sealwright.keys.rotation import Rotator
 from sealwright.keys.token_counts import TokenCounts
-from sealwright.keys.witness import StoreRefusedError
+from sealwright.keys.witness import StoreRefusedError, WitnessUnreadableError
 from sealwright.kms.guard import GuardedProvider
 from sealwright.kms.registry import load_factory
 from sealwright.server import descriptors
@@ -140,7 +140,7 @@ class App:
         self.readiness = Readiness(self.keyring, self.health, self.rotator.creation.failing, clock, self._blocked)
         await store.enter(self.replica_id)
         with contextlib.suppress(StoreRefusedError):  # Readiness says why, and `sync.run` goes on asking.
-            await sync.refresh()
+            await sync.enter()
         if self.keyring.state is not None and (problems := list(problems_with_store(config, self.keyring.state))):
             raise ConfigurationError(problems)
         # Ended after the listeners: while calls drain, the keyring must be kept fresh.
@@ -320,6 +320,8 @@ async def open_provider(config: Config, name: str, clock: Clock) -> GuardedProvi
 async def orphans(config: Config) -> Orphans:
     """Search the KMSs of a configuration for keys that its store does not know. The service may be running.
 
+    If the store is another one than that whose keys were published from here, the keys of that one are orphans too.
+
     Raises:
         ConfigurationError: Something that the configuration names cannot be used.
         StoreUnavailableError: The store cannot be opened or read.
@@ -331,7 +333,10 @@ async def orphans(config: Config) -> Orphans:
         for name in config.providers:
             providers[name] = await open_provider(config, name, SystemClock())
             closers.push_async_callback(providers[name].aclose)
-        return await find_orphans(await store.read(), providers)
+        witness = None
+        with contextlib.suppress(WitnessUnreadableError):
+            witness = WitnessFile(Path(config.audit.path)).read()
+        return await find_orphans(await store.read(), providers, witness.deployment_id if witness else None)
 
 
 async def unblock(config: Config, provider: str) -> bool:

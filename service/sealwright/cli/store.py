@@ -25,7 +25,7 @@ from sealwright.errors import (
 )
 from sealwright.ids import uuid7
 from sealwright.keys.acceptance import accept
-from sealwright.keys.lifecycle import Key
+from sealwright.keys.lifecycle import Key, published
 from sealwright.keys.ports import StoreState, StoreUnavailableError
 from sealwright.keys.settings import limits
 from sealwright.keys.timekeeping import Timekeeper, newest_other, of_boot
@@ -217,7 +217,8 @@ async def _unusable(config: Config, state: StoreState) -> dict[str, str]:
     # Imported here, because it loads gRPC.
     from sealwright.app import open_provider  # noqa: PLC0415
 
-    keys = [k for i in state.issuers.values() for k in i.keys if not k.revoke_time and not k.destroy_time]
+    # Keys that have left the JWK Set are disabled at the end of their life.
+    keys = [k for i in state.issuers.values() for k in i.keys if published(k, state.time) and not k.destroy_time]
     found: dict[str, str] = {}
     async with contextlib.AsyncExitStack() as stack:
         for name in {k.provider for k in keys}:

@@ -26,7 +26,9 @@ class Orphans:
     searched_for: Sequence[str] = field(default=())
 
 
-async def find_orphans(state: StoreState, providers: Mapping[str, GuardedProvider]) -> Orphans:
+async def find_orphans(
+    state: StoreState, providers: Mapping[str, GuardedProvider], before: str | None = None
+) -> Orphans:
     """Search all providers. A provider that fails does not hide what others have.
 
     Keys whose deletion is scheduled are not listed.
@@ -34,7 +36,9 @@ async def find_orphans(state: StoreState, providers: Mapping[str, GuardedProvide
     Args:
         state: What the store knows.
         providers: By configured name.
+        before: The deployment whose keys were published from here before, if it is another one: its store is lost.
     """
+    deployments = sorted({state.deployment_id, before or state.deployment_id})
     intents = [i for issuer in state.issuers.values() for i in issuer.intents]
     known = {k.uri for issuer in state.issuers.values() for k in issuer.keys}
     known |= {i.uri for i in intents if i.awaited and i.uri}
@@ -42,10 +46,14 @@ async def find_orphans(state: StoreState, providers: Mapping[str, GuardedProvide
     failed: dict[str, str] = {}
     for name, provider in providers.items():
         try:
-            found = await provider.find({TAG_DEPLOYMENT: state.deployment_id}, timeout=provider.manage_timeout)
+            found = {
+                uri
+                for deployment in deployments
+                for uri in await provider.find({TAG_DEPLOYMENT: deployment}, timeout=provider.manage_timeout)
+            }
         except SealwrightError as error:
             failed[name] = error.reason
         else:
-            uris[name] = sorted(set(found) - known)
+            uris[name] = sorted(found - known)
     searched = [i.intent_id for i in intents if not i.kid and not i.uri]
     return Orphans(uris=uris, failed=failed, searched_for=searched)

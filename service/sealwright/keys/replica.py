@@ -154,6 +154,19 @@ class ReplicaSync:
             self._unrecorded = False
             self._recorded = seen
 
+    async def enter(self) -> None:
+        """Read the store, write this replica's row, and read the store again. Then the replica may serve and sign.
+
+        A revocation that this replica has not read sees its row, and names it among the stale ones.
+
+        Raises:
+            StoreRefusedError: The store is not the one that verifiers have seen.
+            StoreUnavailableError: The store cannot be read or written.
+        """
+        await self.refresh()
+        await self._write_row()
+        await self.refresh()
+
     def wake(self) -> None:
         """Read the store soon, because it may have changed."""
         self._wake.set()

@@ -137,8 +137,8 @@ class KeyRevocation:
             plan = _plan(issuer.settings, issuer.state, [issuer.key(scope.kid).record], issuer.now)
             if dry_run:
                 return await self._shown([plan], warnings=plan.warnings)
-            if not plan.new:  # An earlier call may have failed to disable it.
-                return await self._shown([plan], warnings=await self._disabling.disable_all(plan.gone))
+            if not plan.new:
+                return await self._repeated([plan])
             if await self._changes.write(issuer, [*plan.new, *plan.raised]):
                 return await self._finish([plan], plan.warnings)
         raise InternalError("other writers changed the issuer's keys too often; try again")
@@ -160,9 +160,7 @@ class KeyRevocation:
 
         before = await self._changes.write_all(scope.provider, decide)
         if not any(p.new for p in plans):
-            return await self._shown(
-                plans, warnings=await self._disabling.disable_all([k for p in plans for k in p.gone])
-            )
+            return await self._repeated(plans)
         warnings = [w for p in plans for w in p.warnings]
         if scope.provider not in before.blocked:
             warnings.append(
@@ -175,14 +173,42 @@ class KeyRevocation:
         await self._changes.refresh()
         self._wake()
         failures = await self._disabling.disable_all([k for p in plans for k in p.new])
-        serve_age = max(p.limits.max_serve_age for p in plans)
-        stale = await self._stale_replicas(serve_age)
+        stale = await self._stale_replicas(max(p.limits.max_serve_age for p in plans))
         now = self._keyring.now()
-        served = now + (serve_age if stale else timedelta())
-        until = max(served + p.limits.cache_age for p in plans)
         done = await self._shown(plans, warnings=[*warnings, *failures])
-        stubborn = max(until, *(self._forgotten(served, p.limits) for p in plans))
-        return replace(done, verifier_cache_until=until, verifier_refresh_until=stubborn, stale_replicas=stale)
+        return self._with_stale(done, plans, stale, served=now)
+
+    async def _repeated(self, plans: Sequence[_Plan]) -> Revocation:
+        """Return how far an earlier revocation has come, and disable the keys in the KMS again, where that may have failed."""
+        failures = await self._disabling.disable_all([k for p in plans for k in p.gone])
+        done = await self._shown(plans, warnings=failures)
+        stale = await self._stale_replicas(max((p.limits.max_serve_age for p in plans), default=timedelta()))
+        return self._with_stale(done, plans, stale, served=None)
+
+    def _with_stale(
+        self, done: Revocation, plans: Sequence[_Plan], stale: Sequence[str], *, served: datetime | None
+    ) -> Revocation:
+        """Add what the replicas mean that may still serve the keys.
+
+        A replica cannot have confirmed an older state after the revocation, so it serves that for `max_serve_age` at most.
+
+        Args:
+            done: What was revoked.
+            plans: Of the issuers.
+            stale: The replicas.
+            served: When all others had stopped serving the keys; None: at the time of the revocation.
+        """
+        until, stubborn = [done.verifier_cache_until], [done.verifier_refresh_until]
+        for plan in plans:
+            for key in plan.gone:
+                last = served or key.revoke_time or self._keyring.now()
+                if stale:
+                    last += plan.limits.max_serve_age
+                until.append(last + plan.limits.cache_age)
+                stubborn += [until[-1], self._forgotten(last, plan.limits)]
+        return replace(
+            done, verifier_cache_until=max(until), verifier_refresh_until=max(stubborn), stale_replicas=stale
+        )
 
     def _forgotten(self, served: datetime, limits: Limits) -> datetime:
         """Return when the last verifier has forgotten a key that was last served at a time, whatever it was told."""
