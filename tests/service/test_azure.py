@@ -35,12 +35,14 @@ async def hsm() -> AsyncIterator[AzureEmulator]:
         yield one
 
 
-def configuration(directory: Path, vault: AzureEmulator, *algorithms: str, **more: Any) -> dict[str, Any]:
+def configuration(
+    directory: Path, vault: AzureEmulator, *algorithms: str, patience: str = "10s", **more: Any
+) -> dict[str, Any]:
     """Return the configuration of a service with one issuer on a vault."""
     one = issuer("payments", *algorithms, **more)
     for series in one["series"]:
         series["provider"] = "azure"
-    provider = options(vault, directory / "secret", manage_timeout="1s")
+    provider = options(vault, directory / "secret", manage_timeout=patience)
     return document(directory, "", one, providers={"azure": provider})
 
 
@@ -112,7 +114,7 @@ async def test_c59_a_crash_at_any_call_of_a_creation_leaves_one_key_for_each_int
     after: bool,  # noqa: FBT001 - a case
     kind: str,
 ) -> None:
-    config = configuration(tmp_path, vault)
+    config = configuration(tmp_path, vault, patience="1s")
     vault.add_fault(kind, operation=operation, after=after)
     async with running(config, wait=False):
         await until(lambda: asked(vault, operation))
@@ -127,7 +129,7 @@ async def test_c59_a_crash_at_any_call_of_a_creation_leaves_one_key_for_each_int
 
 
 async def test_c59_many_crashes_leave_no_more_keys(tmp_path: Path, vault: AzureEmulator) -> None:
-    config = configuration(tmp_path, vault)
+    config = configuration(tmp_path, vault, patience="1s")
     vault.add_fault("hang", operation="GetKey")
     for _ in range(5):
         async with running(config, wait=False):

@@ -230,7 +230,7 @@ async def test_the_next_provider_signs_when_the_ones_before_it_fail(
     tmp_path: Path, four: FourProviders, fault: str
 ) -> None:
     issuers = in_each_order()
-    config = on_four(tmp_path, four, *issuers, timeout="400ms")
+    config = on_four(tmp_path, four, *issuers, timeout="1s")
     async with running(config) as service:
         for one in issuers:
             name, order = one["name"], chain(one)
