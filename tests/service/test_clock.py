@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
+import pytest
+
+from sealwright.keys.ports import StoreState
+from sealwright.sql.store import SqlStore
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer
-from support.service import audit_records, failure, running
+from support.service import Service, audit_records, failure, running, until
 
 
 class MovedClock:
@@ -93,3 +101,56 @@ async def test_a_machine_whose_clock_is_set_while_it_is_cut_off_stops_signing(
         clock.wall = timedelta(seconds=30)
         assert (await failure(service.sign())).reason == "STATE_TOO_OLD"
         assert audit_records(config, "sign")[-1]["reason"] == "STATE_TOO_OLD"
+
+
+@pytest.mark.parametrize("jump", [60, -60])
+async def test_i12_two_hosts_settle_a_jump_once(
+    tmp_path: Path, emulator: AwsEmulator, monkeypatch: pytest.MonkeyPatch, jump: int
+) -> None:
+    """Each host sees the jump. The second one to act must not move the times of the keys once more."""
+    timing = {"refresh_interval": "100ms", "clock_settle_time": "1s"}
+    config, clocks = document(tmp_path, emulator.endpoint, issuer(), timing=timing), (MovedClock(), MovedClock())
+    async with running(config, clock=clocks[0]) as one, running(config, clock=clocks[1]) as other:
+        before = await _published(one)
+        _set_store_clock(monkeypatch, timedelta(seconds=jump))
+        for clock in clocks:
+            clock.wall = timedelta(seconds=jump)
+        await until(lambda: _all_fail([one, other]))
+        await until(lambda: _all_sign([one, other]))
+        for host in (one, other):
+            after = await _published(host)
+            assert {kid: round(after[kid] - time) for kid, time in before.items()} == dict.fromkeys(before, jump)
+
+
+def _set_store_clock(monkeypatch: pytest.MonkeyPatch, jump: timedelta) -> None:
+    """Set the clock of every store, as its replicas see it."""
+    probe, read = SqlStore.probe, SqlStore.read
+
+    async def moved_probe(store: SqlStore) -> tuple[int, datetime]:
+        revision, time = await probe(store)
+        return revision, time + jump
+
+    async def moved_read(store: SqlStore, *known: Any) -> StoreState:
+        state = await read(store, *known)
+        return replace(state, time=state.time + jump)
+
+    monkeypatch.setattr(SqlStore, "probe", moved_probe)
+    monkeypatch.setattr(SqlStore, "read", moved_read)
+
+
+async def _published(service: Service) -> dict[str, float]:
+    return {k.kid: k.publish_time.ToNanoseconds() / 1e9 for k in await service.list_keys()}
+
+
+async def _all_sign(services: Sequence[Service]) -> bool:
+    return all([await _signs(s) for s in services])
+
+
+async def _all_fail(services: Sequence[Service]) -> bool:
+    return not any([await _signs(s) for s in services])
+
+
+async def _signs(service: Service) -> bool:
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        return bool((await service.sign()).token)
+    return False

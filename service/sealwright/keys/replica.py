@@ -264,7 +264,7 @@ class ReplicaSync:
         While the clock is off, the anchor stays as it is in the store, because another replica may have settled the jump already.
         """
         keeper = self._keyring.timekeeper
-        if keeper.anchor is None:
+        if keeper.anchor is None or keeper.rough:
             return None
         boot, now = self._keyring.boot_id, self._keyring.now()
         return ClockRecord(boot_id=boot, zero=keeper.anchor, seen_time=now, sure=keeper.jump is None)

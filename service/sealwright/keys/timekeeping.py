@@ -26,7 +26,7 @@ class Timekeeper:
     """Judges the reads of the store's clock.
 
     Attributes:
-        anchor: The store's time at which the stopwatch was zero; None: before the first read.
+        anchor: The store's time at which the stopwatch was zero, at the earliest; None: before the first read.
         zero: The same by the newest read that was followed. The difference is at most the tolerance.
         floor: The time never goes back behind this.
         jump: By how much the store's clock differed from the anchor, beyond the tolerance, when that began; None: it does not.
@@ -39,12 +39,19 @@ class Timekeeper:
         self._moved = 0.0
         self._latest = EPOCH
         self._jumped = 0.0
+        self._spread = _NOTHING
+        self._offered: ClockRecord | None = None
         self.anchor: datetime | None = None
         self.zero = EPOCH
         self.floor = EPOCH
         self.jump: timedelta | None = None
         self.shift = _NOTHING
         self.target = EPOCH
+
+    @property
+    def rough(self) -> bool:
+        """Whether the anchor may be wrong by more than the tolerance, because every read so far was slow."""
+        return self._spread > self._tolerance
 
     def now(self, elapsed: float) -> datetime:
         """Return the time.
@@ -63,22 +70,34 @@ class Timekeeper:
         return ClockRecord(boot_id=boot, zero=self.target, seen_time=self.floor + self.shift)
 
     def adopt(self, record: ClockRecord | None, latest: datetime | None) -> None:
-        """Take over what the store knows.
+        """Take over what the store knows, now or when a read shows that it is right.
 
         Args:
             record: The anchor since this boot of the machine, by any process; None: there is none.
             latest: The newest time that the store has seen before this boot.
         """
+        self._offered = record
         if record is None:
-            if self.anchor is None:
-                self._latest = max(self._latest, latest or EPOCH)
+            if self.anchor is None:  # it only goes back if another replica has settled a jump
+                self._latest = latest or EPOCH
         elif self.anchor is None:
             self.anchor = self.zero = record.zero
             self.floor = record.seen_time
-        else:
-            # If the times of the keys have moved with the anchor, so does the time that they are judged by.
-            moved = record.zero - self.anchor
-            self.anchor, self.zero, self.floor = record.zero, self.zero + moved, self.floor + moved
+
+    def _take_over(self, low: datetime, high: datetime) -> None:
+        """Take over the store's anchor if the interval of a read contradicts ours and agrees with that one.
+
+        Then another replica has settled the jump. The times of the keys have moved with the anchor, and so does the time by which
+        they are judged.
+        """
+        offered = self._offered
+        if self.anchor is None or offered is None:
+            return
+        ours, theirs = _deviation(self.anchor, self._spread, low, high), _deviation(offered.zero, _NOTHING, low, high)
+        if abs(theirs) <= self._tolerance < abs(ours):
+            moved = offered.zero - self.anchor
+            self.anchor, self.zero, self.floor = offered.zero, self.zero + moved, self.floor + moved
+            self._spread = _NOTHING
 
     def read(self, time: datetime, *, started: float, ended: float) -> None:
         """Judge a read of the store's clock.
@@ -89,6 +108,7 @@ class Timekeeper:
             ended: The stopwatch after it.
         """
         low, high = time - timedelta(seconds=ended), time - timedelta(seconds=started)
+        self._take_over(low, high)
         if self.anchor is None:
             self.zero, self.floor = low, self._latest
             if time < self._latest - self._tolerance:
@@ -96,9 +116,9 @@ class Timekeeper:
                 self.shift, self.target = time - self._latest, low
                 self._note(self.shift, ended, same=self.jump is not None)
                 return
-            self.anchor, self._moved = low, ended
+            self.anchor, self._spread, self._moved = low, high - low, ended
         self.floor = self.now(ended)
-        off = deviation(self.anchor, low, high)
+        off = _deviation(self.anchor, self._spread, low, high)
         if abs(off) > self._tolerance:
             self.shift = time - self.floor
             self.target = self.anchor + self.shift
@@ -106,20 +126,29 @@ class Timekeeper:
             return
         self.jump = None
         self.zero = low
-        step = timedelta(seconds=_RATE * (ended - self._moved))
-        self.anchor += min(max(low - self.anchor, -step), step)
+        self.anchor = self._followed(self.anchor, low, high, ended)
         self._moved = ended
+
+    def _followed(self, anchor: datetime, low: datetime, high: datetime, ended: float) -> datetime:
+        """Return the anchor after a read.
+
+        A slow read tells little: the store may have read its clock at any time during it. Each quicker one tells more.
+        """
+        missed, step = _deviation(anchor, self._spread, low, high), timedelta(seconds=_RATE * (ended - self._moved))
+        latest = min(anchor + self._spread, high)
+        anchor = min(max(anchor, low), anchor + self._spread)
+        self._spread = max(latest - anchor, _NOTHING)
+        return anchor + min(max(missed, -step), step)
 
     def _note(self, jump: timedelta, elapsed: float, *, same: bool) -> None:
         if not same:
             self.jump, self._jumped = jump, elapsed
 
 
-def deviation(anchor: datetime, low: datetime, high: datetime) -> timedelta:
-    """Return by how much an interval of anchors misses an anchor; positive: the store's clock is ahead."""
-    if anchor < low:
-        return low - anchor
-    return high - anchor if high < anchor else _NOTHING
+def _deviation(anchor: datetime, spread: timedelta, low: datetime, high: datetime) -> timedelta:
+    """Return by how much an interval misses an anchor that may be `spread` more; positive: the store's clock is ahead."""
+    latest = anchor + spread
+    return low - latest if low > latest else min(high - anchor, _NOTHING)
 
 
 def newest_other(records: tuple[ClockRecord, ...], boot: str) -> datetime | None:
@@ -152,6 +181,14 @@ def moved_intent(intent: Intent, jump: timedelta) -> Intent:
     """Return an intent whose times have moved with the clock."""
     names = ("create_time", "claim_expire_time", "asked_time", "made_time", "abandon_time", "close_time")
     return replace(intent, **{name: time + jump for name in names if (time := getattr(intent, name)) is not None})
+
+
+def moved_clock(record: ClockRecord, jump: timedelta) -> ClockRecord:
+    """Return what the store knows of another machine's clock after a jump was settled.
+
+    That machine has seen the same jump: by this it finds out that the times have moved, and does not move them once more.
+    """
+    return replace(record, zero=record.zero + jump, seen_time=record.seen_time + jump)
 
 
 def moved_limits(limits: Limits, jump: timedelta) -> Limits:

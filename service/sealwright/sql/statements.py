@@ -9,10 +9,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 
 from sealwright.keys.lifecycle import Key, Limits
-from sealwright.keys.ports import Intent, IssuerState, Replica, StoreState, StoreUnavailableError
-from sealwright.keys.timekeeping import moved_intent, moved_key, moved_limits
+from sealwright.keys.ports import ClockRecord, Intent, IssuerState, Replica, StoreState, StoreUnavailableError
+from sealwright.keys.timekeeping import moved_clock, moved_intent, moved_key, moved_limits
 from sealwright.sql.dialect import ANNOUNCEMENT
-from sealwright.sql.tables import SCHEMA, blocked_providers, deployment, intents, issuers, keys, replicas
+from sealwright.sql.tables import SCHEMA, blocked_providers, clocks, deployment, intents, issuers, keys, replicas
 
 _LIMITS: Final = tuple(Limits.__dataclass_fields__)
 NEXT_REVISION: Final = select(deployment.c.revision + 1).scalar_subquery()
@@ -143,6 +143,10 @@ def move_times(c: Connection, state: StoreState, jump: timedelta, now: datetime)
     for old in c.execute(select(replicas)).all():
         times = {"start_time": old.start_time + jump, "seen_time": old.seen_time + jump}
         c.execute(update(replicas).where(replicas.c.replica_id == old.replica_id).values(times))
+    for each in c.execute(select(clocks)).all():
+        moved = moved_clock(ClockRecord(boot_id=each.boot_id, zero=each.zero, seen_time=each.seen_time), jump)
+        new = {"zero": moved.zero, "seen_time": moved.seen_time}
+        c.execute(update(clocks).where(clocks.c.boot_id == each.boot_id).values(new))
     for provider, time in state.blocked.items():
         blocked = update(blocked_providers).where(blocked_providers.c.provider == provider)
         c.execute(blocked.values(block_time=time + jump))

@@ -235,7 +235,6 @@ class SqlStore(Transactions):
             if c.execute(select(deployment.c.revision)).scalar_one() != state.revision:
                 return False
             move_times(c, state, jump, clock.seen_time - jump)
-            c.execute(delete(clocks))
             self._keep_clock(c, clock)
             return True
 

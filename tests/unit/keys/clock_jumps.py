@@ -22,7 +22,7 @@ from sealwright.keys.keyring import Keyring
 from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.ports import ClockRecord, IssuerState, StoreState
 from sealwright.keys.settings import TimingSettings
-from sealwright.keys.timekeeping import moved_key, moved_limits
+from sealwright.keys.timekeeping import moved_clock, moved_key, moved_limits
 
 from .history import EPOCH, new_key, seconds, span
 
@@ -202,7 +202,9 @@ class Machine:
             else:
                 self.limits = moved_limits(self.limits, keeper.shift)
             self.keys = tuple(moved)
-        self.clocks = (keeper.settled(self.keyring.boot_id),)
+        settled = keeper.settled(self.keyring.boot_id)
+        others = (c for c in self.clocks if c.boot_id != settled.boot_id)
+        self.clocks = (*(moved_clock(c, keeper.shift) for c in others), settled)
         self.revision += 1
         self._serve()
 

@@ -95,6 +95,10 @@ class Life:
     def true(self, told: datetime) -> int:
         return seconds(told - EPOCH) - self.error
 
+    def spans(self, begin: int, last: int) -> list[tuple[int, int]]:
+        """Return when it may sign in a period, both ends included."""
+        return [(begin, last)]
+
     @property
     def order(self) -> list[str]:
         return [p.name for p in self.policies]

@@ -15,6 +15,12 @@ LATER = span(10**7)
 
 def broken(history: History) -> Iterator[str]:
     """Yield what was broken, a line each."""
+    yield from broken_rows(history)
+    yield from (line for rotation in history.rotations for line in _keyless(history, rotation))
+
+
+def broken_rows(history: History) -> Iterator[str]:
+    """Yield what was broken in the store, whatever the clocks of replicas say."""
     gone: set[str] = set()
     before: dict[str, Key] = {}
     for row in history.rows:
@@ -26,7 +32,21 @@ def broken(history: History) -> Iterator[str]:
         yield from (f"{kid} came back" for kid in gone if kid in keys and lifecycle.published(keys[kid], now))
         gone |= {k.kid for k in row.keys if not lifecycle.published(k, now)}
     for rotation in history.rotations:
-        yield from _rotation(history, rotation)
+        yield from _early(history, rotation)
+
+
+def stranded(history: History) -> Iterator[str]:
+    """Yield scheduled rotations after which a replica that may sign did not hold the next key for ready, as it read of them."""
+    for rotation in history.rotations:
+        for life in history.lives:
+            read = next((r for r in life.reads if r.row.time >= rotation.time), None)
+            if read is None or not any(
+                end > read.installed for _, end in life.spans(read.installed, read.installed + 1)
+            ):
+                continue
+            heirs = [k for k in read.row.keys if k.kid == rotation.heir and lifecycle.queued(k)]
+            if any(not lifecycle.ready(k, life.clock(read.installed)) for k in heirs):
+                yield "scheduled rotation left a replica without a key"
 
 
 def _row(row: Row, now: datetime) -> Iterator[str]:
@@ -59,12 +79,15 @@ def _successor(before: dict[str, Key], after: dict[str, Key]) -> Iterator[str]:
                 yield f"{name} of {kid} changed"
 
 
-def _rotation(history: History, rotation: Rotation) -> Iterator[str]:
+def _early(history: History, rotation: Rotation) -> Iterator[str]:
     limits = rotation.limits
     first = rotation.heir in history.first
     old_sets = seconds(limits.max_serve_age + 2 * (limits.max_age + limits.stale_if_error))
     if not first and rotation.time < history.visible[rotation.heir] + old_sets:
         yield "scheduled rotation before replicas that are cut off have fallen silent"
+
+
+def _keyless(history: History, rotation: Rotation) -> Iterator[str]:
     row = history.rows[rotation.index]
     for life in history.lives:
         if lifecycle.active(row.keys, rotation.series, life.clock(rotation.time)) is None:

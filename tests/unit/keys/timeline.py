@@ -95,12 +95,22 @@ class World:
     # -- replicas ---------------------------------------------------------------------------------
 
     def _start(self, config: Limits, policies: Sequence[SeriesPolicy]) -> None:
-        error = self.rng.choice((-self.max_clock_error, 0, self.max_clock_error))
-        life = Life(error, config, policies)
+        life = self._life(config, policies)
         self.history.lives.append(life)
         self._read_after(0, life)
         life.writer = self._writer(life)
         self._schedule(0, life, life.writer)
+
+    def _life(self, config: Limits, policies: Sequence[SeriesPolicy]) -> Life:
+        error = self.rng.choice((-self.max_clock_error, 0, self.max_clock_error))
+        return Life(error, config, policies)
+
+    def _looked(self, life: Life, start: int, answered: int) -> None:
+        """A read has ended that began at `start`, and whose rows are those of `answered`."""
+
+    def _refreshed(self, life: Life, started: int) -> bool:  # noqa: ARG002 - for subclasses
+        """A writer has read the store. Return whether it may write."""
+        return True
 
     def _crash(self, life: Life) -> None:
         self._confirm(life)
@@ -127,8 +137,10 @@ class World:
             if answer is None:
                 yield self._pause()
                 answer = self.latest
+            answered = self.now
             yield self._pause()
             life.reads.append(Read(start, self.now, answer))
+            self._looked(life, start, answered)
             answer = None
             silence = self.rng.choice((1, *self.spans))
             life.connected = self.rng.randrange(3) > 0
@@ -139,6 +151,7 @@ class World:
         """A replica that is connected polls all the time, so its last read is as young as can be."""
         if life.connected and life.died is None and life.reads[-1].row is self.latest:
             life.reads[-1] = replace(life.reads[-1], start=self.now)
+            self._looked(life, self.now, self.now)
 
     def _aim(self, before: Row) -> None:
         """After a commit: some replicas hear of it at once, some read just before it and then nothing for long."""
@@ -161,8 +174,11 @@ class World:
             early = life.clock(self.now)
             if self.flaws.clock_before_read:
                 yield self._pause()
-            row = self.latest
+            row, started = self.latest, self.now
             yield self._pause()
+            if not self._refreshed(life, started):
+                yield 1 + self._pause()
+                continue
             work = self._due(row, life)
             if not work:
                 yield self._idle(row, life)
@@ -279,6 +295,8 @@ class World:
         if life is None or len(line) < lifecycle.QUEUE_LENGTH or line[1].ready_time is None:
             return
         yield max(0, life.true(line[1].ready_time) - self.now) + self._pause()
+        if not self._refreshed(life, self.now):
+            return
         now = life.clock(self.now)
         head = lifecycle.active(row.keys, series, now)
         others = [k for k in line if head is not None and k.kid != head.kid]
@@ -292,7 +310,7 @@ class World:
     def _revoke(self) -> Actor:
         row, life = self.latest, self._living()
         old = [k for k in row.keys if not k.revoke_time]
-        if life is None or not old or self.rng.randrange(2):
+        if life is None or not old or self.rng.randrange(2) or not self._refreshed(life, self.now):
             return
         now = life.clock(self.now)
         lost = self.rng.choice(old)

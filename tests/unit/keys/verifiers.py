@@ -76,15 +76,19 @@ def uses(history: History, flaws: Flaws) -> Iterator[Use]:
             last = min(replaced, stale)
             if last < read.installed:
                 continue
-            ready = {life.true(k.ready_time) for k in read.row.keys if k.ready_time}
-            moments = sorted({read.installed} | {t for t in ready if read.installed < t <= last})
-            met: set[str] = set()
-            for moment in moments:
-                for key in lifecycle.signers(read.row.keys, life.clock(moment), life.order):
-                    if key.kid not in met:
-                        met.add(key.kid)
-                        lifetime = seconds(limits.max_lifetime)
-                        yield Use(key.kid, moment, last, lifetime)
+            for begin, end in life.spans(read.installed, last):
+                yield from _signed(read, life, begin, end, seconds(limits.max_lifetime))
+
+
+def _signed(read: Read, life: Life, begin: int, last: int, lifetime: int) -> Iterator[Use]:
+    ready = {life.true(k.ready_time) for k in read.row.keys if k.ready_time}
+    moments = sorted({begin} | {t for t in ready if begin < t <= last})
+    met: set[str] = set()
+    for moment in moments:
+        for key in lifecycle.signers(read.row.keys, life.clock(moment), life.order):
+            if key.kid not in met:
+                met.add(key.kid)
+                yield Use(key.kid, moment, last, lifetime)
 
 
 def gaps(history: History) -> Iterator[Gap]:
@@ -108,12 +112,16 @@ def gaps(history: History) -> Iterator[Gap]:
 
 def failures(history: History, flaws: Flaws) -> Iterator[Failure]:
     """Yield the tokens that a verifier could not have verified, though it did all that it must."""
-    by_kid: dict[str, list[Gap]] = {}
+    by_kid: dict[str, list[tuple[Gap, int]]] = {}
     for gap in gaps(history):
-        by_kid.setdefault(gap.kid, []).append(gap)
+        kept = 2 * seconds(gap.row.limits.max_age + gap.row.limits.stale_if_error)
+        by_kid.setdefault(gap.kid, []).append((gap, gap.end + kept))
+    skew = seconds(history.rows[0].limits.verifier_skew)
     for use in uses(history, flaws):
-        for gap in by_kid.get(use.kid, ()):
-            failure = _meet(history, use, gap)
+        end = use.last + use.lifetime + skew
+        for gap, last in by_kid.get(use.kid, ()):
+            # Most are far apart, and this is soon said.
+            failure = _meet(history, use, gap) if use.first < last and gap.begin < end else None
             if failure is not None:
                 yield failure
 
