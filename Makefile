@@ -64,7 +64,7 @@ lint: install  ## Check style, import contracts and protos
 
 types: install  ## Check types with mypy in strict mode
 	$(BIN)/mypy
-	$(BIN)/mypy tests examples benchmarks
+	$(BIN)/mypy tests examples benchmarks docs/pictures
 
 protos: install  ## Generate service/sealwright/v1 from protos/sealwright/v1
 	rm -f service/sealwright/v1/*_pb2*
