@@ -58,7 +58,8 @@ class PostgresServer:
         self.directory = directory
 
     @property
-    def _log(self) -> Path:
+    def log(self) -> Path:
+        """What the server has written."""
         return self.directory.with_name(f"{self.directory.name}.log")
 
     @property
@@ -86,7 +87,7 @@ class PostgresServer:
     def _create(self, command: list[Any]) -> None:
         self.own(self.directory)
         if self._spawn([*command, "-D", self.directory / "data"]).wait(_SECONDS):
-            raise RuntimeError(f"{command[0]} failed: {self._log.read_text(encoding='utf-8')}")
+            raise RuntimeError(f"{command[0]} failed: {self.log.read_text(encoding='utf-8')}")
 
     @staticmethod
     def own(path: Path) -> None:
@@ -159,7 +160,7 @@ class PostgresServer:
     def _spawn(self, command: list[Any]) -> subprocess.Popen[bytes]:
         program, *arguments = map(str, command)
         as_nobody: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - the system's programs
                 [str(self._binaries / program), *arguments],
                 cwd="/",

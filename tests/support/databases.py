@@ -40,5 +40,5 @@ def upgraded(url: str) -> None:
 def statements(server: PostgresServer) -> list[str]:
     """Return what a server with the options LOGGED was asked."""
     return re.findall(
-        r"^LOG:  (?:statement|execute <unnamed>): (.*)", server._log.read_text(encoding="utf-8"), re.MULTILINE
+        r"^LOG:  (?:statement|execute <unnamed>): (.*)", server.log.read_text(encoding="utf-8"), re.MULTILINE
     )
