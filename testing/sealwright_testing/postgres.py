@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +47,7 @@ class PostgresServer:
 
     Attributes:
         directory: The directory of its data and of its socket.
+        environment: What its process has in its environment besides the defaults, from its next start on.
     """
 
     def __init__(self, binaries: Path, directory: Path, port: int, options: Sequence[str]) -> None:
@@ -56,6 +57,7 @@ class PostgresServer:
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self.directory = directory
+        self.environment: dict[str, str] = {}
 
     @property
     def log(self) -> Path:
@@ -101,7 +103,8 @@ class PostgresServer:
         Raises:
             RuntimeError: It does not.
         """
-        self._process = self._spawn(["postgres", "-D", self.directory / "data", "-k", self.directory, *self._options])
+        command = ["postgres", "-D", self.directory / "data", "-k", self.directory, *self._options]
+        self._process = self._spawn(command, self.environment)
         end = time.monotonic() + _SECONDS
         while True:
             try:
@@ -157,7 +160,7 @@ class PostgresServer:
         """Return the URL of a store."""
         return f"postgresql://{user}@/{database}?host={self.directory}"
 
-    def _spawn(self, command: list[Any]) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: list[Any], environment: Mapping[str, str] = {}) -> subprocess.Popen[bytes]:
         program, *arguments = map(str, command)
         as_nobody: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
         with self.log.open("ab") as log:
@@ -167,7 +170,7 @@ class PostgresServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", **environment},
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - a killed test leaves no server
                 **(as_nobody if os.geteuid() == 0 else {}),
             )

@@ -72,7 +72,7 @@ class Soak:
                 ledger=self.ledger,
                 rng=self._fork(),
             )
-            await self._disturb(load, chaos)
+            await self._disturb(load, chaos, verifiers)
             if self._options.without == SOUND or not self.ledger.violations:
                 await self._settle(load, kms, http)
             self.ledger.counts["answers of the shared cache"] = cache.served
@@ -96,7 +96,7 @@ class Soak:
         for host in self._hosts:
             await host.until_ready()
 
-    async def _disturb(self, load: Load, chaos: Chaos) -> None:
+    async def _disturb(self, load: Load, chaos: Chaos, verifiers: Verifiers) -> None:
         """Let callers call, an operator operate, and things go wrong."""
         callers = [asyncio.ensure_future(job) for job in (*(load.call() for _ in range(CALLERS)), load.operate())]
         trouble = asyncio.ensure_future(chaos.calm() if self._options.calm else chaos.run())
@@ -104,7 +104,8 @@ class Soak:
         done: set[asyncio.Future[None]] = set()
         # A run that is to fail ends as soon as it has.
         while not done and time.monotonic() < end and (self._options.without == SOUND or not self.ledger.violations):
-            done, _ = await asyncio.wait([trouble, *callers], timeout=0.5, return_when="FIRST_COMPLETED")
+            jobs = [trouble, *callers, *verifiers.jobs]
+            done, _ = await asyncio.wait(jobs, timeout=0.5, return_when="FIRST_COMPLETED")
         trouble.cancel()
         await asyncio.gather(trouble, return_exceptions=True)
         for job in done:

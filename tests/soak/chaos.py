@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
-from .database import KILL, Pair
+from .database import BEHIND, KILL, Pair
 from .hosts import CLOCK_ERROR, ISSUERS, Host
 from .kms import Kms
 from .ledger import Ledger
@@ -146,7 +146,7 @@ class Chaos:
         async with self._a_host() as host:
             host.set_clock(self._rng.choice((-3600, -30, -3, 3, 30, 3600)))
             await self._while(2, 6)
-            host.set_clock(self._rng.uniform(-0.6, 0.6) * CLOCK_ERROR)
+            host.set_clock(self._rng.uniform(BEHIND - CLOCK_ERROR, CLOCK_ERROR - BEHIND) - BEHIND / 2)
 
     # -- the database -------------------------------------------------------------------------------
 

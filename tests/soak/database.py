@@ -10,8 +10,11 @@ from pathlib import Path
 
 from sealwright_testing.postgres import PostgresServer
 from support.databases import postgres_server, upgraded
+from support.document import tool_missing
 
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'sealwright%'"
+BEHIND = 0.8
+"""Seconds."""
 _SECONDS = 30
 
 
@@ -69,10 +72,26 @@ class Pair:
         self.execute("SELECT pg_reload_conf()")
 
 
+def _slow_clock() -> dict[str, str]:
+    """Return the environment of a process whose clock is behind."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        tool_missing("libfaketime")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME": f"-{BEHIND}",
+        "DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
 @contextmanager
 def pair() -> Iterator[Pair]:
-    """Run two servers with the tables of a store."""
+    """Run two servers with the tables of a store. The clock of the second one is behind, by less than replicas tolerate."""
     with postgres_server() as primary, postgres_server(primary=primary) as standby:
+        standby.stop()
+        standby.environment = _slow_clock()
+        standby.start()
         both = Pair(primary, standby)
         upgraded(both.url())
         yield both

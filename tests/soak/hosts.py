@@ -17,6 +17,7 @@ from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from support.document import document, issuer, series
 from support.processes import Process, write_config
 
+from .database import BEHIND
 from .ledger import Ledger
 from .network import Proxy, Target
 
@@ -99,7 +100,7 @@ class Host:
         self.directory = directory / name
         self.directory.mkdir()
         self._clock = self.directory / "clock"
-        self.set_clock(0)
+        self.set_clock(-BEHIND / 2)
         self.database: list[Proxy] = []
         self.kms: dict[str, Proxy] = {}
         self.front = Proxy(lambda: [self._address("grpc")])

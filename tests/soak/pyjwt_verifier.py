@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
 
 import jwt
@@ -53,7 +54,7 @@ class Strict:
         if asked - self._got >= self._max_age:
             try:
                 self._fetch()
-            except (OSError, ValueError):
+            except (OSError, HTTPException, ValueError):
                 if time.monotonic() - self._got >= self._max_age + self._stale:
                     raise NoSetError from None
         kid = jwt.get_unverified_header(token)["kid"]
@@ -79,7 +80,12 @@ def judge(job: dict[str, str], find: Callable[[str], Any]) -> tuple[str, str]:
     try:
         key = find(job["token"])
         jwt.decode(job["token"], key, _ALGORITHMS, audience=job["audience"], issuer=job["issuer"])
-    except (NoSetError, jwt.PyJWKClientConnectionError):
+    except (
+        NoSetError,
+        jwt.PyJWKClientConnectionError,
+        OSError,
+        HTTPException,
+    ):  # PyJWT lets some pass: a reset, half an answer
         return "no set", ""
     except jwt.ExpiredSignatureError:
         return "expired", ""

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from random import Random
@@ -81,12 +81,13 @@ class Verifier:
 
 
 class Verifiers:
-    """All of them."""
+    """All of them. None of the `jobs` ends by itself."""
 
     def __init__(self, ledger: Ledger, rng: Random) -> None:
         self._ledger = ledger
         self._rng = rng
         self.all: list[Verifier] = []
+        self.jobs: list[asyncio.Task[None]] = []
 
     def show(self, token: Token) -> None:
         """Show a new token to all, and again later."""
@@ -130,15 +131,15 @@ class Verifiers:
                 running = stack.enter_context(gateway.start(setup))
                 asks[name] = _gateway(running, session, folder / f"{name.lower()}.log", _NO_SET_OF[name])
             self.all = [Verifier(name, ask, self._ledger) for name, ask in asks.items()]
-            jobs = [asyncio.ensure_future(v.run()) for v in self.all]
-            stack.push_async_callback(_end, jobs)
+            self.jobs = [asyncio.ensure_future(v.run()) for v in self.all]
+            stack.push_async_callback(_end, self.jobs)
             yield
 
     async def _process(self, stack: AsyncExitStack, http: str, *command: str | Path) -> Ask:
         process = await asyncio.create_subprocess_exec(
             *map(str, command), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
-        stack.callback(process.kill)
+        stack.callback(_kill, process)
         source, sink = process.stdout, process.stdin
         assert source is not None
         assert sink is not None
@@ -152,7 +153,10 @@ class Verifiers:
                 "token": token.text,
             }
             sink.write(json.dumps(job).encode() + b"\n")
-            answer = json.loads(await source.readline())
+            line = await source.readline()
+            if not line:
+                raise RuntimeError(f"a verifier has ended: {' '.join(map(str, command))}")
+            answer = json.loads(line)
             assert answer["id"] == token.jti
             return answer["outcome"], answer["detail"]
 
@@ -187,6 +191,11 @@ def _size(file: Path) -> int:
 
 def _since(file: Path, size: int) -> str:
     return file.read_bytes()[size:].decode()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
 
 
 async def _end(jobs: Sequence[asyncio.Task[None]]) -> None:
