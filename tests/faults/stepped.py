@@ -190,6 +190,7 @@ class Verifier:
         self._random = random.Random(seed)  # noqa: S311 - a test
         self._sets: dict[str, tuple[float, dict[str, Any]]] = {}
         self._live: list[tuple[float, str, str]] = []
+        self._channels: dict[str, grpc.Channel] = {}
         self._end = threading.Event()
         self.refused: list[str] = []
         self.verified = 0
@@ -206,13 +207,21 @@ class Verifier:
         finally:
             self._end.set()
             self._thread.join(30)
+            for channel in self._channels.values():
+                channel.close()
 
     def _run(self) -> None:
-        while not self._end.wait(0.02):
+        while not self._end.wait(0.1):
             for issuer in self._issuers:
                 with contextlib.suppress(OSError):
                     self._sign(issuer)
                     self._look_again()
+
+    def _channel(self, address: str) -> grpc.Channel:
+        """Return the channel to an address. There is one for each start of a replica."""
+        if address not in self._channels:
+            self._channels[address] = grpc.insecure_channel(address)
+        return self._channels[address]
 
     def _any(self) -> Replica | None:
         up = self._fleet.up()
@@ -223,9 +232,8 @@ class Verifier:
         if replica is None:
             return
         try:
-            with grpc.insecure_channel(replica.ready["grpc"]) as channel:
-                request = SignJwtRequest(issuer=f"issuers/{issuer}", claims_json="{}")
-                signed = SigningServiceStub(channel).SignJwt(request, timeout=1)
+            request = SignJwtRequest(issuer=f"issuers/{issuer}", claims_json="{}")
+            signed = SigningServiceStub(self._channel(replica.ready["grpc"])).SignJwt(request, timeout=1)
         except (grpc.RpcError, KeyError) as error:  # killed, stopped or just started
             code = error.code().name if isinstance(error, grpc.Call) else "gone"
             self.failed[f"{code}: {error.details() if isinstance(error, grpc.Call) else ''}"[:100]] += 1

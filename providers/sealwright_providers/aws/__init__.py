@@ -9,7 +9,7 @@ Permissions, by call (AWS KMS Developer Guide, "Permissions reference"):
 | kms:GetPublicKey, kms:DescribeKey | after a key is created or registered; GetPublicKey: the first long message of ML-DSA |
 | kms:CreateKey, kms:TagResource | creating keys |
 | kms:ListKeys, kms:ListResourceTags | finding the key of an intent again after a crash |
-| kms:DisableKey | revoking a key |
+| kms:DisableKey | revoking a key, and keys at the end of their life |
 | kms:ScheduleKeyDeletion | a surplus key that was never published; `destroy_after` |
 """
 

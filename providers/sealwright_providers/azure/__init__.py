@@ -8,7 +8,7 @@ policy. Managed HSM: data actions of its local RBAC under `Microsoft.KeyVault/ma
 | every token | keys/sign/action | sign | keys/sign/action |
 | after a key is created or found | keys/read | get | keys/read/action |
 | creating keys, finding the key of an intent | keys/create/action, keys/read | create, get, list | keys/create, keys/read/action |
-| revoking a key | keys/update/action | update | keys/write/action |
+| revoking a key, and keys at the end of their life | keys/update/action | update | keys/write/action |
 | `destroy_after`, surplus keys | keys/delete, keys/read | delete, get, list | keys/delete, keys/deletedKeys/read/action |
 """
 

@@ -8,7 +8,7 @@ What the token's user must be able to do:
 | C_FindObjects, C_GetAttributeValue | finding a key by CKA_ID and class; reading its public half |
 | C_Sign | every token |
 | C_GenerateKeyPair, C_GenerateKey | creating keys |
-| C_SetAttributeValue of CKA_SIGN | revoking a key, where the token lets it be changed |
+| C_SetAttributeValue of CKA_SIGN | revoking a key, and keys at the end of their life, where the token lets it be changed |
 | C_DestroyObject | a surplus key that was never published; `destroy_after` |
 """
 
