@@ -115,14 +115,8 @@ class Chaos:
 
     @asynccontextmanager
     async def _trouble(self, *hosts: Host) -> AsyncIterator[None]:
-        """Note that hosts may go on with what they know."""
-        for host in hosts:
-            self._ledger.trouble(host.name)
-        try:
+        with self._ledger.trouble(*(h.name for h in hosts)):
             yield
-        finally:
-            for host in hosts:
-                self._ledger.settled(host.name)
 
     # -- replicas -----------------------------------------------------------------------------------
 
@@ -184,8 +178,9 @@ class Chaos:
     async def _a_kms(self) -> AsyncIterator[Kms]:
         kms = self._rng.choice(self._kms)
         async with self._of_kms[kms.name]:
-            yield kms
-            await kms.heal()
+            with self._ledger.illness(kms.name):
+                yield kms
+                await kms.heal()
 
     async def _kms_errors(self) -> None:
         async with self._a_kms() as kms:
@@ -208,11 +203,12 @@ class Chaos:
 
     async def _cut_kms(self) -> None:
         async with self._a_host() as host:
-            proxy = self._rng.choice(list(host.kms.values()))
-            proxy.cut()
-            await self._while(1, 5)
-            proxy.mend()
-            proxy.kill()
+            name, proxy = self._rng.choice(list(host.kms.items()))
+            with self._ledger.illness(f"{host.name}/{name}"):
+                proxy.cut()
+                await self._while(1, 5)
+                proxy.mend()
+                proxy.kill()
 
     async def _slow_revocation(self) -> None:
         """Revoke a key while its KMS takes its time over signatures with it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 _RELEASE_SLACK = 1.0
@@ -56,7 +57,8 @@ class Ledger:
         revoked: When the revocation of each kid was asked for.
         confirmed: When all replicas had confirmed that they know of the revocation of a kid.
         hurried: Kids that an emergency may have made ready before verifiers had them.
-        troubles: From when to when each host could not read the store in time, or did not run; None: it still is so.
+        troubles: From when to when each host could not read the store in time, or did not run.
+        ill: The same for each KMS, and for the way of a host to it (`host/kms`).
     """
 
     tokens: list[Token] = field(default_factory=list)
@@ -66,6 +68,7 @@ class Ledger:
     confirmed: dict[str, float] = field(default_factory=dict)
     hurried: set[str] = field(default_factory=set)
     troubles: dict[str, list[list[float]]] = field(default_factory=dict)
+    ill: dict[str, list[list[float]]] = field(default_factory=dict)
 
     def count(self, group: str, name: str, number: int = 1) -> None:
         """Count something."""
@@ -86,16 +89,21 @@ class Ledger:
         if late > _RELEASE_SLACK and not self.in_trouble(token.host, token.asked):
             self.violate(REVOKED, f"{token}, {late:.1f} s after its revocation was known everywhere")
 
-    def trouble(self, host: str) -> None:
-        """Note that a host is cut off, stopped or dead from now on."""
-        self.troubles.setdefault(host, []).append([time.time(), float("inf")])
+    @contextmanager
+    def trouble(self, *hosts: str) -> Iterator[None]:
+        """Note that hosts are cut off or stopped while the block runs, and may go on with what they know."""
+        with _noted(self.troubles, hosts):
+            yield
 
-    def settled(self, host: str) -> None:
-        """Note that one trouble of a host is over."""
-        for span in self.troubles.get(host, []):
-            if span[1] == float("inf"):
-                span[1] = time.time()
-                return
+    @contextmanager
+    def illness(self, kms: str) -> Iterator[None]:
+        """Note that a KMS, or the way of a host to it, is not well while the block runs."""
+        with _noted(self.ill, (kms,)):
+            yield
+
+    def was_well(self, host: str, kms: str, since: float) -> bool:
+        """Return whether a KMS was well for a host, all the time since then."""
+        return not any(span[1] > since for name in (kms, f"{host}/{kms}") for span in self.ill.get(name, []))
 
     def old_set_served(self, published: float, staleness: float, serve_age: float) -> float:
         """Return until when a host may have served a set from before a publication; 0: none was in trouble then.
@@ -126,3 +134,15 @@ class Ledger:
         for kind, details in self.violations.items():
             yield f"BROKEN: {kind}: {len(details)}"
             yield from (f"  {detail}" for detail in details[:_SHOWN])
+
+
+@contextmanager
+def _noted(book: dict[str, list[list[float]]], names: Iterable[str]) -> Iterator[None]:
+    spans = {name: [time.time(), float("inf")] for name in names}
+    for name, span in spans.items():
+        book.setdefault(name, []).append(span)
+    try:
+        yield
+    finally:
+        for span in spans.values():
+            span[1] = time.time()

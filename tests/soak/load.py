@@ -17,12 +17,14 @@ from sealwright.v1.keys_pb2 import Key, ListKeysRequest, RevokeKeysRequest, Rota
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from support.service import Failure
 
-from .hosts import CACHED, ISSUERS, LIFETIME, SERIES, SERVE_AGE, SKEW, STALENESS, Host
+from .hosts import CACHED, ISSUERS, LIFETIME, PROVIDERS, SERIES, SERVE_AGE, SKEW, STALENESS, Host
 from .ledger import Ledger, Token
 
 CALLERS = 6
 _PAUSE = 0.25
 _TIMEOUT = 4.0
+_RECOVERY = 3.0
+"""Seconds in which a breaker may still refuse calls to a KMS that is well again."""
 _HAND_SECONDS = (0.2, 1.2)
 _REVOKE_EVERY = 8
 EXPECTED = frozenset(
@@ -71,7 +73,10 @@ class Load:
         request = SignJwtRequest(issuer=f"issuers/{issuer}", claims_json="{}", subject=SUBJECT, audience=[AUDIENCE])
         request.lifetime.FromSeconds(self.rng.choice((LIFETIME, LIFETIME, LIFETIME // 2)))
         asked = time.time()
-        answer = await self._ask("tokens not released, by reason", host.signing.SignJwt(request, timeout=_TIMEOUT))
+        call = host.signing.SignJwt(request, timeout=_TIMEOUT)
+        answer = await self._ask(
+            "tokens not released, by reason", call, lambda reason: self._blame(host, asked, reason)
+        )
         if answer is None:
             return False
         token = Token(
@@ -169,13 +174,23 @@ class Load:
             listed = await self._ask("changes refused, by reason", self._list(host, issuer))
             self.ledger.hurried |= {k.kid for k in listed or [] if k.state != Key.STATE_REVOKED}
 
-    async def _ask(self, group: str, call: Awaitable[object]) -> Any:
+    def _blame(self, host: Host, asked: float, reason: str) -> None:
+        """Count errors of a KMS for callers whom the other one could have served, unless its key was revoked a moment before."""
+        if reason.startswith("PROVIDER_") and any(
+            self.ledger.was_well(host.name, kms, asked - _RECOVERY) for kms in PROVIDERS
+        ):
+            self.ledger.count("tokens not released, by reason", f"of these {reason}, while the other KMS was well")
+
+    async def _ask(
+        self, group: str, call: Awaitable[object], on_error: Callable[[str], None] = lambda _reason: None
+    ) -> Any:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
             failure = Failure(error)
             reason = failure.reason or failure.code
             self.ledger.count(group, reason)
+            on_error(reason)
             if reason not in EXPECTED:
                 self.ledger.violate("an error that no caller should see", f"{reason}: {failure.message}")
             with contextlib.suppress(asyncio.CancelledError):
