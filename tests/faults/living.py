@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from faults.crashing import INTENT
-from faults.stepped import Fleet, Verifier, revoke
+from faults.stepped import Fleet, Verifier, revoke, rotate
 from sealwright_testing.emulators.aws import AwsEmulator, KeyState, ThreadedAwsEmulator
 from sealwright_testing.postgres import PostgresServer
 from support.document import CREDENTIALS, document, issuer, series
@@ -27,6 +27,7 @@ from support.service import audit_records
 
 REPLICAS = 3
 ISSUERS = [f"i{n}" for n in range(5)]
+BY_HAND = ISSUERS[0]
 STOLEN = "stolen"
 SECONDS = 420
 """How long a run may take to reach every point."""
@@ -42,6 +43,9 @@ TIMING = {
     "refresh_interval": "100ms",
     "verifier_refresh": "0s",
 }
+LEAD, TAIL = 4_000_000, 5_000_000
+"""S + 2 (A + E) + K, and S + L + 2 K, with TIMING and `quick`, in microseconds."""
+TIMES = ("publish_time", "ready_time", "retire_time", "withdraw_time", "destroy_time")
 RECOVERIES = {"before intent uri": ("find", "outcome"), "before KMS create": ("find", "abandon", "close")}
 """Where a process is killed once more as long as there are points that others only reach after it, by words in their names."""
 LIFE = {
@@ -190,6 +194,8 @@ def go_through(fleet: Fleet, store: Store, kms: AwsEmulator, verifier: Verifier)
         if time.monotonic() - quiet > 5:
             return
         assert time.monotonic() < end, f"never there: {fleet.keeper.todo}; {missing(fleet)}"
+        if fleet.up():
+            rotate(fleet.up()[0], BY_HAND)  # as soon as the lead is over, where a rotation on schedule waits for longer
         if any("revoke_time" in p or "disable" in p for p in missing(fleet)) and fleet.up():
             revoke(fleet.up()[-1], STOLEN)
 
@@ -227,14 +233,19 @@ def settled(store: Store, kms: AwsEmulator, config: str) -> None:
 
 def check_rows(store: Store, verifier: Verifier) -> None:
     """Check that no kid was lost, and that each key has its times in their order."""
-    times = "publish_time, ready_time, retire_time, withdraw_time, destroy_time"
-    query = f"SELECT kid, issuer, {times} FROM keys"  # noqa: S608 - our own names
+    query = f"SELECT kid, issuer, {', '.join(TIMES)} FROM keys"  # noqa: S608 - our own names
     rows = store.rows(query)
     for name, kids in verifier.kids.items():
         assert kids <= {row[0] for row in rows if row[1] == name}
-    for kid, _, *texts in rows:
-        known = [int(t) for t in texts if t not in {"", "None"}]
+    first = {row[0]: int(row[1]) for row in store.rows("SELECT name, first_publish_time FROM issuers")}
+    for kid, name, *texts in rows:
+        times = dict(zip(TIMES, (None if t in {"", "None"} else int(t) for t in texts), strict=True))
+        known = [t for t in times.values() if t is not None]
         assert known == sorted(known), kid
+        published, ready, retired, withdrawn, _ = times.values()
+        if name != STOLEN and ready and published and published > first[name]:
+            assert ready - published >= LEAD, kid
+        assert not (retired and withdrawn) or withdrawn - retired >= TAIL, kid
     assert any(row[-1] not in {"", "None"} for row in rows)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 import jwt
 
-from sealwright.v1.keys_pb2 import RevokeKeysRequest
+from sealwright.v1.keys_pb2 import Key, ListKeysRequest, RevokeKeysRequest, RotateKeysRequest
 from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
@@ -281,10 +281,14 @@ class Verifier:
         return keys
 
 
+def rotate(replica: Replica, issuer: str) -> None:
+    """Rotate by hand, which is refused as long as the standby is not ready."""
+    with contextlib.suppress(grpc.RpcError, KeyError), grpc.insecure_channel(replica.ready["grpc"]) as channel:
+        KeyServiceStub(channel).RotateKeys(RotateKeysRequest(issuer=f"issuers/{issuer}"), timeout=2)
+
+
 def revoke(replica: Replica, issuer: str) -> None:
     """Revoke the active key of an issuer, if the replica lives on that long."""
-    from sealwright.v1.keys_pb2 import Key, ListKeysRequest  # noqa: PLC0415
-
     with contextlib.suppress(grpc.RpcError, KeyError), grpc.insecure_channel(replica.ready["grpc"]) as channel:
         stub = KeyServiceStub(channel)
         keys = stub.ListKeys(ListKeysRequest(parent=f"issuers/{issuer}"), timeout=2).keys

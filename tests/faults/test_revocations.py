@@ -73,6 +73,12 @@ def cache_time(done: Any) -> datetime:
     return done.verifier_cache_until.ToDatetime(UTC)  # type: ignore[no-any-return]
 
 
+def said(done: Any, before: datetime, age: timedelta) -> bool:
+    """Tell whether caches are said to hold a key for a time from a moment in the call on."""
+    clocks = timedelta(milliseconds=500)
+    return before + age - clocks <= cache_time(done) <= datetime.now(UTC) + age + clocks
+
+
 def state(kms: AwsEmulator, key: Any) -> KeyState:
     return kms.keys[key.key_uri.rpartition("/")[2]].state
 
@@ -83,17 +89,18 @@ def test_i12_with_all_replicas_alive_nobody_is_stale(
     hosts = [host(tmp_path, name, kms, cables()) for name in ("one", "two", "three")]
     with started(*hosts):
         key = hosts[0].active()
+        before = datetime.now(UTC)
         plan = hosts[0].revoke(key, validate_only=True)
+        assert said(plan, before, CACHE_AGE)
         assert key.kid in hosts[1].kids()
+        before = datetime.now(UTC)
         done = hosts[0].revoke(key)
-        now = datetime.now(UTC)
         assert list(done.stale_replicas) == []
-        assert abs(cache_time(done) - now - CACHE_AGE) < timedelta(seconds=1)
-        assert abs(cache_time(plan) - now - CACHE_AGE) < timedelta(seconds=5)
+        assert said(done, before, CACHE_AGE)
         for one in hosts:
             assert key.kid not in one.kids(), "nobody is stale"
             assert one.sign().kid != key.kid
-        assert len({one.served()[1] for one in hosts}) == 1
+        eventually(lambda: len({one.served()[1] for one in hosts}) == 1)  # a new standby is on its way
         assert state(kms, key) is KeyState.DISABLED
 
 
@@ -104,12 +111,13 @@ def test_i12_a_stopped_replica_is_named_until_it_has_read_the_revocation(
     with started(one, two):
         key = one.active()
         two.signal(signal.SIGSTOP)
+        before = datetime.now(UTC)
         done = one.revoke(key)
         assert set(done.stale_replicas) == two.replica_ids()
-        assert abs(cache_time(done) - datetime.now(UTC) - SERVE_AGE - CACHE_AGE) < timedelta(seconds=1)
+        assert said(done, before, SERVE_AGE + CACHE_AGE)
         again = one.revoke(key)
         assert set(again.stale_replicas) == two.replica_ids(), "a repeated call says so too"
-        assert abs(cache_time(again) - cache_time(done)) < timedelta(seconds=2)
+        assert said(again, before, SERVE_AGE + CACHE_AGE)
         two.signal(signal.SIGCONT)
         eventually(lambda: key.kid not in two.kids())
         assert two.sign().kid != key.kid
@@ -141,7 +149,7 @@ def test_i12_a_replica_that_is_cut_off_serves_the_key_no_longer_than_was_said(
         assert two.get("/healthz")[0] == 200
         far.mend()
         eventually(lambda: two.reason() == "")
-        assert two.served() == one.served()
+        eventually(lambda: two.served() == one.served())
         eventually(lambda: not one.revoke(key).stale_replicas)
 
 
@@ -257,7 +265,7 @@ def test_i12_all_keys_of_a_provider_go_in_one_commit_whatever_the_replicas_do(
         for each in (two, three):
             eventually(lambda h=each: not h.kids() & {k.kid for k in keys})  # type: ignore[misc]
             eventually(lambda h=each: h.reason() == "")  # type: ignore[misc]
-        assert len({h.served()[1] for h in (one, two, three)}) == 1
+        eventually(lambda: len({h.served()[1] for h in (one, two, three)}) == 1)
         eventually(lambda: not one.revoke(provider="aws").stale_replicas)
     for each in (one, two, three):
         moment = min(k.revoke_time.ToNanoseconds() for k in done.keys) / 1e9
