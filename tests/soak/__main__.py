@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -48,7 +49,9 @@ class Soak:
         self.ledger = Ledger()
 
     async def run(self) -> None:
-        """Run for as long as was asked for, mend everything, and check what is left."""
+        """Run for as long as was asked for, mend everything, and check what is left. SIGTERM ends it, and what it has started."""
+        if (task := asyncio.current_task()) is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(aiohttp.ClientSession())
             kms = [await asyncio.to_thread(Kms, self._directory, name, http) for name in PROVIDERS]
