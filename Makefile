@@ -47,7 +47,7 @@ soak: install  ## Rotate keys on three hosts while everything fails (SECONDS=180
 contract: install  ## Run the provider contract and print a table: provider, algorithm, outcome
 	@$(BIN)/python -m sealwright_testing.contract --readme README.md tests/contract
 
-bench: install  ## Measure what a token costs, against the bare client of each KMS (about seven minutes)
+bench: install  ## Measure what a token costs, against the bare client of each KMS (about ten minutes)
 	@$(BIN)/python benchmarks/bench.py
 
 bench-quick: install  ## The same for AWS alone, in a minute

@@ -1,4 +1,4 @@
-"""What a token costs, in one table: `make bench` (about seven minutes), or `make bench-quick` (a minute).
+"""What a token costs, in one table: `make bench` (about ten minutes), or `make bench-quick` (a minute).
 
 Each figure is the median of rounds that alternate with a baseline in the same run, because machines are noisy; the ratios count,
 and not the microseconds. The fake KMS (`fast_kms.py`, over TLS), the service, the bare client and the load have processes of their
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import grpc
 import jwt
+import replicas
 from benchmark_load import CLAIMS, Round, cpu_seconds, measure, measure_pages
 
 from providers import BACKENDS, FAST_KMS, bare_cpu
@@ -250,6 +251,12 @@ def workers(results: Results, scale: Scale) -> None:
     results.value("two_workers", text, "1.7", value, "x")
 
 
+def hosts(results: Results, _scale: Scale) -> None:
+    """Measure 1,000 issuers on PostgreSQL with three replicas."""
+    for figure in replicas.measure(replicas.Size()):
+        results.value(*figure)
+
+
 def main() -> None:
     """Measure, print the table and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -263,7 +270,7 @@ def main() -> None:
         aws(results, Scale(1.5, 3))
     else:
         scale = Scale(options.seconds, options.rounds)
-        for part in (aws, others, latency, workers):
+        for part in (aws, others, latency, workers, hosts):
             part(results, scale)
     machine = f"{os.cpu_count()} CPUs, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
     print(f"{machine}; {time.monotonic() - start:.0f} s; fake KMS: {FAST_KMS.name}")
