@@ -244,7 +244,7 @@ async def test_i12_a_database_that_does_not_answer_is_not_waited_for(
     postgresql: StoreSettings, server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pooler that hangs, or a machine that was frozen, keeps the connection and obeys no limit of the database."""
-    monkeypatch.setattr(postgres, "ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(postgres, "ANSWER_TIMEOUT", 2.0)
     async with opened(postgresql) as store:
         state = await issuer_state(store)
         pid = int(server.execute("SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'sealwright'"))
