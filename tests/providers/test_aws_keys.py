@@ -219,14 +219,14 @@ async def test_disabling_stops_the_key_and_may_be_repeated(provider: AwsProvider
         await provider.sign(key.uri, ES256, b"a.b", timeout=SECONDS)
 
 
-async def test_deletion_is_scheduled_for_a_week_and_once(provider: AwsProvider, emulator: AwsEmulator) -> None:
+async def test_deletion_is_scheduled_with_the_longest_grace_and_once(provider: AwsProvider, emulator: AwsEmulator) -> None:
     key = await make(provider)
     await provider.schedule_deletion(key.uri, timeout=SECONDS)
     (held,) = emulator.keys.values()
     first = held.deletion_time
     assert held.state is KeyState.PENDING_DELETION
     assert first is not None
-    assert first - emulator.store.clock.now() == pytest.approx(timedelta(days=7).total_seconds(), abs=60)
+    assert first - emulator.store.clock.now() == pytest.approx(timedelta(days=30).total_seconds(), abs=60)
     await provider.schedule_deletion(key.uri, timeout=SECONDS)
     assert next(iter(emulator.keys.values())).deletion_time == first
 
@@ -250,7 +250,7 @@ async def test_a_disabled_key_can_be_scheduled_for_deletion(http: AwsProvider, e
 async def test_a_key_that_is_gone_is_missing(http: AwsProvider, emulator: AwsEmulator) -> None:
     key = await make(http)
     await http.schedule_deletion(key.uri, timeout=SECONDS)
-    emulator.advance_clock(8 * 86_400)
+    emulator.advance_clock(31 * 86_400)
     for call in (http.describe(key.uri, timeout=SECONDS), http.sign(key.uri, ES256, b"a.b", timeout=SECONDS)):
         with pytest.raises(ProviderKeyMissingError):
             await call
