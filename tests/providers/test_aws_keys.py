@@ -219,7 +219,9 @@ async def test_disabling_stops_the_key_and_may_be_repeated(provider: AwsProvider
         await provider.sign(key.uri, ES256, b"a.b", timeout=SECONDS)
 
 
-async def test_deletion_is_scheduled_with_the_longest_grace_and_once(provider: AwsProvider, emulator: AwsEmulator) -> None:
+async def test_deletion_is_scheduled_with_the_longest_grace_and_once(
+    provider: AwsProvider, emulator: AwsEmulator
+) -> None:
     key = await make(provider)
     await provider.schedule_deletion(key.uri, timeout=SECONDS)
     (held,) = emulator.keys.values()

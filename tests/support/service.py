@@ -151,7 +151,7 @@ async def failure(call: Awaitable[Any]) -> Failure:
     raise AssertionError(f"no error, but {str(answer)[:100]}")
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not await condition():
