@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import pty
-import shutil
 import subprocess
 import termios
 from collections.abc import Iterator, Mapping
@@ -16,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from support.document import tool_missing
+from support.locales import made_locales
 from support.processes import BIN, Process, process
 
 SEALWRIGHT = str(BIN / "sealwright")
-LATIN_1 = "en_US.ISO-8859-1"
 CLAIMS = '{"name":"José ✓"}'
 
 
@@ -31,22 +30,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def locales(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Return environment variables by the name of a locale."""
-    made = tmp_path_factory.mktemp("locales")
-    found = {
-        "C": {"LC_ALL": "C"},
-        "POSIX": {"LC_ALL": "POSIX"},
-        "UTF-8": {"LC_ALL": "C.UTF-8"},
-        "ASCII": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        "PYTHONIOENCODING": {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "latin-1"},
-    }
-    program = shutil.which("localedef")
-    if program is not None:
-        command = [program, "-f", "ISO-8859-1", "-i", "en_US", str(made / LATIN_1)]
-        subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - a program of the C library
-        if (made / LATIN_1).exists():
-            found["Latin-1"] = {"LC_ALL": LATIN_1, "LOCPATH": str(made)}
-    return found
+    return made_locales(tmp_path_factory.mktemp("locales"))
 
 
 def run(
