@@ -137,6 +137,7 @@ def test_f16_a_jump_signs_nothing_and_drops_nothing_until_the_clock_is_back(tmp_
             until(lambda: client.sign() == kid)
             assert "not every verifier" in client.rotate()
             assert client.kids() == kids
+            until(lambda: "the store's clock is right again" in client.log.read_text())
             text = client.log.read_text()
             assert text.count("the store's clock was set") == 1 + text.count("cannot sign: the store's clock was set")
             assert text.count("the store's clock is right again") == 1

@@ -11,7 +11,7 @@ import pytest
 
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer
-from support.service import Service, failure, running
+from support.service import Service, failure, running, until
 
 JWKS = "/payments/.well-known/jwks.json"
 
@@ -127,8 +127,17 @@ async def test_health_is_there_on_both_listeners(service: Service) -> None:
 async def test_c97_before_the_first_key_the_answer_is_503_and_not_an_empty_set(
     tmp_path: Path, emulator: AwsEmulator
 ) -> None:
-    emulator.add_fault("http_500", operation="CreateKey")
+    # Unlike a failure of the KMS, a refusal leaves no doubt whether a key was made, so the next try does not wait for a search.
+    emulator.add_fault("throttle", operation="CreateKey")
     async with running(document(tmp_path, emulator.endpoint), wait=False) as service:
+
+        async def asked() -> bool:
+            return emulator.calls.get("CreateKey", 0) > 0
+
+        async def ready() -> bool:
+            return (await service.get("/readyz"))[0] == 200
+
+        await until(asked)
         status, headers, _ = await service.get(JWKS)
         assert (status, headers["Cache-Control"], headers["Retry-After"]) == (503, "no-store", "1")
         assert (await service.get("/healthz"))[0] == 200
@@ -137,11 +146,7 @@ async def test_c97_before_the_first_key_the_answer_is_503_and_not_an_empty_set(
         assert (await failure(service.get_jwks())).reason == "NO_ACTIVE_KEY"
         assert (await failure(service.sign())).reason in {"NO_ACTIVE_KEY", "STATE_TOO_OLD"}
         emulator.clear_faults()
-        await service.app.wait_until_useful()
-        for _ in range(200):
-            if (await service.get("/readyz"))[0] == 200:
-                break
-            await asyncio.sleep(0.05)
+        await until(ready)
         assert (await service.get(JWKS))[0] == 200
 
 

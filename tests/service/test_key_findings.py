@@ -104,6 +104,11 @@ async def test_f22_no_key_is_created_where_the_provider_cannot_keep_it_as_asked(
 async def test_f23_the_plan_of_a_revocation_writes_nothing_to_the_store(tmp_path: Path, service: Service) -> None:
     active = (await service.list_keys())[0].kid
     with database(tmp_path) as store:
+
+        async def url_is_kept() -> bool:
+            return bool(store.execute("SELECT url FROM issuers").fetchone()[0])
+
+        await until(url_is_kept)  # Each replica writes it once, after its start.
         store.execute("INSERT INTO token_counts (kid, expire_minute, tokens) VALUES (?, 1, 7)", (active,))
         store.commit()
         before = _content(store)
