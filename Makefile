@@ -30,13 +30,13 @@ demo: install  ## Sign, publish, verify and rotate on an emulated AWS KMS
 test: install  ## Run all tests and report branch coverage (PYTEST="-k name" selects tests)
 	@.ci/tools
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
 faults: install  ## Run only tests/faults: dying connections, full disks, crashes, signals, strangers
 	@.ci/tools
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile tests/faults $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder tests/faults $(PYTEST)
 
 SECONDS ?= 180
 

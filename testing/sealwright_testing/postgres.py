@@ -100,6 +100,8 @@ class PostgresServer:
     def start(self) -> None:
         """Start the server, and wait until it answers.
 
+        It refuses to start as long as a process of a server that crashed is still there, so it is started again until then.
+
         Raises:
             RuntimeError: It does not.
         """
@@ -109,10 +111,12 @@ class PostgresServer:
         while True:
             try:
                 self.execute("SELECT 1")
-            except RuntimeError:
-                if time.monotonic() > end or self._process.poll() is not None:
-                    raise
+            except RuntimeError as e:
+                if time.monotonic() > end:
+                    raise RuntimeError(f"{e}\n{self.log.read_text(encoding='utf-8')[-2000:]}") from e
                 time.sleep(_PAUSE)
+                if self._process.poll() is not None:
+                    self._process = self._spawn(command, self.environment)
             else:
                 return
 

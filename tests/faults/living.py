@@ -45,6 +45,8 @@ TIMING = {
 }
 LEAD, TAIL = 4_000_000, 5_000_000
 """S + 2 (A + E) + K, and S + L + 2 K, with TIMING and `quick`, in microseconds."""
+REVOCATION_SECONDS = 1.5 * LEAD / 1e6
+"""The pause after revocations, in which a standby becomes ready."""
 TIMES = ("publish_time", "ready_time", "retire_time", "withdraw_time", "destroy_time")
 RECOVERIES = {"before intent uri": ("find", "outcome"), "before KMS create": ("find", "abandon", "close")}
 """Where a process is killed once more as long as there are points that others only reach after it, by words in their names."""
@@ -184,7 +186,7 @@ def live(directory: Path, store: Store, *, kill: bool) -> None:
 
 def go_through(fleet: Fleet, store: Store, kms: AwsEmulator, verifier: Verifier) -> None:
     """Wait until something has happened at every point that is always there, and for a while at all others that turn up."""
-    end, quiet = time.monotonic() + SECONDS, 0.0
+    end, quiet, revoked = time.monotonic() + SECONDS, 0.0, 0.0
     while True:
         time.sleep(1)
         assert without_intent(store, kms) == set()
@@ -196,8 +198,11 @@ def go_through(fleet: Fleet, store: Store, kms: AwsEmulator, verifier: Verifier)
         assert time.monotonic() < end, f"never there: {fleet.keeper.todo}; {missing(fleet)}"
         if fleet.up():
             rotate(fleet.up()[0], BY_HAND)  # as soon as the lead is over, where a rotation on schedule waits for longer
-        if any("revoke_time" in p or "disable" in p for p in missing(fleet)) and fleet.up():
-            revoke(fleet.up()[-1], STOLEN)
+        wanted = any("revoke_time" in p or "disable" in p for p in missing(fleet))
+        if wanted and time.monotonic() - revoked > REVOCATION_SECONDS:
+            revoked = time.monotonic()
+            for replica in fleet.up():  # The first time with a standby that is ready, and then without one.
+                revoke(replica, STOLEN)
 
 
 def missing(fleet: Fleet) -> set[str]:

@@ -291,7 +291,7 @@ def revoke(replica: Replica, issuer: str) -> None:
     """Revoke the active key of an issuer, if the replica lives on that long."""
     with contextlib.suppress(grpc.RpcError, KeyError), grpc.insecure_channel(replica.ready["grpc"]) as channel:
         stub = KeyServiceStub(channel)
-        keys = stub.ListKeys(ListKeysRequest(parent=f"issuers/{issuer}"), timeout=2).keys
+        keys = stub.ListKeys(ListKeysRequest(parent=f"issuers/{issuer}", page_size=1000), timeout=2).keys
         for key in keys:
             if key.state == Key.STATE_ACTIVE:
                 stub.RevokeKeys(RevokeKeysRequest(name=key.name, reason="a drill"), timeout=8)
