@@ -24,6 +24,7 @@ from sealwright.ids import host_name, uuid7
 from sealwright.keys.changes import KeyChanges
 from sealwright.keys.health import KeyHealth
 from sealwright.keys.keyring import Keyring
+from sealwright.keys.levels import KeyLevels
 from sealwright.keys.operations import KeyOperations
 from sealwright.keys.orphans import Orphans, find_orphans
 from sealwright.keys.readiness import Readiness
@@ -136,6 +137,7 @@ class App:
             clock=clock,
             events=audit,
         )
+        levels = KeyLevels(store=store, keyring=self.keyring, sync=sync, providers=self._providers, clock=clock)
         self.health = KeyHealth(self.keyring, self._providers, clock)
         self.readiness = Readiness(self.keyring, self.health, self.rotator.creation.failing, clock, self._blocked)
         await store.enter(self.replica_id)
@@ -151,6 +153,7 @@ class App:
             sync.run(),
             store.listen(sync.wake),
             self.rotator.run(),
+            levels.run(),
             self._report_health(),
             self._tend_audit(),
             self.health.run(),

@@ -222,7 +222,7 @@ class KeyCreation:
         if await self._store.publish(issuer.state, keys, done):
             for key in keys:
                 await self._events.published(key)
-                _warn_of_protection(issuer.settings, [*issuer.state.keys, *keys], key)
+                warn_of_protection(issuer.settings, [*issuer.state.keys, *keys], key)
         return True
 
     async def aclose(self) -> None:
@@ -269,8 +269,8 @@ class KeyCreation:
         self.failing[issuer] = problem
 
 
-def _warn_of_protection(settings: IssuerSettings, keys: Sequence[Key], new: Key) -> None:
-    """Log that a new key cannot replace the key that signs normally."""
+def warn_of_protection(settings: IssuerSettings, keys: Sequence[Key], new: Key) -> None:
+    """Log that a key whose protection is known now cannot replace the key that signs normally."""
     first = next((s.name for s in settings.series if s.algorithm == new.algorithm), None)
     normal = max((k for k in keys if k.series == first), key=lambda k: k.ordinal, default=new)
     if choice.level(new) < choice.level(normal):

@@ -233,10 +233,13 @@ class Issuer(NamedTuple):
         for key in lifecycle.signers(self.state.keys, self.now, order):
             if key.algorithm == algorithm:
                 heads.setdefault(key.series, self.keys[key.kid])
-        strong = {k.kid for k in choice.strong(self.state.keys, self.now, order)}
         skipped = {name: choice.NO_ACTIVE_KEY for name in order if name not in heads}
-        skipped |= {name: choice.LOWER_PROTECTION for name, k in heads.items() if k.kid not in strong}
-        able = [k for k in heads.values() if k.kid in strong]
+        normal = choice.normal(self.state.keys, self.now, order)
+        for name, head in heads.items():
+            reason = None if normal is None else choice.objection(head.record, normal)
+            if reason is not None:
+                skipped[name] = reason
+        able = [k for name, k in heads.items() if name not in skipped]
         settled = {k.kid for k in able if not self._hasty(k, first=k is able[0])}
         found = sorted(able, key=lambda k: k.kid not in settled)
         if settled:

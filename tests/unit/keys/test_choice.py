@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sealwright.keys.choice import level, required, strong
+from sealwright.keys.choice import LOWER_PROTECTION, UNKNOWN_PROTECTION, level, normal, objection, strong
 from sealwright.keys.lifecycle import Key
 
 from .history import EPOCH, new_key, span
@@ -31,7 +31,27 @@ def test_i12_the_levels_have_an_order_and_what_was_not_noted_is_software() -> No
     assert levels[0] == levels[1] < levels[2] < levels[3]
 
 
-@pytest.mark.parametrize(("first", "able"), [("hsm", "xz"), ("external", "xyz"), ("software", "wxyz"), (None, "wxyz")])
+@pytest.mark.parametrize(
+    ("judge", "other", "reason"),
+    [
+        (None, None, UNKNOWN_PROTECTION),
+        (None, "software", UNKNOWN_PROTECTION),
+        (None, "external", UNKNOWN_PROTECTION),
+        (None, "hsm", None),
+        ("software", None, None),
+        ("external", None, UNKNOWN_PROTECTION),
+        ("hsm", None, UNKNOWN_PROTECTION),
+        ("hsm", "external", LOWER_PROTECTION),
+    ],
+)
+def test_i12_a_level_that_is_not_known_never_helps_a_key_to_sign(
+    judge: str | None, other: str | None, reason: str | None
+) -> None:
+    assert objection(key("y", "b", other), key("x", "a", judge)) == reason
+    assert objection(key("x", "a", judge), key("x", "a", judge)) is None, "the normal key itself signs"
+
+
+@pytest.mark.parametrize(("first", "able"), [("hsm", "xz"), ("external", "xyz"), ("software", "wxyz"), (None, "xz")])
 def test_i12_keys_that_are_protected_less_than_the_first_are_left_out(first: str | None, able: str) -> None:
     keys = [key("x", "a", first), key("w", "b", "software"), key("y", "c", "external"), key("z", "c", "hsm", 2)]
     found = kids(keys)
@@ -45,7 +65,7 @@ def test_i12_the_first_series_with_a_key_that_was_ever_ready_counts_whatever_bec
     assert kids([key("x", "a", "hsm", ready=100), weak]) == "x"
     for gone in ("retire_time", "revoke_time"):
         assert kids([replace(key("x", "a", "hsm"), **{gone: NOW}), weak]) == "x"  # type: ignore[arg-type]
-    assert required([], NOW, ORDER) == 0
+    assert normal([], NOW, ORDER) is None
 
 
 def test_i12_the_active_key_counts_and_not_its_standby() -> None:
