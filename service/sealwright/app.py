@@ -125,6 +125,7 @@ class App:
             timing=config.timing,
             clock=clock,
             host=host_name(),
+            count=self._count_replicas if any(p.max_calls_per_second for p in config.providers.values()) else None,
         )
         self._closers.push_async_callback(sync.farewell)
         await self._open_providers()
@@ -290,6 +291,11 @@ class App:
                 self.readiness.log_changes(problems)
             # With thousands of issuers, this takes long.
             await asyncio.sleep(max(_HEALTH_INTERVAL, _HEALTH_SHARE * (self._clock.elapsed() - began)))
+
+    def _count_replicas(self, number: int) -> None:
+        for provider in self._providers.values():
+            if provider.pace is not None:
+                provider.pace.share(max(1, number))
 
     def _blocked(self) -> str | None:
         return None if self.audit.failure is None else "the audit record cannot be written"

@@ -92,6 +92,8 @@ class ProviderSettings(Settings):
         max_in_flight: Concurrent calls, per worker.
         max_queue: Calls that may wait for one of those places, per worker. Further calls are refused at once.
         max_creations_per_minute: Keys that the replicas of a deployment together may begin to create in a minute. More wait.
+        max_calls_per_second: Calls of any kind that the replicas of a deployment together make in a second, in equal parts. More
+            wait. None: as many as the other limits allow.
     """
 
     kind: str
@@ -100,6 +102,7 @@ class ProviderSettings(Settings):
     max_in_flight: int = Field(default=64, ge=1, le=10_000)
     max_queue: int = Field(default=256, ge=0, le=100_000)
     max_creations_per_minute: int = Field(default=300, ge=2, le=100_000)
+    max_calls_per_second: int | None = Field(default=None, ge=1, le=1_000_000)
 
     def owns(self, uri: str) -> bool:  # noqa: ARG002 - for subclasses
         """Return whether a pinned key URI lies inside what these settings allow. By default the provider finds out at each call."""

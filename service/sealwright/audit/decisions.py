@@ -20,14 +20,14 @@ from sealwright.audit.records import KEY_CHANGED, KEY_PUBLISHED, NAMES, REFUSALS
 from sealwright.audit.refusals import RefusalLimit
 from sealwright.audit.writer import AuditUnavailableError, AuditWriter
 from sealwright.calls import Arrival, Call
-from sealwright.errors import Code, InternalError, SealwrightError
+from sealwright.errors import Code, InternalError, OverloadedError, SealwrightError
 from sealwright.keys.lifecycle import Key
 
 log = logging.getLogger(__name__)
 
 _DENIED: Final = frozenset({Code.PERMISSION_DENIED, Code.UNAUTHENTICATED})
 _CALLERS_FAULT: Final = frozenset({*_DENIED, Code.INVALID_ARGUMENT, Code.NOT_FOUND})
-"""Codes of refusals, of which a caller can cause any number. Failures of a KMS are always recorded."""
+"""Codes of refusals, of which a caller can cause any number, as of OVERLOADED. Failures of a KMS are always recorded."""
 _CANCELLED: Final = "CANCELLED"
 _MAX_TEXT: Final = 1024
 _KEPT_TEXT: Final = 256
@@ -159,7 +159,7 @@ class Decision:
             await self._require(Outcome.ALLOWED)
         elif isinstance(error, SealwrightError):
             refused = Outcome.DENIED if error.code in _DENIED else Outcome.FAILED
-            limited = error.code in _CALLERS_FAULT and self._on_error is None
+            limited = (error.code in _CALLERS_FAULT or isinstance(error, OverloadedError)) and self._on_error is None
             await self._record_refusal(self._on_error or refused, error.reason, limited=limited)
         elif isinstance(error, Exception):
             await self._record_refusal(Outcome.FAILED, InternalError.reason)

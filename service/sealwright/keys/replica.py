@@ -28,6 +28,8 @@ from sealwright.keys.witness import (
 log = logging.getLogger(__name__)
 
 _HEARTBEAT: Final = timedelta(seconds=5)
+_ALIVE: Final = 3 * _HEARTBEAT
+"""A replica that has written its row since then is taken for alive."""
 _RETRY_SECONDS: Final = 1.0
 """A read that failed is tried again after so long at the latest, however long `refresh_interval` is."""
 _GAP_SECONDS: Final = 0.25
@@ -56,8 +58,23 @@ class ReplicaSync:
         timing: TimingSettings,
         clock: Clock,
         host: str = "",
+        count: Callable[[int], None] | None = None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            replica_id: Unique for this start.
+            store: What to keep in step with.
+            keyring: What to keep in step.
+            counts: Token counts to write.
+            witness: Remembers what verifiers have seen of the store.
+            timing: Intervals and limits.
+            clock: The clock.
+            host: Name of this host, for the replica's row.
+            count: Hears every few seconds how many replicas there are; None: nobody wants to know.
+        """
         self.replica_id = replica_id
+        self._count = count
         self._host = host
         self._witness = witness
         self._recorded: Witness | None = None
@@ -240,6 +257,8 @@ class ReplicaSync:
         )
         await self._store.heartbeat(row, self._clock_record())
         await self._keep_urls()
+        if self._count is not None:
+            self._count(len(await self._store.replicas(row.seen_time - _ALIVE)))
         self._beat = (self._revision, now)
         if now - self._pruned >= _PRUNE_INTERVAL.total_seconds():
             self._pruned = now

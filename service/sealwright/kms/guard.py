@@ -28,7 +28,7 @@ from sealwright.errors import (
     SealwrightError,
 )
 from sealwright.kms.failures import FailureLog, cause_of
-from sealwright.kms.places import Places, QueueFullError, RetryBudget
+from sealwright.kms.places import Pace, Places, QueueFullError, RetryBudget
 from sealwright.provider import (
     Algorithm,
     IdentityTeller,
@@ -130,7 +130,8 @@ class GuardedProvider:
         self._inner = inner
         self._settings = settings
         self._clock = clock
-        self.places = Places(settings.max_in_flight, settings.max_queue, clock)
+        self.pace = Pace(settings.max_calls_per_second, clock) if settings.max_calls_per_second else None
+        self.places = Places(settings.max_in_flight, settings.max_queue, clock, self.pace)
         self._repeats = RetryBudget()
         self._longest = settings.timeout.total_seconds()
         self.breaker = Breaker(clock)
@@ -281,8 +282,6 @@ class GuardedProvider:
                 finally:
                     self.places.release()
             except (ProviderThrottledError, ProviderUnavailableError) as error:
-                if isinstance(error, ProviderThrottledError):
-                    self.places.throttled()
                 asked = error.retry_after
                 pause = random.uniform(*_BACKOFF_SECONDS) if asked is None else asked  # noqa: S311 - jitter, no secret
                 late = self._clock.elapsed() + pause >= end or not (waits or pause <= _BACKOFF_SECONDS[1])
@@ -364,6 +363,8 @@ class GuardedProvider:
     def _record_failure(self, error: ProviderError, *, fair: bool) -> None:
         if isinstance(error, _SILENT) or (isinstance(error, ProviderTimeoutError) and not fair):
             return
+        if isinstance(error, (ProviderThrottledError, ProviderTimeoutError)):
+            self.places.crowded()
         self._hear(error.reason if isinstance(error, _FAILED) else None)
         changed = self.breaker.record(answered=not isinstance(error, _FAILED))
         if changed and self.breaker.open:

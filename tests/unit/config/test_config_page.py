@@ -91,7 +91,7 @@ def named_in(value: Any, prefix: str = "") -> Iterator[str]:
 
 
 SETTINGS = set(settings_of(Config))
-COMMON = ("timeout", "manage_timeout", "max_in_flight", "max_queue", "max_creations_per_minute")
+COMMON = ("timeout", "manage_timeout", "max_in_flight", "max_queue", "max_creations_per_minute", "max_calls_per_second")
 GUARD = {f"providers.{kind}.{name}" for kind in BUILT_IN for name in COMMON}
 """Settings of every provider. The page shows them once, and names them for another kind."""
 

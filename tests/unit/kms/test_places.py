@@ -78,11 +78,11 @@ async def test_a_kms_that_throttles_gets_fewer_calls_at_once_and_then_more_again
     clock = FakeClock()
     places = Places(64, 10, clock)
     for _ in range(50):
-        places.throttled()  # the answers to one burst
+        places.crowded()  # the answers to one burst
     assert places.limit == 44
     for _ in range(20):
         clock.seconds += 1
-        places.throttled()
+        places.crowded()
     assert places.limit == 1
     for _ in range(64 * 64):
         places.answered()
@@ -137,7 +137,7 @@ def test_no_place_is_lost_and_none_is_given_twice(most: int, queue: int, steps: 
                 waiters.pop(who % len(waiters)).cancel()
             elif step == "slow":
                 clock.seconds += 1
-                places.throttled()
+                places.crowded()
             await settle()
             held += sum(task.done() and task.exception() is None for task in waiters)
             waiters = [task for task in waiters if not task.done()]

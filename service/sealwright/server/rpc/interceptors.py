@@ -20,6 +20,7 @@ from sealwright.audit.records import EVENTS
 from sealwright.calls import Arrival
 from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, ShuttingDownError, Violation
 from sealwright.server.rpc import bounds
+from sealwright.server.rpc.admission import Admission
 from sealwright.server.rpc.authentication import Authentication, Context
 from sealwright.server.rpc.receiving import SMALL_MESSAGE, Received, Receiving
 from sealwright.server.rpc.status import to_status
@@ -32,6 +33,8 @@ _PUBLIC: Final = frozenset({"GetJwks"})
 _REPORT_SECONDS: Final = 60.0
 _LARGE: Final = frozenset({"BatchSignJwt"})
 """Their requests may have more bytes than `SMALL_MESSAGE`."""
+_SHEDDABLE: Final = frozenset({"SignJwt", "BatchSignJwt"})
+"""These are refused in an overload. A JWK Set costs no more than a refusal, and a key must be revocable at any time."""
 _UNSTOPPABLE: Final = frozenset({"RotateKeys", "RevokeKeys"})
 """These run to their end even if the caller leaves, because half a revocation is worse than none."""
 
@@ -76,6 +79,7 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def __init__(self, authentication: Authentication, audit: Audit) -> None:
         self.receiving = Receiving()
+        self.admission = Admission()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._authentication = authentication
         self._audit = audit
@@ -126,6 +130,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         run = self._public if method.name in _PUBLIC else self._decided
         if method.name in _UNSTOPPABLE:
             run = self._unstoppable
+        sheddable = method.name in _SHEDDABLE
 
         async def handle(_messages: Any, context: Context) -> Any:
             task = cast("asyncio.Task[Any]", asyncio.current_task())
@@ -136,7 +141,8 @@ class Boundary(grpc.aio.ServerInterceptor):
             body: Received = b""
             try:
                 if not self.draining:  # else it is refused, whatever it is
-                    body = await self.receiving.receive(context, arrival.peer, task)
+                    refusal = self.admission.refusal(lambda: self._name(context)) if sheddable else None
+                    body = refusal or await self.receiving.receive(context, arrival.peer, task)
                 answer = await run(method, arrival, body, context)
             except SealwrightError as e:
                 error = e
@@ -159,6 +165,12 @@ class Boundary(grpc.aio.ServerInterceptor):
             raise AssertionError("abort returned")
 
         return handle
+
+    def _name(self, context: Context) -> str:
+        try:
+            return self._authentication.caller(context)
+        except SealwrightError:
+            return ""  # All who cannot be named share what one caller gets.
 
     def _watch(self, task: asyncio.Task[Any]) -> None:
         self._under_way.add(task)

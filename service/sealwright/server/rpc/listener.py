@@ -119,6 +119,7 @@ class GrpcListener:
             crowding = Crowding(self.address.port, self._limits, Shedding("grpc"))
             self._jobs.append(asyncio.create_task(crowding.run()))
         self._jobs.append(asyncio.create_task(self._boundary.receiving.run()))
+        self._jobs.append(asyncio.create_task(self._boundary.admission.run()))
         self._jobs.append(asyncio.create_task(self._boundary.run()))
 
     def _bind(self) -> Address | UnixSocket:

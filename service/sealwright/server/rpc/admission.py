@@ -1,0 +1,152 @@
+"""Refuses calls that would only wait, when more of them arrive than this worker has CPU for.
+
+gRPC hands over one call in each turn of the event loop, and keeps the others in a queue that nobody sees. So a worker without
+time to spare is recognised by its event loop: its thread runs, or waits for a processor, all the time. Then some calls are refused
+before they cost anything, as many as it takes for the thread to have a little time left. Callers share what can be served: one that
+asks for less than its share gets all of it (max-min fairness).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from sealwright.errors import OverloadedError
+
+BUSY: Final = 0.96
+"""From this share of its time on, the event loop has none to spare."""
+RELAXED: Final = 0.92
+"""Below this share it can do more."""
+WINDOW_SECONDS: Final = 0.1
+WINDOWS: Final = 2
+"""For so many windows it must be busy before any call is refused: an event loop may also have something else to do for a moment."""
+_DECREASE: Final = 0.9
+_INCREASE: Final = 1.1
+_FLOOR: Final = 0.25
+"""Share of what was accepted before the overload that is accepted in any case: a queue takes a while to go."""
+_LEAST: Final = 100.0
+"""Calls a second that are accepted, however busy the event loop is."""
+_CALLERS: Final = 1024
+"""Most callers that are counted apart."""
+_RETRY_SECONDS: Final = 1.0
+
+
+class BusyTime:
+    """How long a thread has run or has waited for a processor, from `/proc/[pid]/schedstat` (Linux, sched-stats.rst)."""
+
+    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
+        """Watch the calling thread.
+
+        Args:
+            clock: Its CPU time in seconds, for systems that do not count the waiting.
+        """
+        self._clock = clock
+        self._path = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+
+    def read(self) -> float:
+        """Return the seconds since the start of the thread. It must be the calling one."""
+        try:
+            run, wait, _ = self._path.read_bytes().split()
+        except (OSError, ValueError):
+            return self._clock()
+        return (int(run) + int(wait)) / 1e9
+
+
+class Admission:
+    """Decides about calls before they are received."""
+
+    def __init__(self, busy: Callable[[], float] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Prepare.
+
+        Args:
+            busy: For how many seconds the event loop has been busy.
+            clock: A stopwatch in seconds.
+        """
+        self._busy = busy
+        self._clock = clock
+        self._rate: float | None = None
+        self._floor = _LEAST
+        self._windows = 0
+        self._admitted = 0
+        self._offered: Counter[str] = Counter()
+        self._level = 0.0
+        self._shares: dict[str, float] = {}
+        self._credits: dict[str, float] = {}
+
+    @property
+    def limited(self) -> bool:
+        """Whether calls are being refused."""
+        return self._rate is not None
+
+    def refusal(self, caller: Callable[[], str]) -> OverloadedError | None:
+        """Return the error to answer a call with; None: it is accepted.
+
+        Args:
+            caller: Names who makes it. It is only asked in an overload.
+        """
+        if self._rate is not None and not self._admits(caller()):
+            return OverloadedError("this replica has more calls than it can serve", retry_after=_RETRY_SECONDS)
+        self._admitted += 1
+        return None
+
+    async def run(self) -> None:
+        """Look at the event loop again and again."""
+        busy = self._busy or BusyTime().read
+        before, then = busy(), self._clock()
+        while True:
+            await asyncio.sleep(WINDOW_SECONDS)
+            seconds, now = busy(), self._clock()
+            self.look((seconds - before) / (now - then), now - then)
+            before, then = seconds, now
+
+    def look(self, busy: float, seconds: float) -> None:
+        """Adapt how many calls are accepted.
+
+        Args:
+            busy: The share of its time in which the event loop was busy.
+            seconds: For how long.
+        """
+        admitted = self._admitted / seconds
+        self._windows = self._windows + 1 if busy >= BUSY else 0
+        if self._rate is None:
+            if self._windows >= WINDOWS:
+                self._floor = max(admitted * _FLOOR, _LEAST)
+                self._rate = max(admitted * _DECREASE, self._floor)
+        elif busy >= BUSY:
+            self._rate = max(self._rate * _DECREASE, self._floor)
+        elif busy < RELAXED:
+            nobody = self._admitted >= self._offered.total()
+            self._rate = None if nobody else self._rate * _INCREASE
+        self._share(self._rate * seconds if self._rate is not None else 0.0)
+        self._admitted = 0
+        self._offered.clear()
+
+    def _admits(self, caller: str) -> bool:
+        name = caller if caller in self._offered or len(self._offered) < _CALLERS else ""
+        self._offered[name] += 1
+        share = self._shares.get(name)
+        if share is None:  # new in this window
+            return self._offered[name] <= max(self._level, 1.0)
+        credit = self._credits[name] + share
+        if credit < 1:
+            self._credits[name] = credit
+            return False
+        self._credits[name] = credit - 1
+        return True
+
+    def _share(self, calls: float) -> None:
+        """Divide so many calls of the next window among those who asked for any in the last one."""
+        self._level, left = calls, len(self._offered)
+        for asked in sorted(self._offered.values()):
+            self._level = calls / left
+            if asked > self._level:
+                break
+            calls -= asked
+            left -= 1
+        self._shares = {name: min(1.0, self._level / asked) for name, asked in self._offered.items()}
+        self._credits = {name: self._credits.get(name, 0.5) for name in self._shares}
