@@ -48,13 +48,14 @@ def share(service: Service) -> int:
 
 
 @pytest.fixture
-async def overloaded(tmp_path: Path, emulator: AwsEmulator) -> AsyncIterator[Service]:
+async def overloaded(tmp_path: Path, emulator: AwsEmulator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
     """A service that has no time to spare, as far as it knows."""
     tables = document(tmp_path, emulator.endpoint, issuer("payments"))
     tables["audit"]["refusals_per_minute"] = PER_MINUTE
     async with running(tables) as service:
         admission = service.app._grpc._boundary.admission
-        admission.look = lambda busy, seconds, look=admission.look: look(BUSY, seconds)  # type: ignore[method-assign]
+        look = admission.look
+        monkeypatch.setattr(admission, "look", lambda _, seconds: look(BUSY, seconds))
         yield service
 
 

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sealwright.v1 import signing_pb2, signing_pb2_grpc
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer
-from support.service import Failure, Service, failure, running
+from support.service import Failure, Service, failure, running, until
 
 Sign = signing_pb2.SignJwtRequest
 
@@ -202,7 +202,7 @@ async def test_c114_programs_started_under_load_do_not_hang(service: Service) ->
 
 
 async def test_health_is_per_service_and_unknown_services_are_not_found(tmp_path: Path, emulator: AwsEmulator) -> None:
-    emulator.add_fault("http_500", operation="CreateKey")
+    emulator.add_fault("throttle", operation="CreateKey")  # unlike a failure, a refusal leaves no doubt about a key
     async with running(document(tmp_path, emulator.endpoint, issuer()), wait=False) as service:
         stub: Any = health_pb2_grpc.HealthStub(service.channel)
 
@@ -213,9 +213,10 @@ async def test_health_is_per_service_and_unknown_services_are_not_found(tmp_path
         assert await status("") == await status("sealwright.v1.SigningService") == not_serving
         assert await status("sealwright.v1.JwksService") == await status("sealwright.v1.KeyService") == serving
         emulator.clear_faults()
-        for _ in range(100):
-            if await status("") == serving:
-                break
-            await asyncio.sleep(0.1)
+
+        async def is_serving() -> bool:
+            return await status("") == serving
+
+        await until(is_serving)
         assert await status("sealwright.v1.SigningService") == serving
         assert (await failure(stub.Check(health_pb2.HealthCheckRequest(service="none"), timeout=5))).code == "NOT_FOUND"
