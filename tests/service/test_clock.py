@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from sealwright.config import parse
 from sealwright.keys.ports import StoreState
 from sealwright.sql.store import SqlStore
 from sealwright_testing.emulators.aws import AwsEmulator
@@ -120,6 +121,37 @@ async def test_i12_two_hosts_settle_a_jump_once(
         for host in (one, other):
             after = await _published(host)
             assert {kid: round(after[kid] - time) for kid, time in before.items()} == dict.fromkeys(before, jump)
+
+
+async def test_i12_a_host_that_starts_while_the_databases_clock_is_ahead_drops_no_key(
+    tmp_path: Path, emulator: AwsEmulator
+) -> None:
+    config = document(tmp_path, emulator.endpoint, issuer(), timing={"refresh_interval": "100ms"})
+    async with running(config, clock=MovedClock()) as one:
+        token = (await one.sign()).token
+        await one.rotate()
+        await until(lambda: _withdraws(one))
+        async with contextlib.AsyncExitStack() as stack:
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            _set_store_clock(patch, timedelta(hours=3))  # by which the retired key would have left the set
+            other = await stack.enter_async_context(running(config, clock=MovedClock(), wait=False))
+            for service in (one, other):
+                await until(lambda service=service: _too_old(service))  # type: ignore[misc]
+                assert await service.verify(token)
+            async with contextlib.aclosing(await SqlStore.open(parse(config).store, upgrade=False)) as store:
+                (row,) = await store.replicas(datetime.now(UTC) + timedelta(hours=2))
+            assert row.replica_id == other.app.replica_id, "others find it by the database's clock"
+            patch.undo()
+            await until(lambda: _all_sign([one, other]))
+            assert await other.verify(token)
+
+
+async def _withdraws(service: Service) -> bool:
+    return any(k.HasField("withdraw_time") for k in await service.list_keys())
+
+
+async def _too_old(service: Service) -> bool:
+    return (await failure(service.sign())).reason == "STATE_TOO_OLD"
 
 
 def _set_store_clock(monkeypatch: pytest.MonkeyPatch, jump: timedelta) -> None:

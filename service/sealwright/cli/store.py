@@ -177,7 +177,7 @@ async def _read(opened: SqlStore, config: Config) -> tuple[StoreState, Timekeepe
     keeper = Timekeeper(config.timing.max_clock_error)
     started = clock.elapsed()
     state = await opened.read()
-    keeper.adopt(of_boot(state.clocks, boot), newest_other(state.clocks, boot))
+    keeper.adopt(of_boot(state.clocks, boot), newest_other(state.clocks, boot), state.moves)
     keeper.read(state.time, started=started, ended=clock.elapsed())
     return state, keeper
 

@@ -127,7 +127,8 @@ class Keyring:
             staleness = found.limits.max_staleness.total_seconds()
             issuers[name] = _Record(settings, found, own, DocumentCache(), staleness, tolerance.total_seconds())
         self._keys = keys
-        self.timekeeper.adopt(of_boot(state.clocks, self.boot_id), newest_other(state.clocks, self.boot_id))
+        latest = newest_other(state.clocks, self.boot_id)
+        self.timekeeper.adopt(of_boot(state.clocks, self.boot_id), latest, state.moves)
         self._snapshot = self._confirmed(state, issuers, state.time, started)
 
     def confirm(self, time: datetime, *, started: float) -> None:
@@ -149,7 +150,7 @@ class Keyring:
         off = (wall - time).total_seconds()
         error = max(-off, off - (ended - started), 0.0)
         keeper = self.timekeeper
-        keeper.read(time, started=started, ended=ended)
+        keeper.read(time, started=started, ended=ended, wall=wall)
         jump = None if keeper.jump is None else keeper.jump.total_seconds()
         return _Snapshot(state, issuers, started, ended, keeper.zero, keeper.floor, jump, error, wall)
 
@@ -164,6 +165,17 @@ class Keyring:
         if snapshot is None:
             return self._clock.now()
         return snapshot.now(self._clock.elapsed())
+
+    def seen_time(self) -> datetime:
+        """Return when this replica is alive, as others should see it in the store.
+
+        While nobody knows whether the store's clock or that of this host is right, that is the store's: the others go by it, and
+        must find a replica that serves a JWK Set.
+        """
+        keeper = self.timekeeper
+        if self._snapshot is None or keeper.anchor is not None:
+            return self.now()
+        return max(self.now(), keeper.told + timedelta(seconds=self._clock.elapsed()))
 
     @property
     def state(self) -> StoreState | None:

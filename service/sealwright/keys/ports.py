@@ -137,12 +137,14 @@ class ClockRecord:
         zero: The store's time at which the stopwatch was zero.
         seen_time: The newest time that a replica there has gone by.
         sure: Whether `zero` replaces what the store has.
+        moves: `StoreState.moves` as the writer has read it: a record of a time from before a move is not kept.
     """
 
     boot_id: str
     zero: datetime
     seen_time: datetime
     sure: bool = True
+    moves: timedelta = field(default=timedelta(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,7 @@ class StoreState:
         issuers: By name.
         blocked: Providers whose keys were all revoked, and since when: no key is created there until an operator permits it.
         clocks: What is known of the clocks of the machines that use the store.
+        moves: By how much all times have moved so far, because jumps of the store's clock were settled.
     """
 
     deployment_id: str
@@ -164,6 +167,7 @@ class StoreState:
     issuers: Mapping[str, IssuerState] = field(default_factory=dict)
     blocked: Mapping[str, datetime] = field(default_factory=dict)
     clocks: tuple[ClockRecord, ...] = ()
+    moves: timedelta = timedelta()
 
 
 class KeyStore(Protocol):

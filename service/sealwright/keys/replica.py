@@ -251,7 +251,7 @@ class ReplicaSync:
             replica_id=self.replica_id,
             revision=self._revision,
             start_time=self._start_time,
-            seen_time=self._keyring.now(),
+            seen_time=self._keyring.seen_time(),
             host=self._host,
             version=__version__,
         )
@@ -282,11 +282,11 @@ class ReplicaSync:
 
         While the clock is off, the anchor stays as it is in the store, because another replica may have settled the jump already.
         """
-        keeper = self._keyring.timekeeper
-        if keeper.anchor is None or keeper.rough:
+        keeper, state = self._keyring.timekeeper, self._keyring.state
+        if state is None or keeper.anchor is None or keeper.rough:
             return None
-        boot, now = self._keyring.boot_id, self._keyring.now()
-        return ClockRecord(boot_id=boot, zero=keeper.anchor, seen_time=now, sure=keeper.jump is None)
+        boot, now, sure = self._keyring.boot_id, self._keyring.now(), keeper.jump is None
+        return ClockRecord(boot_id=boot, zero=keeper.anchor, seen_time=now, sure=sure, moves=state.moves)
 
     async def _settle_clock(self) -> None:
         """Say that the store's clock has jumped. If it stays so for long enough, go on by the new time."""

@@ -4,7 +4,11 @@ The stopwatch (CLOCK_BOOTTIME) only measures how long the machine has been runni
 was zero, by the store's clock, is a constant: the anchor. A read of the store whose anchor is another one shows that a clock was
 set. Then the time that was known before is carried on by the stopwatch, for what is published, and nothing is signed or changed.
 This ends when the clock is back, or when the jump is settled: every time in the store moves by the jump, so that each key
-keeps the time that it still has to wait, and signing goes on by the new clock.
+keeps the time that it still has to wait, and signing goes on by the new clock. The store counts by how much its times have moved
+in all, so that each host learns of it and none moves them once more.
+
+A host that knows nothing of the store's clock yet has only its own to compare it with. While the two differ, it drops no key that
+either of them still needs.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ class Timekeeper:
     Attributes:
         anchor: The store's time at which the stopwatch was zero, at the earliest; None: before the first read.
         zero: The same by the newest read that was followed. The difference is at most the tolerance.
+        told: The same by the newest read, whether it was followed or not.
         floor: The time never goes back behind this.
         jump: By how much the store's clock differed from the anchor, beyond the tolerance, when that began; None: it does not.
         shift: By how much all times must move for the jump to be settled.
@@ -41,8 +46,10 @@ class Timekeeper:
         self._jumped = 0.0
         self._spread = _NOTHING
         self._offered: ClockRecord | None = None
+        self._moves = self._followed_moves = _NOTHING
         self.anchor: datetime | None = None
         self.zero = EPOCH
+        self.told = EPOCH
         self.floor = EPOCH
         self.jump: timedelta | None = None
         self.shift = _NOTHING
@@ -69,14 +76,15 @@ class Timekeeper:
         """Return what the store should know of the clock when the jump is settled: the newest read was right."""
         return ClockRecord(boot_id=boot, zero=self.target, seen_time=self.floor + self.shift)
 
-    def adopt(self, record: ClockRecord | None, latest: datetime | None) -> None:
+    def adopt(self, record: ClockRecord | None, latest: datetime | None, moves: timedelta = _NOTHING) -> None:
         """Take over what the store knows, now or when a read shows that it is right.
 
         Args:
             record: The anchor since this boot of the machine, by any process; None: there is none.
             latest: The newest time that the store has seen before this boot.
+            moves: By how much the times in the store have moved in all.
         """
-        self._offered = record
+        self._offered, self._moves = record, moves
         if record is None:
             if self.anchor is None:  # it only goes back if another replica has settled a jump
                 self._latest = latest or EPOCH
@@ -88,26 +96,31 @@ class Timekeeper:
         """Take over the store's anchor if the interval of a read contradicts ours and agrees with that one.
 
         Then another replica has settled the jump. The times of the keys have moved with the anchor, and so does the time by which
-        they are judged.
+        they are judged. A host without a record moves its own anchor by as much.
         """
-        offered = self._offered
-        if self.anchor is None or offered is None:
+        if self.anchor is None or abs(_deviation(self.anchor, self._spread, low, high)) <= self._tolerance:
             return
-        ours, theirs = _deviation(self.anchor, self._spread, low, high), _deviation(offered.zero, _NOTHING, low, high)
-        if abs(theirs) <= self._tolerance < abs(ours):
-            moved = offered.zero - self.anchor
-            self.anchor, self.zero, self.floor = offered.zero, self.zero + moved, self.floor + moved
-            self._spread = _NOTHING
+        settled = [(self.anchor + self._moves - self._followed_moves, self._spread)]
+        if self._offered is not None:
+            settled.insert(0, (self._offered.zero, _NOTHING))
+        for anchor, spread in settled:
+            if abs(_deviation(anchor, spread, low, high)) <= self._tolerance:
+                moved = anchor - self.anchor
+                self.anchor, self.zero, self.floor = anchor, self.zero + moved, self.floor + moved
+                self._spread = spread
+                return
 
-    def read(self, time: datetime, *, started: float, ended: float) -> None:
+    def read(self, time: datetime, *, started: float, ended: float, wall: datetime | None = None) -> None:
         """Judge a read of the store's clock.
 
         Args:
             time: The store's clock.
             started: The stopwatch before the read.
             ended: The stopwatch after it.
+            wall: This machine's clock after it; None: it is not compared.
         """
         low, high = time - timedelta(seconds=ended), time - timedelta(seconds=started)
+        self.told = low
         self._take_over(low, high)
         if self.anchor is None:
             self.zero, self.floor = low, self._latest
@@ -115,6 +128,11 @@ class Timekeeper:
                 # This machine has just started, and its clock has not reached what the store has seen before.
                 self.shift, self.target = time - self._latest, low
                 self._note(self.shift, ended, same=self.jump is not None)
+                return
+            own = low if wall is None else wall - timedelta(seconds=ended)
+            if not low - self._tolerance <= own <= high + self._tolerance:
+                # Nothing says which of the two clocks is right. Nothing is signed, and what is published lasts longer.
+                self.zero, self.jump = min(low, own), None
                 return
             self.anchor, self._spread, self._moved = low, high - low, ended
         self.floor = self.now(ended)
@@ -125,6 +143,7 @@ class Timekeeper:
             self._note(off, ended, same=self.jump is not None and abs(off - self.jump) <= self._tolerance)
             return
         self.jump = None
+        self._followed_moves = self._moves
         self.zero = low
         self.anchor = self._followed(self.anchor, low, high, ended)
         self._moved = ended
@@ -183,11 +202,19 @@ def moved_intent(intent: Intent, jump: timedelta) -> Intent:
     return replace(intent, **{name: time + jump for name in names if (time := getattr(intent, name)) is not None})
 
 
-def moved_clock(record: ClockRecord, jump: timedelta) -> ClockRecord:
+def moved_clock(record: ClockRecord, jump: timedelta, now: datetime) -> ClockRecord:
     """Return what the store knows of another machine's clock after a jump was settled.
 
-    That machine has seen the same jump: by this it finds out that the times have moved, and does not move them once more.
+    That machine has seen the same jump: by this it finds out that the times have moved, and does not move them once more. One that
+    has started after a jump forward has been going by the new time already.
+
+    Args:
+        record: What was known.
+        jump: By how much the clock was set.
+        now: The time before that.
     """
+    if record.seen_time - now > jump / 2 > _NOTHING:
+        return record
     return replace(record, zero=record.zero + jump, seen_time=record.seen_time + jump)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from sealwright.keys.ports import ClockRecord, Intent, IssuerState, Replica, Sto
 from sealwright.keys.timekeeping import moved_clock, moved_intent, moved_key, moved_limits
 from sealwright.sql.dialect import ANNOUNCEMENT
 from sealwright.sql.tables import SCHEMA, blocked_providers, clocks, deployment, intents, issuers, keys, replicas
+from sealwright.times import EPOCH
 
 _LIMITS: Final = tuple(Limits.__dataclass_fields__)
 NEXT_REVISION: Final = select(deployment.c.revision + 1).scalar_subquery()
@@ -20,6 +21,18 @@ NEXT_REVISION: Final = select(deployment.c.revision + 1).scalar_subquery()
 
 So a reader finds the issuers that have changed since a revision of the store, without a look at the others.
 """
+MOVES: Final = "moves"
+"""In place of a boot: the row of `clocks` that moves with all others, from the epoch. So it has the sum of all moves."""
+
+
+def read_clocks(c: Connection) -> list[ClockRecord]:
+    """Return what is known of clocks, first the row of all moves, which others lock before theirs."""
+    return [ClockRecord(**row._mapping) for row in c.execute(select(clocks).order_by(clocks.c.boot_id != MOVES))]
+
+
+def moves_of(records: Iterable[ClockRecord]) -> timedelta:
+    """Return by how much all times have moved so far."""
+    return next((r.zero - EPOCH for r in records if r.boot_id == MOVES), timedelta())
 
 
 def read_issuers(c: Connection, since: int | None) -> dict[str, IssuerState]:
@@ -143,8 +156,8 @@ def move_times(c: Connection, state: StoreState, jump: timedelta, now: datetime)
     for old in c.execute(select(replicas)).all():
         times = {"start_time": old.start_time + jump, "seen_time": old.seen_time + jump}
         c.execute(update(replicas).where(replicas.c.replica_id == old.replica_id).values(times))
-    for each in c.execute(select(clocks)).all():
-        moved = moved_clock(ClockRecord(boot_id=each.boot_id, zero=each.zero, seen_time=each.seen_time), jump)
+    for each in read_clocks(c):
+        moved = moved_clock(each, jump, now)
         new = {"zero": moved.zero, "seen_time": moved.seen_time}
         c.execute(update(clocks).where(clocks.c.boot_id == each.boot_id).values(new))
     for provider, time in state.blocked.items():

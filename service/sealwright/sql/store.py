@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
@@ -21,6 +22,7 @@ from sealwright.sql import migrate
 from sealwright.sql.dialect import Dialect, Listener
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.statements import (
+    MOVES,
     NEXT_REVISION,
     abandon_intents,
     block_provider,
@@ -30,6 +32,8 @@ from sealwright.sql.statements import (
     limit_values,
     limits_of,
     move_times,
+    moves_of,
+    read_clocks,
     read_issuers,
     remove_replicas,
     require_usable,
@@ -38,6 +42,7 @@ from sealwright.sql.statements import (
 )
 from sealwright.sql.tables import blocked_providers, clocks, deployment, intents, issuers, keys, replicas, token_counts
 from sealwright.sql.transactions import Transactions
+from sealwright.times import EPOCH
 
 
 class SqlStore(Transactions):
@@ -234,13 +239,18 @@ class SqlStore(Transactions):
         def work(c: Connection) -> bool:
             if c.execute(select(deployment.c.revision)).scalar_one() != state.revision:
                 return False
+            if all(known.boot_id != MOVES for known in read_clocks(c)):
+                c.execute(insert(clocks).values(boot_id=MOVES, zero=EPOCH, seen_time=EPOCH))
             move_times(c, state, jump, clock.seen_time - jump)
-            self._keep_clock(c, clock)
+            self._keep_clock(c, replace(clock, moves=state.moves + jump))
             return True
 
         return await self._write(work, settle=True)
 
     def _keep_clock(self, c: Connection, clock: ClockRecord) -> None:
+        c.execute(select(clocks).where(clocks.c.boot_id == MOVES).with_for_update(read=True)).all()
+        if moves_of(read_clocks(c)) != clock.moves:
+            return  # It goes by a time from before a move, and will notice at its next read.
         row = {"boot_id": clock.boot_id, "zero": clock.zero, "seen_time": clock.seen_time}
         c.execute(self._dialect.upsert(clocks, row, row if clock.sure else {"seen_time": clock.seen_time}))
 
@@ -339,12 +349,14 @@ class SqlStore(Transactions):
             found = read_issuers(c, known.revision)
         # A change of no issuer is rare: of a blocked provider, or by hand.
         issuers = {**known.issuers, **found} if known is not None and found else read_issuers(c, None)
+        seen = read_clocks(c)
         return StoreState(
             deployment_id=head.deployment_id,
             revision=head.revision,
             blocked={row.provider: row.block_time for row in c.execute(select(blocked_providers))},
             time=self._time(c),  # after the rows, so that no row is newer
-            clocks=tuple(ClockRecord(**row._mapping) for row in c.execute(select(clocks))),
+            clocks=tuple(known for known in seen if known.boot_id != MOVES),
+            moves=moves_of(seen),
             issuers=issuers,
         )
 

@@ -79,6 +79,7 @@ class Machine:
     keys: tuple[Key, ...] = ()
     limits: Limits = LIMITS
     clocks: tuple[ClockRecord, ...] = ()
+    moves: timedelta = timedelta()
     revision: int = 1
     read: int = 0
     set_at: int = 0
@@ -187,7 +188,14 @@ class Machine:
             first_publish_time=now if self.keys else None,
             keys=self.keys,
         )
-        return StoreState(deployment_id="", revision=self.revision, time=now, issuers={NAME: row}, clocks=self.clocks)
+        return StoreState(
+            deployment_id="",
+            revision=self.revision,
+            time=now,
+            issuers={NAME: row},
+            clocks=self.clocks,
+            moves=self.moves,
+        )
 
     def _settle(self) -> None:
         self._count("settled")
@@ -204,7 +212,8 @@ class Machine:
             self.keys = tuple(moved)
         settled = keeper.settled(self.keyring.boot_id)
         others = (c for c in self.clocks if c.boot_id != settled.boot_id)
-        self.clocks = (*(moved_clock(c, keeper.shift) for c in others), settled)
+        self.clocks = (*(moved_clock(c, keeper.shift, self.keyring.now()) for c in others), settled)
+        self.moves += keeper.shift
         self.revision += 1
         self._serve()
 

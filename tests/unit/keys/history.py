@@ -45,6 +45,7 @@ class Flaws:
     limits_from_own_file: bool = False
     ignore_staleness: bool = False
     fresh_since_end_of_read: bool = False
+    follows_any_first_read: bool = False
 
 
 SOUND = Flaws()

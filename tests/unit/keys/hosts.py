@@ -18,9 +18,13 @@ from sealwright.keys.lifecycle import Limits, SeriesPolicy
 from sealwright.keys.timekeeping import Timekeeper
 
 from .history import EPOCH, SOUND, Actor, Flaws, History, Life, seconds, span
-from .mutants import EVENTS, extreme_world
+from .mutants import EVENTS, MUTANTS, extreme_world
 from .timeline import World
 from .verifiers import FOREVER, Failure, failures
+
+FAR = 10**5
+"""By how much the clock of a server may be ahead, in seconds: more than any wait."""
+HOST_MUTANTS = {**MUTANTS, "any first read of the store's clock is followed": Flaws(follows_any_first_read=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,15 @@ class Segment:
 
 @dataclass(slots=True, eq=False)
 class HostLife(Life):
-    """A replica whose time is the store's, as it was read. `error` is that of its own clock."""
+    """A replica whose time is the store's, as it was read. `error` is that of its own clock.
+
+    Attributes:
+        tolerance: `max_clock_error`.
+        trusting: It does not compare its first read with its own clock.
+    """
 
     tolerance: int = 0
+    trusting: bool = False
     segments: list[Segment] = field(default_factory=list)
     keeper: Timekeeper = field(init=False)
 
@@ -69,7 +79,8 @@ class HostLife(Life):
             ended: When it ended.
         """
         keeper = self.keeper
-        keeper.read(EPOCH + span(told), started=started, ended=ended)
+        wall = None if self.trusting else EPOCH + span(ended + self.error)
+        keeper.read(EPOCH + span(told), started=started, ended=ended, wall=wall)
         off = ended + self.error - told
         wrong = max(-off, off - (ended - started), 0)
         able = keeper.jump is None and wrong <= self.tolerance
@@ -123,7 +134,7 @@ class Hosts(World):
     def _life(self, config: Limits, policies: Sequence[SeriesPolicy]) -> Life:
         most = self.max_clock_error
         error = self.rng.choice((0, 0, -most, most))
-        return HostLife(error, config, policies, tolerance=most)
+        return HostLife(error, config, policies, tolerance=most, trusting=self.flaws.follows_any_first_read)
 
     def _looked(self, life: Life, start: int, answered: int) -> None:
         """The store's clock was read after the rows: right then, or just before the answer arrived."""
@@ -139,13 +150,26 @@ class Hosts(World):
         return life.able and self.now - started <= seconds(self.latest.limits.max_staleness)
 
     def _database(self) -> Actor:
-        """Fail over to a server with another clock. Replicas that are connected have seen the old one to the last."""
+        """Fail over to a server with another clock. Replicas that are connected have seen the old one to the last.
+
+        Now and then that clock is far ahead, until the next failover: hosts that start meanwhile know no other but their own.
+        """
+        most = self.max_clock_error
         while True:
             yield sum(self.rng.choices(self.spans, k=4))
-            self._confirm_all()
-            self.errors.append((self.now, self.rng.choice((-self.max_clock_error, 0, self.max_clock_error))))
-            self._confirm_all()
-            self.history.count("failover")
+            self._fail_over(self.rng.choice((-most, 0, most)))
+            if self.rng.randrange(4) == 0:
+                yield sum(self.rng.choices(self.spans, k=2))
+                self.history.count("far ahead")
+                self._fail_over(FAR)
+                yield self.rng.choice(self.spans)
+                self._fail_over(self.rng.choice((-most, 0, most)))
+
+    def _fail_over(self, error: int) -> None:
+        self._confirm_all()
+        self.errors.append((self.now, error))
+        self._confirm_all()
+        self.history.count("failover")
 
     def _confirm_all(self) -> None:
         for life in self.history.lives:

@@ -40,12 +40,12 @@ def stranded(history: History) -> Iterator[str]:
     for rotation in history.rotations:
         for life in history.lives:
             read = next((r for r in life.reads if r.row.time >= rotation.time), None)
-            if read is None or not any(
-                end > read.installed for _, end in life.spans(read.installed, read.installed + 1)
-            ):
+            if read is None:
                 continue
+            spans = life.spans(read.installed, read.installed + 1)
+            able = next((begin for begin, end in spans if end > read.installed), None)
             heirs = [k for k in read.row.keys if k.kid == rotation.heir and lifecycle.queued(k)]
-            if any(not lifecycle.ready(k, life.clock(read.installed)) for k in heirs):
+            if able is not None and any(not lifecycle.ready(k, life.clock(able)) for k in heirs):
                 yield "scheduled rotation left a replica without a key"
 
 

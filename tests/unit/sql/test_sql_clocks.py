@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -63,5 +64,24 @@ async def test_f16_a_settled_jump_moves_every_time_once(database: StoreSettings,
     assert issuer.intents[0].claim_expire_time == intent(1).claim_expire_time + jump
     # Other hosts have seen the same jump: that their anchor has moved tells them that it is settled.
     assert set(after.clocks) == {settled, record("old", jump)}
+    assert (before.moves, after.moves) == (timedelta(), jump)
     assert after.revision > before.revision
     assert issuer.revision > before.issuers["payments"].revision
+
+
+async def test_i12_the_moves_add_up_and_a_record_from_before_one_is_not_kept(database: StoreSettings) -> None:
+    """A host that has not read the move yet would leave a time that others, which start later, take for a newer one."""
+    replica = Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW)
+    async with opened(database) as store:
+        await store.heartbeat(replica, record("one"))
+        for jump in (-HOURS, timedelta(seconds=3), HOURS):
+            before = await store.read()
+            assert await store.settle_clock(before, jump, record("other", sure=True))
+            after = await store.read()
+            assert after.moves == before.moves + jump
+            for late in (replace(record("one", 9 * HOURS), moves=before.moves), record("new", 9 * HOURS)):
+                await store.heartbeat(replica, late)
+                await store.farewell("a", NOW, late)
+            assert (await store.read()).clocks == after.clocks
+        await store.heartbeat(replica, replace(record("one", HOURS), moves=timedelta(seconds=3)))
+        assert record("one", HOURS) in (await store.read()).clocks
