@@ -7,7 +7,7 @@ WORKERS ?= 3
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test lint types protos protos-check contract faults soak bench bench-quick dist clean lock
+.PHONY: help install demo test lint types protos protos-check contract faults soak bench bench-quick endurance dist clean lock
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -47,11 +47,16 @@ soak: install  ## Rotate keys on three hosts while everything fails (SECONDS=180
 contract: install  ## Run the provider contract and print a table: provider, algorithm, outcome
 	@$(BIN)/python -m sealwright_testing.contract --readme README.md tests/contract
 
-bench: install  ## Measure what a token costs, against the bare client of each KMS (about ten minutes)
+bench: install  ## Measure what a token costs, against the bare client of each KMS (under ten minutes; with h2load from nghttp2-client, if it is installed)
 	@$(BIN)/python benchmarks/bench.py
 
 bench-quick: install  ## The same for AWS alone, in a minute
 	@$(BIN)/python benchmarks/bench.py --quick
+
+TOKENS ?= 1000000
+
+endurance: install  ## Sign a million tokens (TOKENS=number): memory, descriptors and threads must stay as they are
+	@$(BIN)/python benchmarks/endurance.py --tokens $(TOKENS)
 
 lint: install  ## Check style, import contracts and protos
 	$(BIN)/ruff check .

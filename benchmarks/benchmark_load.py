@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import uvloop
@@ -18,6 +21,9 @@ from sealwright.v1.signing_pb2 import BatchSignJwtRequest, SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 
 CLAIMS = '{"scope":"pay","client_id":"0f9d6a52","roles":["a","b","c"],"amount":9007199254740993}'
+
+TICK = os.sysconf("SC_CLK_TCK")
+"""In how many of these the kernel counts a second of CPU."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,17 @@ class Round:
 def cpu_seconds(pid: int) -> float:
     """Return the user and system time of a process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 async def load(  # noqa: PLR0917 - runs in another process
-    address: str, request: SignJwtRequest, seconds: float, concurrency: int, rate: float = 0, batch: int = 0
+    address: str,
+    request: SignJwtRequest,
+    seconds: float,
+    concurrency: int,
+    rate: float = 0,
+    batch: int = 0,
+    connections: int = 1,
 ) -> list[float]:
     """Make calls for `seconds`, and return their latencies in seconds.
 
@@ -48,15 +60,18 @@ async def load(  # noqa: PLR0917 - runs in another process
         concurrency: Calls in flight; with a rate, at most.
         rate: Calls a second, evenly; 0: as many as the service answers.
         batch: Size of the batches of BatchSignJwt; 0: SignJwt.
+        connections: Connections.
     """
     latencies: list[float] = []
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub: Any = SigningServiceStub(channel)
+    async with AsyncExitStack() as stack:
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        opened = [grpc.aio.insecure_channel(address, options=own) for _ in range(connections)]
+        stubs: list[Any] = [SigningServiceStub(await stack.enter_async_context(channel)) for channel in opened]
         many = BatchSignJwtRequest(requests=[request] * batch)
         start = time.perf_counter()
         end, turn = start + seconds, 0
 
-        async def caller() -> None:
+        async def caller(stub: Any) -> None:
             nonlocal turn
             while (now := time.perf_counter()) < end:
                 if rate:
@@ -73,28 +88,48 @@ async def load(  # noqa: PLR0917 - runs in another process
                     await stub.SignJwt(request, timeout=10)
                 latencies.append(time.perf_counter() - now)
 
-        await asyncio.gather(*(caller() for _ in range(concurrency)))
+        await asyncio.gather(*(caller(stubs[n % connections]) for n in range(concurrency)))
     return latencies
 
 
-async def load_pages(url: str, seconds: float, concurrency: int) -> list[float]:
-    """Fetch a page for `seconds` over kept connections, and return the latencies in seconds."""
+async def load_pages(  # noqa: PLR0917 - runs in another process
+    url: str, headers: Sequence[str], body: bytes, seconds: float, concurrency: int, rate: float
+) -> list[float]:
+    """Ask for a page for `seconds` over kept connections, and return the latencies in seconds.
+
+    Args:
+        url: Where.
+        headers: More headers, as `name: value`.
+        body: What is sent; empty: a GET.
+        seconds: How long.
+        concurrency: Connections.
+        rate: Requests a second, evenly; 0: as many as are answered.
+    """
     latencies: list[float] = []
-    host, _, path = url.removeprefix("http://").partition("/")
-    name, _, port = host.partition(":")
-    request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-    end = time.perf_counter() + seconds
+    parts = urlsplit(url)
+    lines = [f"{'POST' if body else 'GET'} {parts.path} HTTP/1.1", f"Host: {parts.netloc}", *headers]
+    request = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    start = time.perf_counter()
+    end, turn = start + seconds, 0
 
     async def caller() -> None:
-        reader, writer = await asyncio.open_connection(name, int(port))
-        while (start := time.perf_counter()) < end:
+        nonlocal turn
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=tls)
+        while (now := time.perf_counter()) < end:
+            if rate:
+                due = start + turn / rate
+                turn += 1
+                if due > now:
+                    await asyncio.sleep(due - now)
+                    now = time.perf_counter()
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200"):
                 raise SystemExit("a page was refused")
             length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n", 1)[0])
             await reader.readexactly(length)
-            latencies.append(time.perf_counter() - start)
+            latencies.append(time.perf_counter() - now)
         writer.close()
 
     await asyncio.gather(*(caller() for _ in range(concurrency)))
@@ -102,45 +137,46 @@ async def load_pages(url: str, seconds: float, concurrency: int) -> list[float]:
 
 
 def _in_process(queue: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    queue.put(uvloop.run(work(*arguments)))
+    queue.put((uvloop.run(work(*arguments)), time.process_time()))
 
 
-def _run(work: Callable[..., Any], *arguments: Any) -> list[float]:
-    """Run a load in a process of its own, and return the latencies, sorted."""
+def _run(work: Callable[..., Any], *arguments: Any) -> tuple[list[float], float]:
+    """Run a load in a process of its own. Return the latencies, sorted, and the seconds of CPU of that process."""
     context = get_context("spawn")
     queue = context.Queue()
     client = context.Process(target=_in_process, args=(queue, work, arguments))
     client.start()
-    latencies: list[float] = queue.get()
+    latencies, cpu = queue.get()
     client.join()
-    return sorted(latencies)
+    return sorted(latencies), cpu
 
 
 def _load(address: str, body: bytes, *more: Any) -> Any:
     return load(address, SignJwtRequest.FromString(body), *more)
 
 
+def run_calls(  # noqa: PLR0917 - see `load`
+    address: str, request: SignJwtRequest, seconds: float, concurrency: int, rate: float, batch: int, connections: int
+) -> tuple[list[float], float]:
+    """Run `load` in a process of its own. Return the latencies, sorted, and the seconds of CPU of that process."""
+    return _run(_load, address, request.SerializeToString(), seconds, concurrency, rate, batch, connections)
+
+
+def run_pages(  # noqa: PLR0917 - see `load_pages`
+    url: str, headers: Sequence[str], body: bytes, seconds: float, concurrency: int, rate: float
+) -> tuple[list[float], float]:
+    """Run `load_pages` in a process of its own, likewise."""
+    return _run(load_pages, url, headers, body, seconds, concurrency, rate)
+
+
 def measure(
-    pids: int | Sequence[int],
-    address: str,
-    request: SignJwtRequest,
-    seconds: float,
-    concurrency: int,
-    *,
-    rate: float = 0,
-    batch: int = 0,
+    pids: int | Sequence[int], address: str, request: SignJwtRequest, seconds: float, concurrency: int
 ) -> Round:
     """Run one round of load. The CPU is that of the processes, per token."""
     processes = [pids] if isinstance(pids, int) else pids
     before = sum(map(cpu_seconds, processes))
-    latencies = _run(_load, address, request.SerializeToString(), seconds, concurrency, rate, batch)
+    latencies, _ = run_calls(address, request, seconds, concurrency, 0, 0, 1)
     spent = sum(map(cpu_seconds, processes)) - before
     count = len(latencies)
-    tokens = count * (batch or 1)
     p50, p99 = latencies[count // 2], latencies[int(count * 0.99)]
-    return Round(spent / tokens * 1e6, tokens / seconds, p50 * 1e3, p99 * 1e3)
-
-
-def measure_pages(url: str, seconds: float) -> float:
-    """Return how many pages a second are served on 16 connections."""
-    return len(_run(load_pages, url, seconds, 16)) / seconds
+    return Round(spent / count * 1e6, count / seconds, p50 * 1e3, p99 * 1e3)

@@ -1,0 +1,308 @@
+"""What the parts of a SignJwt cost: the service's own share, the guard, the audit record and the verification.
+
+`.venv/bin/python benchmarks/parts.py [--calls 2000] [--rounds 7]` prints a table. The service runs in this process, without gRPC
+and without a KMS: its handler of SignJwt is called with a context that has the request at once. Parts are replaced by nothing
+in turns, and the difference is their cost, as CPU time of the whole process, its threads included. The own share is what is
+left without all of them: request, bounds, policy, claims, header, keyring, fields of the record, metrics and response, and a task
+for each call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import grpc
+import uvloop
+from benchmark_load import CLAIMS
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from table import Results, Scale
+
+from sealwright import app as application
+from sealwright import signing
+from sealwright.app import App, build
+from sealwright.config import parse
+from sealwright.keys.issuer import SigningKey
+from sealwright.kms import registry
+from sealwright.provider import (
+    Algorithm,
+    KeyDescription,
+    KeySpec,
+    Protection,
+    ProviderSettings,
+    RawSignature,
+    SignatureEncoding,
+)
+from sealwright.server.rpc.interceptors import Boundary
+from sealwright.server.rpc.signing import SigningService
+from sealwright.v1.signing_pb2 import SignJwtRequest, SignJwtResponse
+from support.document import document, issuer
+
+BODY = SignJwtRequest(issuer="issuers/payments", claims_json=CLAIMS).SerializeToString()
+WIDTHS = (64, 1)
+MODES = ("own", "guard", "audit")
+"""What is real, besides the own share."""
+
+Costs = dict[str, list[float]]
+"""By part: µs of CPU for a call, for each round."""
+
+
+class Settings(ProviderSettings):
+    """The settings of the provider below."""
+
+    kind: str = "measured"
+
+
+class InProcess:
+    """A provider whose keys are in this process. Once its key has signed, it repeats that signature at once."""
+
+    kind = "measured"
+    settings = Settings
+
+    def __init__(self) -> None:
+        self.keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+        self.repeated: RawSignature | None = None
+
+    async def open(self, _settings: Settings) -> InProcess:
+        """See `ProviderFactory.open`."""
+        return self
+
+    async def describe(self, uri: str, *, timeout: float) -> KeyDescription:  # noqa: ARG002
+        """See `KeyProvider.describe`."""
+        public = self.keys[uri].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return KeyDescription(
+            uri=uri, public_key=public, algorithms=frozenset({"ES256"}), protection=Protection.SOFTWARE
+        )
+
+    async def create(self, _spec: KeySpec, *, timeout: float) -> KeyDescription:
+        """See `KeyCreator.create`."""
+        uri = f"measured:{len(self.keys)}"
+        self.keys[uri] = ec.generate_private_key(ec.SECP256R1())
+        return await self.describe(uri, timeout=timeout)
+
+    async def find(self, _tags: Mapping[str, str], *, timeout: float) -> list[str]:  # noqa: ARG002
+        """See `KeyFinder.find`."""
+        return []
+
+    async def disable(self, uri: str, *, timeout: float) -> None:
+        """See `KeyDisabler.disable`."""
+
+    async def schedule_deletion(self, uri: str, *, timeout: float) -> None:
+        """See `KeyDeleter.schedule_deletion`."""
+
+    async def check(self, *, timeout: float) -> None:
+        """See `KeyProvider.check`."""
+
+    async def aclose(self) -> None:
+        """See `KeyProvider.aclose`."""
+
+    async def sign(self, uri: str, _algorithm: Algorithm, message: bytes, **_more: Any) -> RawSignature:
+        """See `KeyProvider.sign`."""
+        if self.repeated is not None:
+            return self.repeated
+        value = self.keys[uri].sign(message, ec.ECDSA(hashes.SHA256()))
+        return RawSignature(value=value, encoding=SignatureEncoding.DER, key_uri=uri)
+
+
+FACTORY = InProcess()
+
+
+class Nothing:
+    """An audit writer that keeps nothing."""
+
+    failure = None
+    under_way = 0
+
+    async def write(self, *_record: Any, **_more: Any) -> None:
+        """See `AuditWriter.write`."""
+
+
+class Context:
+    """A call of gRPC that has arrived completely."""
+
+    def time_remaining(self) -> float:
+        """See grpc.aio.ServicerContext."""
+        return 10.0
+
+    def peer(self) -> str:
+        """See grpc.aio.ServicerContext."""
+        return "ipv4:127.0.0.1:50000"
+
+    def auth_context(self) -> dict[str, Any]:
+        """See grpc.aio.ServicerContext."""
+        return {}
+
+    async def read(self) -> bytes:
+        """See grpc.aio.ServicerContext."""
+        return BODY
+
+
+class Bench:
+    """A running service whose parts can be replaced.
+
+    Attributes:
+        handle: Answers a call of SignJwt.
+    """
+
+    def __init__(self, app: App, handle: Any, caught: tuple[Any, ...]) -> None:
+        self._app, self.handle, self._caught = app, handle, caught
+        self._guard = app._providers["measured"]  # noqa: SLF001 - it takes the service apart
+        self._writer = app.audit._writer  # noqa: SLF001
+        self._accept = signing.accept
+
+    def real(self, *names: str) -> None:
+        """Make the named parts real, and the others nothing."""
+        providers: dict[str, Any] = self._app._providers  # noqa: SLF001
+        providers["measured"] = self._guard if "guard" in names else FACTORY
+        writer: Any = self._writer if "audit" in names else Nothing()
+        self._app.audit._writer = writer  # noqa: SLF001
+        signing.accept = lambda *_call: bytes(64)
+
+    async def cost(self, calls: int, width: int) -> float:
+        """Return the CPU of a call in µs, with so many calls in flight."""
+        left, context, made = calls, Context(), []
+
+        async def caller() -> None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                made.append((await asyncio.create_task(self.handle(None, context))).SerializeToString())
+
+        before = time.process_time()
+        await asyncio.gather(*(caller() for _ in range(width)))
+        spent = time.process_time() - before
+        if not all(made):
+            raise SystemExit("a call had no answer")
+        return spent / len(made) * 1e6
+
+    def verification(self, calls: int) -> float:
+        """Return the CPU of verifying a signature in µs."""
+        key, message, raw = self._caught
+        before = time.process_time()
+        for _ in range(calls):
+            self._accept("", key, message, raw)
+        return (time.process_time() - before) / calls * 1e6
+
+
+async def _bench(app: App, boundary: Boundary, servicer: SigningService) -> Bench:
+    """Take the handler of SignJwt as gRPC would call it, and catch what is verified in a call."""
+
+    async def ours(_details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(
+            servicer.SignJwt,
+            request_deserializer=SignJwtRequest.FromString,
+            response_serializer=SignJwtResponse.SerializeToString,
+        )
+
+    class Details:
+        method = "/sealwright.v1.SigningService/SignJwt"
+
+    found: Any = await boundary.intercept_service(ours, Details())  # type: ignore[arg-type]
+    handle, accept = found.stream_unary, signing.accept
+    caught: list[tuple[SigningKey, bytes, RawSignature]] = []
+
+    def catch(request_id: str, key: SigningKey, message: bytes, raw: RawSignature) -> bytes:
+        caught.append((key, message, raw))
+        return accept(request_id, key, message, raw)
+
+    signing.accept = catch  # type: ignore[assignment] # mypy does not let a function be replaced
+    await asyncio.create_task(handle(None, Context()))
+    signing.accept = accept
+    FACTORY.repeated = caught[0][2]
+    return Bench(app, handle, caught[0])
+
+
+def _remembered(kind: type, built: dict[type, Any]) -> Any:
+    """Return what makes an object of a kind, and keeps it."""
+
+    def make(*arguments: Any) -> Any:
+        built[kind] = kind(*arguments)
+        return built[kind]
+
+    return make
+
+
+async def _measure(directory: Path, calls: int, rounds: int) -> Costs:
+    registry.BUILT_IN["measured"] = f"{__name__}:FACTORY"  # of this process, whatever the module is called in it
+    built: dict[type, Any] = {}
+    for kind in (Boundary, SigningService):
+        setattr(application, kind.__name__, _remembered(kind, built))
+    one = issuer("payments", "ES256")
+    one["series"][0]["provider"] = "measured"
+    app = build(parse(document(directory, "", one, providers={"measured": {"kind": "measured"}}, timing={})))
+    await app.start()
+    try:
+        await app.wait_until_useful()
+        bench = await _bench(app, built[Boundary], built[SigningService])
+        gc.collect()
+        gc.freeze()
+        costs: Costs = {}
+        for width, mode in itertools.product(WIDTHS, MODES):
+            bench.real(mode)
+            await bench.cost(calls // 4 + 1, width)
+        for _ in range(rounds):
+            costs.setdefault("verify", []).append(bench.verification(calls))
+            for width, mode in itertools.product(WIDTHS, MODES):
+                bench.real(mode)
+                costs.setdefault(f"{mode}_{width}", []).append(await bench.cost(calls, width))
+        bench.real("guard", "audit")
+    finally:
+        await app.stop()
+    return costs
+
+
+def measure(calls: int, rounds: int) -> Costs:
+    """Measure in this process."""
+    with tempfile.TemporaryDirectory(prefix="sealwright-bench-") as folder:
+        return uvloop.run(_measure(Path(folder), calls, rounds))
+
+
+def report(results: Results, scale: Scale) -> None:
+    """Measure in a process of its own, and add the figures."""
+    show(results, max(50, round(scale.seconds * 1000)), scale.rounds)
+
+
+def show(results: Results, calls: int, rounds: int) -> None:
+    """Measure so many calls a round, and add the figures."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        costs = pool.submit(measure, calls, rounds).result()
+    wide, alone = WIDTHS
+
+    def over(mode: str, width: int) -> list[float]:
+        return [a - b for a, b in zip(costs[f"{mode}_{width}"], costs[f"own_{width}"], strict=True)]
+
+    text = "the service's own share: request, policy, claims, header, metrics, response"
+    results.value("own_share_us", text, "40 µs", costs[f"own_{wide}"], "µs")
+    results.value("audit_us", f"audit of a record, {wide} in flight", "25 µs", over("audit", wide), "µs")
+    results.value("audit_alone_us", "audit of a record, one at a time", "60 µs", over("audit", alone), "µs")
+    results.value("guard_us", f"the guard of a KMS call, {wide} in flight", "", over("guard", wide), "µs")
+    results.value("verify_us", "verifying a signature (P-256)", "", costs["verify"], "µs")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    results = Results()
+    results.header()
+    show(results, options.calls, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
