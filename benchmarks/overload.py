@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 import uvloop
 from benchmark_load import CLAIMS, measure
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from running import service
 
 from sealwright.v1.signing_pb2 import SignJwtRequest
