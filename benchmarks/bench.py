@@ -8,6 +8,7 @@ own. `generator.py` makes the load, and checks the answers. It writes `benchmark
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -71,13 +72,18 @@ def against_bare(results: Results, scale: Scale, kind: str, cases: tuple[Case, .
     with service(kind, *algorithms) as running:
         baseline: dict[str, list[float]] = {case.name: [] for case in cases}
         ours: dict[str, list[float]] = {case.name: [] for case in cases}
+        refused: dict[str, list[float]] = {case.name: [] for case in cases}
         for _ in range(scale.rounds):
             for case in cases:
                 baseline[case.name].append(bare(kind, running, case.algorithm, scale.seconds, case.bare_width))
                 request = sign_request(case.algorithm)
-                ours[case.name].append(generator.sign(running, request, scale.seconds, case.shape).cpu)
+                made = generator.sign(running, request, scale.seconds, case.shape)
+                ours[case.name].append(made.cpu)
+                refused[case.name].append(made.refused)
         for case in cases:
             results.cpu_ratio(case.name, case.text, case.target, baseline[case.name], ours[case.name])
+            if share := statistics.median(refused[case.name]):
+                print(f"  (the service refused {share:.1%} of the calls, because it had no CPU left)")
 
 
 def aws(results: Results, scale: Scale) -> None:

@@ -51,7 +51,7 @@ async def load(  # noqa: PLR0917 - runs in another process
     batch: int = 0,
     connections: int = 1,
 ) -> list[float]:
-    """Make calls for `seconds`, and return their latencies in seconds.
+    """Make calls for `seconds`, and return their latencies in seconds. A busy service may refuse some (docs/operations.md).
 
     Args:
         address: Of the service.
@@ -80,12 +80,16 @@ async def load(  # noqa: PLR0917 - runs in another process
                     if due > now:
                         await asyncio.sleep(due - now)
                         now = time.perf_counter()
-                if batch:
-                    answer = await stub.BatchSignJwt(many, timeout=10)
-                    if any(r.HasField("error") for r in answer.results):
-                        raise SystemExit("a request of a batch failed")
-                else:
-                    await stub.SignJwt(request, timeout=10)
+                try:
+                    if batch:
+                        answer = await stub.BatchSignJwt(many, timeout=10)
+                        if any(r.HasField("error") for r in answer.results):
+                            raise SystemExit("a request of a batch failed")
+                    else:
+                        await stub.SignJwt(request, timeout=10)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                        raise
                 latencies.append(time.perf_counter() - now)
 
         await asyncio.gather(*(caller(stubs[n % connections]) for n in range(concurrency)))

@@ -76,6 +76,7 @@ class Round:
     Attributes:
         cpu: CPU of the service for a token, in µs.
         tokens: How many were asked for, without those of the sample.
+        refused: The share of calls that the service refused, because it had no CPU left.
         rate: Tokens a second.
         p50: Median latency of a call, in ms.
         p99: The 99th percentile.
@@ -84,6 +85,7 @@ class Round:
 
     cpu: float
     tokens: int
+    refused: float
     rate: float
     p50: float
     p99: float
@@ -227,21 +229,26 @@ def _size(shape: Shape) -> int:
 
 
 def _sign(service: Service, request: SignJwtRequest, seconds: float, shape: Shape, calls: int) -> Round:
-    with answered(service) as noted:
+    with answered(service, saturated=not shape.rate) as asked:
         before = (service.cpu(), cpu_seconds(service.kms.popen.pid))
         if H2LOAD:
             load = Load(_target(service, request, shape), calls, shape)
-            sampled = service.verify_tokens(request, SAMPLE, seconds / SAMPLE / 2)
+            asked.sample_refused = service.verify_tokens(request, SAMPLE, seconds / SAMPLE / 2)
             answers = load.wait()
         else:
             answers = _python(service, request, seconds, shape)
-            sampled = service.verify_tokens(request, SAMPLE)
+            asked.sample_refused = service.verify_tokens(request, SAMPLE, 0.01)
         spent = (service.cpu() - before[0], cpu_seconds(service.kms.popen.pid) - before[1], answers.cpu)
-        tokens = len(answers.latencies) * _size(shape)
-        noted.update(calls=len(answers.latencies) + sampled, tokens=tokens + sampled)
-    cores = (spent[0] / answers.seconds, spent[1] / answers.seconds, spent[2] / answers.seconds)
-    cpu = spent[0] / (tokens + sampled) * 1e6
-    return Round(cpu, tokens, tokens / answers.seconds, answers.at(0.5), answers.at(0.99), cores)
+        asked.calls, asked.size, asked.sampled = len(answers.latencies), _size(shape), SAMPLE
+    return Round(
+        cpu=spent[0] / (asked.tokens + asked.sampled) * 1e6,
+        tokens=asked.tokens,
+        refused=asked.refused / asked.calls,
+        rate=asked.tokens / answers.seconds,
+        p50=answers.at(0.5),
+        p99=answers.at(0.99),
+        cores=(spent[0] / answers.seconds, spent[1] / answers.seconds, spent[2] / answers.seconds),
+    )
 
 
 def _target(service: Service, request: SignJwtRequest, shape: Shape) -> Target:

@@ -103,32 +103,71 @@ class Service:
                     found["tokens"] += int(sample.value)
         return found
 
-    def verify_tokens(self, request: SignJwtRequest, count: int = 1, pause: float = 0) -> int:
-        """Sign with a client of gRPC, and verify each token as a stranger would. Return how many."""
+    def verify_tokens(self, request: SignJwtRequest, count: int, pause: float = 0) -> int:
+        """Sign with a client of gRPC, and verify each token as a stranger would. Return how often it was refused at first."""
         with urllib.request.urlopen(self.jwks_url) as answer:  # noqa: S310 - of our own service
             keys = jwt.PyJWKSet.from_dict(json.load(answer))
+        refused = 0
         with grpc.insecure_channel(self.address) as channel:
             stub = SigningServiceStub(channel)
-            for _ in range(count):
-                token = stub.SignJwt(request, timeout=10).token
+            while count:
+                time.sleep(pause)
+                try:
+                    token = stub.SignJwt(request, timeout=10).token
+                except grpc.RpcError as error:
+                    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                        raise
+                    refused += 1
+                    continue
                 key = keys[jwt.get_unverified_header(token)["kid"]]
                 jwt.decode(token, key, [key.algorithm_name], options={"verify_aud": False})
-                time.sleep(pause)
-        return count
+                count -= 1
+        return refused
+
+
+@dataclass
+class Asked:
+    """What was asked of a service: calls of so many tokens each, and single tokens that were verified.
+
+    Attributes:
+        calls: Calls of the load.
+        size: Tokens of each.
+        sampled: Tokens of the sample.
+        sample_refused: How often one of the sample was refused at first.
+        refused: Calls of the load that the service refused because it had no CPU left.
+    """
+
+    calls: int = 0
+    size: int = 1
+    sampled: int = 0
+    sample_refused: int = 0
+    refused: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of the load."""
+        return (self.calls - self.refused) * self.size
 
 
 @contextmanager
-def answered(service: Service) -> Iterator[Counter[str]]:
-    """Check with the service's metrics that each call was answered with OK, and that it released so many tokens.
+def answered(service: Service, *, saturated: bool) -> Iterator[Asked]:
+    """Check with the service's metrics how the calls of the block ended, and how many tokens were released.
 
-    The block notes in the counter how many `calls` it made, and how many `tokens` they asked for.
+    Args:
+        service: The service.
+        saturated: The load takes all that the service can give. Then it may refuse calls (docs/operations.md), and only then.
+
+    Raises:
+        SystemExit: The service counted something else than the block notes.
     """
-    before, noted = service.counts(), Counter[str]()
-    yield noted
+    before, asked = service.counts(), Asked()
+    yield asked
     made = service.counts() - before
-    expected = +Counter({"code:OK": noted["calls"], "tokens": noted["tokens"]})
-    if made != expected:
-        raise SystemExit(f"the service counted {dict(made)}, and {dict(expected)} were asked for")
+    if saturated:
+        asked.refused = made.pop("code:RESOURCE_EXHAUSTED", 0) - asked.sample_refused
+    expected = Counter({"code:OK": asked.calls - asked.refused + asked.sampled, "tokens": asked.tokens + asked.sampled})
+    if made != +expected:
+        raise SystemExit(f"the service counted {dict(made)}, and {asked} were asked for")
 
 
 def sign_request(algorithm: str) -> SignJwtRequest:

@@ -123,16 +123,29 @@ def test_i11_the_profile_counts_a_sample_for_the_nearest_part(monkeypatch: pytes
     assert parts[profile.LOOP] == pytest.approx(0.4)
 
 
-def test_i11_the_load_is_refused_where_the_service_counts_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    running = module("running", monkeypatch)
+def counting(*counts: Counter[str]) -> SimpleNamespace:
+    left = list(counts)
+    return SimpleNamespace(counts=lambda: left.pop(0))
 
-    answers = [
-        Counter({"code:OK": 10, "tokens": 10}),
-        Counter({"code:OK": 13, "code:UNAVAILABLE": 1, "tokens": 13}),
-    ]
-    service = SimpleNamespace(counts=lambda: answers.pop(0))
-    with pytest.raises(SystemExit, match="UNAVAILABLE"), running.answered(service) as noted:
-        noted.update(calls=4, tokens=4)
+
+def test_i11_a_round_is_void_where_the_service_counts_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = module("running", monkeypatch)
+    before = Counter({"code:OK": 10, "tokens": 10})
+    after = Counter({"code:OK": 13, "code:RESOURCE_EXHAUSTED": 1, "tokens": 13})
+    with (
+        pytest.raises(SystemExit, match="EXHAUSTED"),
+        running.answered(counting(before, after), saturated=False) as asked,
+    ):
+        asked.calls = 4
+    with running.answered(counting(before, after), saturated=True) as asked:
+        asked.calls = 4
+    assert (asked.refused, asked.tokens) == (1, 3)
+    failed = Counter({"code:OK": 13, "code:UNAVAILABLE": 1, "tokens": 13})
+    with (
+        pytest.raises(SystemExit, match="UNAVAILABLE"),
+        running.answered(counting(before, failed), saturated=True) as asked,
+    ):
+        asked.calls = 4
 
 
 def test_i11_some_figures_replace_those_in_the_file_of_the_day(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
