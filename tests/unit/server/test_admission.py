@@ -152,5 +152,5 @@ def test_the_time_of_a_thread_is_read_from_the_system_or_from_its_clock() -> Non
     before = busy.read()
     sum(range(3_000_000))
     assert before == -1.0 or busy.read() > before
-    busy._path = busy._path / "gone"
+    busy.close()
     assert busy.read() == -1.0

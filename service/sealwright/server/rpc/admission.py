@@ -9,11 +9,12 @@ asks for less than its share gets all of it (max-min fairness).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from sealwright.errors import OverloadedError
@@ -34,6 +35,8 @@ _LEAST: Final = 100.0
 _CALLERS: Final = 1024
 """Most callers that are counted apart."""
 _RETRY_SECONDS: Final = 1.0
+_LINE: Final = 128
+"""Bytes that the line of a thread has at most."""
 
 
 class BusyTime:
@@ -46,28 +49,33 @@ class BusyTime:
             clock: Its CPU time in seconds, for systems that do not count the waiting.
         """
         self._clock = clock
-        self._path = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._file: int | None = None
+        with contextlib.suppress(OSError):
+            self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
 
     def read(self) -> float:
         """Return the seconds since the start of the thread. It must be the calling one."""
-        try:
-            run, wait, _ = self._path.read_bytes().split()
-        except (OSError, ValueError):
+        if self._file is None:
             return self._clock()
+        run, wait, _ = os.pread(self._file, _LINE, 0).split()
         return (int(run) + int(wait)) / 1e9
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 class Admission:
     """Decides about calls before they are received."""
 
-    def __init__(self, busy: Callable[[], float] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Prepare.
 
         Args:
-            busy: For how many seconds the event loop has been busy.
             clock: A stopwatch in seconds.
         """
-        self._busy = busy
         self._clock = clock
         self._rate: float | None = None
         self._floor = _LEAST
@@ -96,13 +104,13 @@ class Admission:
 
     async def run(self) -> None:
         """Look at the event loop again and again."""
-        busy = self._busy or BusyTime().read
-        before, then = busy(), self._clock()
-        while True:
-            await asyncio.sleep(WINDOW_SECONDS)
-            seconds, now = busy(), self._clock()
-            self.look((seconds - before) / (now - then), now - then)
-            before, then = seconds, now
+        with contextlib.closing(BusyTime()) as busy:
+            before, then = busy.read(), self._clock()
+            while True:
+                await asyncio.sleep(WINDOW_SECONDS)
+                seconds, now = busy.read(), self._clock()
+                self.look((seconds - before) / (now - then), now - then)
+                before, then = seconds, now
 
     def look(self, busy: float, seconds: float) -> None:
         """Adapt how many calls are accepted.
