@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Most tests wait for processes and sockets, so three workers keep two cores busy.
-WORKERS ?= 3
+# Most tests wait for processes and sockets, so four workers keep two cores busy.
+WORKERS ?= 4
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 

@@ -125,6 +125,9 @@ class Gatekeeper:
 
     def close(self) -> None:
         """Accept nothing more, and end the processes that are at a point."""
+        self._server.shutdown(
+            socket.SHUT_RDWR
+        )  # This ends the thread that accepts. To close the socket would leave it there.
         self._server.close()
         for connection in self._open:
             with contextlib.suppress(OSError):

@@ -1,0 +1,21 @@
+"""I12: `sealwright serve` is stopped for a while at each step of a key's life, on PostgreSQL.
+
+Each such test has a file of its own, since files run side by side.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from faults.living import LONGEST, Store, live
+from support.databases import postgres_server, upgraded
+
+
+@pytest.mark.timeout(LONGEST)
+def test_i12_whatever_happens_at_any_step_no_key_is_lost_left_over_or_used_early(tmp_path: Path) -> None:
+    with postgres_server() as server:
+        url = server.url("postgres")
+        upgraded(url)
+        live(tmp_path, Store(url, server), kill=False)
