@@ -21,7 +21,7 @@ import parts
 import replicas
 import steady
 from generator import Shape
-from running import Service, service, sign_request
+from running import end_cleanly, service, sign_request
 from table import Results, Scale, machine
 
 from providers import BACKENDS, FAST_KMS, bare_cpu
@@ -58,24 +58,25 @@ AWS = (
 )
 
 
-def bare(kind: str, running: Service, algorithm: str, seconds: float, concurrency: int) -> float:
-    """Return the CPU of a signature with the bare client, in a process of its own, in µs."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(
-            bare_cpu, kind, running.table, running.uris[algorithm], algorithm, seconds, concurrency
-        ).result()
-
-
 def against_bare(results: Results, scale: Scale, kind: str, cases: tuple[Case, ...]) -> None:
     """Measure cases that share a service."""
     algorithms = dict.fromkeys(case.algorithm for case in cases)
-    with service(kind, *algorithms) as running:
+    context = get_context("spawn")  # the bare client has a process of its own
+    with service(kind, *algorithms) as running, ProcessPoolExecutor(1, mp_context=context) as pool:
         baseline: dict[str, list[float]] = {case.name: [] for case in cases}
         ours: dict[str, list[float]] = {case.name: [] for case in cases}
         refused: dict[str, list[float]] = {case.name: [] for case in cases}
         for _ in range(scale.rounds):
             for case in cases:
-                baseline[case.name].append(bare(kind, running, case.algorithm, scale.seconds, case.bare_width))
+                bare = (
+                    kind,
+                    running.table,
+                    running.uris[case.algorithm],
+                    case.algorithm,
+                    scale.seconds,
+                    case.bare_width,
+                )
+                baseline[case.name].append(pool.submit(bare_cpu, *bare).result())
                 request = sign_request(case.algorithm)
                 made = generator.sign(running, request, scale.seconds, case.shape)
                 ours[case.name].append(made.cpu)
@@ -130,6 +131,7 @@ def main() -> None:
     )
     parser.add_argument("--no-file", action="store_true", help="only print")
     options = parser.parse_args()
+    end_cleanly()
     results, start = Results(), time.monotonic()
     print(f"load: {generator.NAME}; fake KMS: {FAST_KMS.name}; {machine()}")
     results.header()

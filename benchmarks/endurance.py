@@ -16,7 +16,7 @@ from pathlib import Path
 
 import generator
 from generator import Shape
-from running import Service, service, sign_request
+from running import Service, end_cleanly, service, sign_request
 
 BATCH = 32
 SINGLE_SHARE = 0.1
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--points", type=int, default=10)
     options = parser.parse_args()
+    end_cleanly()
     began, points, made = time.monotonic(), [], 0
     with service("aws", "ES256") as running:
         print(f"load: {generator.NAME}")

@@ -46,6 +46,7 @@ from support.processes import process, write_config
 FAST_KMS = Path(__file__).with_name("fast_kms.py")
 DIGEST = hashlib.sha256(b"header.payload").digest()
 AWS_ALGORITHMS = {"ES256": "ECDSA_SHA_256", "RS256": "RSASSA_PKCS1_V1_5_SHA_256"}
+CONNECT_SECONDS = 0.3
 Settings = dict[str, Any]
 
 
@@ -58,19 +59,34 @@ class Backend:
         command: The command that runs it.
         settings: Returns the provider's table, given the emulator's line and a directory.
         bare: Signs for some seconds with the bare client, given the table, a key URI, the algorithm and the concurrency; returns
-            how often.
+            the CPU of a signature in µs, without what the client needs to start and to connect.
         environment: Variables that the service and the bare client need.
     """
 
     algorithm: str
     command: tuple[str, ...]
     settings: Callable[[Mapping[str, str], Path], Settings]
-    bare: Callable[[Settings, str, str, float, int], int]
+    bare: Callable[[Settings, str, str, float, int], float]
     environment: Callable[[Mapping[str, str]], dict[str, str]] = lambda _ready: {}
 
 
-async def repeat(sign: Callable[[], Any], seconds: float, concurrency: int) -> int:
-    """Keep that many calls in flight and return how many ended."""
+def timed(work: Callable[[float], int], seconds: float) -> float:
+    """Let it work for a while, and then measure it for so many seconds: µs of CPU of this process, each time it was done."""
+    work(CONNECT_SECONDS)
+    before = time.process_time()
+    done = work(seconds)
+    return (time.process_time() - before) / done * 1e6
+
+
+async def repeat(sign: Callable[[], Any], seconds: float, concurrency: int) -> float:
+    """Keep that many calls in flight, and return what `timed` does."""
+    await _repeat(sign, CONNECT_SECONDS, concurrency)
+    before = time.process_time()
+    done = await _repeat(sign, seconds, concurrency)
+    return (time.process_time() - before) / done * 1e6
+
+
+async def _repeat(sign: Callable[[], Any], seconds: float, concurrency: int) -> int:
     end, done = time.perf_counter() + seconds, 0
 
     async def caller() -> None:
@@ -83,27 +99,31 @@ async def repeat(sign: Callable[[], Any], seconds: float, concurrency: int) -> i
     return done
 
 
-def bare_aws(table: Settings, uri: str, algorithm: str, seconds: float, concurrency: int) -> int:
+def bare_aws(table: Settings, uri: str, algorithm: str, seconds: float, concurrency: int) -> float:
     """Sign with boto3, with the 16 threads that suit it best, or one call at a time."""
     import boto3  # noqa: PLC0415 - each client is imported in its own process
 
     client = boto3.client("kms", region_name=table["region"], endpoint_url=table["endpoint_url"])
     arn = uri.removeprefix("awskms:///")
-    end = time.perf_counter() + seconds
+    count = min(concurrency, 16)
 
-    def work() -> int:
+    def work(end: float) -> int:
         done = 0
         while time.perf_counter() < end:
             client.sign(KeyId=arn, Message=DIGEST, MessageType="DIGEST", SigningAlgorithm=AWS_ALGORITHMS[algorithm])
             done += 1
         return done
 
-    count = min(concurrency, 16)
     with ThreadPoolExecutor(count) as threads:
-        return sum(f.result() for f in [threads.submit(work) for _ in range(count)])
+
+        def together(time_left: float) -> int:
+            end = time.perf_counter() + time_left
+            return sum(f.result() for f in [threads.submit(work, end) for _ in range(count)])
+
+        return timed(together, seconds)
 
 
-def bare_gcp(table: Settings, uri: str, _algorithm: str, seconds: float, concurrency: int) -> int:
+def bare_gcp(table: Settings, uri: str, _algorithm: str, seconds: float, concurrency: int) -> float:
     """Sign with the asyncio client, with checksums as Google's documentation asks for them."""
     os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = table["ca_file"]
     import google_crc32c  # noqa: PLC0415
@@ -113,7 +133,7 @@ def bare_gcp(table: Settings, uri: str, _algorithm: str, seconds: float, concurr
 
     name, crc = uri.removeprefix("gcpkms://"), google_crc32c.value(DIGEST)
 
-    async def run() -> int:
+    async def run() -> float:
         account: Any = service_account.Credentials
         credentials = account.from_service_account_file(table["credentials_file"])
         client = kms_v1.KeyManagementServiceAsyncClient(
@@ -131,7 +151,7 @@ def bare_gcp(table: Settings, uri: str, _algorithm: str, seconds: float, concurr
     return uvloop.run(run())
 
 
-def bare_azure(table: Settings, uri: str, _algorithm: str, seconds: float, concurrency: int) -> int:
+def bare_azure(table: Settings, uri: str, _algorithm: str, seconds: float, concurrency: int) -> float:
     """Sign with the asyncio client on one session, whose connections are reused."""
     import ssl  # noqa: PLC0415
 
@@ -144,7 +164,7 @@ def bare_azure(table: Settings, uri: str, _algorithm: str, seconds: float, concu
     name, version = uri.rsplit("/", 2)[1:]
     secret = Path(table["client_secret_file"]).read_text().strip()
 
-    async def run() -> int:
+    async def run() -> float:
         context = ssl.create_default_context(cafile=table["ca_file"])
         session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context, limit=100))
         async with AioHttpTransport(session=session, session_owner=True) as transport:
@@ -164,7 +184,7 @@ def bare_azure(table: Settings, uri: str, _algorithm: str, seconds: float, concu
     return asyncio.run(run())
 
 
-def bare_pkcs11(table: Settings, uri: str, _algorithm: str, seconds: float, _concurrency: int) -> int:
+def bare_pkcs11(table: Settings, uri: str, _algorithm: str, seconds: float, _concurrency: int) -> float:
     """Sign with python-pkcs11 in one thread and one session."""
     import pkcs11  # noqa: PLC0415
 
@@ -173,11 +193,15 @@ def bare_pkcs11(table: Settings, uri: str, _algorithm: str, seconds: float, _con
     with token.open(user_pin=Path(table["pin_file"]).read_text().strip()) as session:
         key = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, id=key_id)
         sign: Any = key.sign  # type: ignore[attr-defined] # the stubs do not know what a private key can do
-        end, done = time.perf_counter() + seconds, 0
-        while time.perf_counter() < end:
-            sign(b"header.payload", mechanism=pkcs11.Mechanism.SHA256_RSA_PKCS)
-            done += 1
-    return done
+
+        def work(time_left: float) -> int:
+            end, done = time.perf_counter() + time_left, 0
+            while time.perf_counter() < end:
+                sign(b"header.payload", mechanism=pkcs11.Mechanism.SHA256_RSA_PKCS)
+                done += 1
+            return done
+
+        return timed(work, seconds)
 
 
 def fast(kind: str) -> tuple[str, ...]:
@@ -262,10 +286,7 @@ def bare_cpu(  # noqa: PLR0917 - runs in another process
 ) -> float:
     """Return the CPU of a signature with the bare client in this process, in µs."""
     os.environ.update(CREDENTIALS)
-    BACKENDS[kind].bare(table, uri, algorithm, 0.3, concurrency)  # connect first
-    before = time.process_time()
-    done = BACKENDS[kind].bare(table, uri, algorithm, seconds, concurrency)
-    return (time.process_time() - before) / done * 1e6
+    return BACKENDS[kind].bare(table, uri, algorithm, seconds, concurrency)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -168,6 +169,11 @@ def answered(service: Service, *, saturated: bool) -> Iterator[Asked]:
     expected = Counter({"code:OK": asked.calls - asked.refused + asked.sampled, "tokens": asked.tokens + asked.sampled})
     if made != +expected:
         raise SystemExit(f"the service counted {dict(made)}, and {asked} were asked for")
+
+
+def end_cleanly() -> None:
+    """Let SIGTERM stop the processes that a benchmark has started, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def sign_request(algorithm: str) -> SignJwtRequest:
