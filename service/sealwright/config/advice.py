@@ -49,6 +49,7 @@ def warnings(config: Config) -> Iterator[str]:
         if issuer.max_lifetime > _LONG:
             yield f"issuers[{i}].max_lifetime: tokens may live for more than {_LONG.days} days, and nothing can recall one"
         yield from _about_rotation(f"issuers[{i}]", issuer, bounds)
+        yield from _about_seldom_readers(f"issuers[{i}]", issuer, bounds, config.timing.verifier_refresh)
         yield from _about_protection(f"issuers[{i}]", issuer)
 
 
@@ -109,6 +110,19 @@ def _about_rotation(path: str, issuer: IssuerSettings, bounds: Limits) -> Iterat
             yield (
                 f"{path}.series[{j}].rotation_period: a scheduled rotation waits until its standby has been published for "
                 f"{bounds.scheduled_wait}, so keys sign for longer than this period"
+            )
+
+
+def _about_seldom_readers(path: str, issuer: IssuerSettings, bounds: Limits, refresh: timedelta) -> Iterator[str]:
+    """Yield which rotations on schedule do not wait for verifiers that keep a JWK Set longer than it permits."""
+    for j, series in enumerate(issuer.series):
+        wait = max(bounds.scheduled_wait, series.min_lead)
+        if series.rotation_period is not None and bounds.settling(refresh) > wait:
+            yield (
+                f"{path}.series[{j}].rotation_period: a scheduled rotation may use a key that has been published for {wait}, but "
+                f"verifiers that keep a JWK Set for timing.verifier_refresh ({refresh}) have it only after "
+                f"{bounds.settling(refresh)}: until then they may refuse its tokens. Raise timing.max_serve_age, or lower "
+                "timing.verifier_refresh if all verifiers obey Cache-Control"
             )
 
 

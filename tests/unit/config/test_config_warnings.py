@@ -101,6 +101,34 @@ def test_a_rotation_that_comes_later_than_its_period_gives_a_warning() -> None:
     assert "published for 1 day, 0:31:00" in warning
 
 
+@pytest.mark.parametrize(
+    ("timing", "more", "told"),
+    [
+        ({}, {}, False),
+        ({"verifier_refresh": "24h"}, {}, False),  # and 31 min, as the scheduled wait
+        ({"verifier_refresh": "1441m"}, {}, True),
+        ({"verifier_refresh": "48h"}, {"min_lead": "2911m"}, False),
+        ({"verifier_refresh": "48h"}, {"min_lead": "2910m"}, True),
+        ({"max_serve_age": "1h"}, {}, True),
+        ({"max_serve_age": "1h", "verifier_refresh": "0s"}, {}, False),
+    ],
+)
+def test_f63_a_rotation_that_does_not_wait_for_verifiers_that_look_seldom_gives_a_warning(
+    timing: dict[str, str], more: dict[str, str], *, told: bool
+) -> None:
+    document = sample()
+    document["timing"] = {**document.get("timing", {}), **timing}
+    document["issuers"][0]["series"] = [{**series("ES256"), "rotation_period": "30d", **more}]
+    found = [w for w in warned(document) if "timing.verifier_refresh" in w]
+    assert bool(found) is told
+    if told:
+        assert found[0].startswith(
+            "issuers[0].series[0].rotation_period: a scheduled rotation may use a key that has been"
+        )
+    del document["issuers"][0]["series"][0]["rotation_period"]
+    assert not any("timing.verifier_refresh" in w for w in warned(document)), "by hand, the answer says so"
+
+
 @pytest.mark.parametrize(("lifetime", "count"), [("30d", 0), ("31d", 1), ("3650d", 1)])
 def test_f43_tokens_that_live_for_long_give_a_warning(lifetime: str, count: int) -> None:
     document = sample()
