@@ -86,6 +86,15 @@ class Connector:
         return connection
 
 
+def is_silence(connection: Any, error: Any) -> bool:
+    """Return whether `wait` has failed because the database did not answer in time.
+
+    The driver's class for that is private. An error that the server has sent has an SQLSTATE, and after all others the connection
+    is gone.
+    """
+    return error.sqlstate is None and not connection.closed
+
+
 def _connection_class() -> Any:
     """Return a class of connections that end when the database does not answer in time.
 
@@ -93,7 +102,6 @@ def _connection_class() -> Any:
         ImportError: psycopg is not installed.
     """
     import psycopg  # noqa: PLC0415 - an extra
-    from psycopg.errors import _WaitTimeout  # noqa: PLC0415 - what `wait` raises
 
     class BoundedConnection(psycopg.Connection[Any]):
         answer_timeout: float | None = ANSWER_TIMEOUT
@@ -102,7 +110,9 @@ def _connection_class() -> Any:
             """Wait for an answer. Every use of the connection does so here."""
             try:
                 return super().wait(gen, interval, self.answer_timeout if timeout is None else timeout)
-            except _WaitTimeout:
+            except psycopg.OperationalError as error:
+                if not is_silence(self, error):
+                    raise
                 self.pgconn.finish()  # an answer that comes later must not be taken for that of another question
                 raise psycopg.OperationalError("the database does not answer") from None
 

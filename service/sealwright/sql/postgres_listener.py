@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sealwright.keys.ports import StoreUnavailableError
-from sealwright.sql.postgres_connection import ANSWER_TIMEOUT, arguments, reason, require_known
+from sealwright.sql.postgres_connection import ANSWER_TIMEOUT, arguments, is_silence, reason, require_known
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,6 @@ def _driver() -> tuple[Any, type[Exception]]:
         ImportError: psycopg is not installed.
     """
     import psycopg  # noqa: PLC0415 - an extra
-    from psycopg.errors import _WaitTimeout  # noqa: PLC0415 - what `wait` raises
 
     class ListeningConnection(psycopg.AsyncConnection[Any]):
         async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
@@ -118,7 +117,9 @@ def _driver() -> tuple[Any, type[Exception]]:
                 return await super().wait(gen, timeout, timeout)
             try:
                 return await super().wait(gen, ANSWER_TIMEOUT, ANSWER_TIMEOUT)
-            except _WaitTimeout:
+            except psycopg.OperationalError as error:
+                if not is_silence(self, error):
+                    raise
                 self.pgconn.finish()
                 raise psycopg.OperationalError("the database does not answer") from None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +23,7 @@ from .rows import LIMITS, NOW, intent, issuer_state, key, opened, settings, unti
 from .test_postgres_network import pgbouncer
 
 LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN sealwright'"
+SESSION = "SELECT pid FROM pg_stat_activity WHERE application_name = 'sealwright'"
 KILL = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
 
 
@@ -119,6 +122,22 @@ async def test_i12_a_database_that_is_down_is_said_once_and_listened_to_again(
             server.start()
         await heard.more_than(before)
     assert len([r for r in caplog.records if "refresh_interval only" in r.message]) == 1
+
+
+async def test_i12_a_database_that_does_not_answer_is_left(
+    postgresql: StoreSettings, server: PostgresServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process behind the connection hangs, as on a machine that was frozen. Another one answers."""
+    monkeypatch.setattr(postgres_listener, "_CHECK", 0.2)
+    monkeypatch.setattr(postgres_listener, "ANSWER_TIMEOUT", 1.0)
+    async with listening(postgresql) as heard:
+        before, pid = heard.times, int(server.execute(SESSION))
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await heard.more_than(before)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert [r for r in caplog.records if "refresh_interval only: the database does not answer" in r.message]
 
 
 async def test_i12_behind_a_pooler_nothing_is_listened_to_and_no_session_of_others_is_changed(
