@@ -201,7 +201,7 @@ def chain(one: dict[str, Any]) -> list[str]:
 
 CODES = {
     "aws": "AccessDeniedException, request ",
-    "gcp": "PERMISSION_DENIED",
+    "gcp": "PERMISSION_DENIED, IAM_PERMISSION_DENIED",
     "azure": "HTTP status 403, Forbidden",
     "pkcs11": "0x1b",
 }

@@ -5,6 +5,7 @@ Their texts name projects and keys, and are dropped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
@@ -42,6 +43,8 @@ class KeyPendingError(ProviderKeyPendingError):
 _PENDING: Final = "KEY_PENDING_GENERATION"
 """The `type` of a violation in PreconditionFailure."""
 _DETAILS: Final = "grpc-status-details-bin"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What the log may show of an answer: codes and IDs, never texts."""
 
 _UNAVAILABLE: Final = (
     "Google Cloud KMS cannot be reached, or reports a failure on its own side",
@@ -82,9 +85,19 @@ def to_provider_error(error: grpc.aio.AioRpcError) -> ProviderError:
         ours = KeyPendingError("Google Cloud KMS is still generating the key")
     else:
         ours = kind(message, retry_after=_retry_after(details))
-    # Google has no request ID for calls over gRPC. Its audit log names the caller and the time.
-    ours.detail = error.code().name
+    ours.detail = _for_the_log(error.code().name, details)
     return ours
+
+
+def _for_the_log(code: str, details: object) -> str:
+    """Return what the log may say: the code, why (ErrorInfo), and the ID of the call (RequestInfo), where the answer has them.
+
+    Google promises no ID for calls over gRPC; its audit log names the caller and the time.
+    """
+    reasons = [i.reason for i in _unpacked(details, error_details_pb2.ErrorInfo)]
+    requests = [f"request {i.request_id}" for i in _unpacked(details, error_details_pb2.RequestInfo) if i.request_id]
+    known = [code, *reasons[:1], *requests[:1]]
+    return ", ".join(text for text in known if _PLAIN.fullmatch(text.removeprefix("request ")))
 
 
 def _is_pending(details: object) -> bool:

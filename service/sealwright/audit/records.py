@@ -131,7 +131,12 @@ FIELDS: Final = (
         "sign",
         "SHA-256 of what was signed. It identifies the token without containing it.",
     ),
-    Field("kms_request_id", "string or null", "sign", "The KMS's name for the call, to find it in the KMS's own log."),
+    Field(
+        "kms_request_id",
+        "string or null",
+        "sign",
+        "The KMS's name for the call, to find it in the KMS's own log. Null where the KMS has none: Google Cloud KMS and HSMs.",
+    ),
     Field(
         "passed_over",
         "array of strings",

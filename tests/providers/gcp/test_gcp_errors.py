@@ -48,6 +48,28 @@ CODES: list[tuple[str, type[ProviderError]]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("fault", "detail"),
+    [
+        ({"code": "INTERNAL"}, "INTERNAL"),
+        ({"code": "PERMISSION_DENIED"}, "PERMISSION_DENIED, IAM_PERMISSION_DENIED"),
+        ({"code": "RESOURCE_EXHAUSTED"}, "RESOURCE_EXHAUSTED, RATE_LIMIT_EXCEEDED"),
+        ({"code": "UNAVAILABLE", "request_id": "6f1d-2c"}, "UNAVAILABLE, request 6f1d-2c"),
+        ({"code": "NOT_FOUND", "reason": "KEY_GONE", "request_id": "6f1d"}, "NOT_FOUND, KEY_GONE, request 6f1d"),
+        ({"code": "NOT_FOUND", "reason": "projects/p/keyRings/r", "request_id": "a key's name"}, "NOT_FOUND"),
+        ({"code": "NOT_FOUND", "reason": "X" * 65, "request_id": "x" * 65}, "NOT_FOUND"),
+    ],
+)
+async def test_f25_the_log_has_the_reason_and_the_id_that_google_gives_and_no_text(
+    provider: GcpProvider, emulator: GcpEmulator, fault: dict[str, Any], detail: str
+) -> None:
+    key = await make(provider)
+    emulator.add_fault("error", operation="AsymmetricSign", message=SECRET, **fault)
+    with pytest.raises(ProviderError) as caught:
+        await provider.sign(key.uri, ES256, b"x", timeout=SECONDS)
+    assert caught.value.detail == detail
+
+
 @pytest.mark.parametrize(("code", "expected"), CODES)
 async def test_every_code_of_google_is_one_of_ours_and_says_nothing_of_its_text(
     provider: GcpProvider,

@@ -97,6 +97,8 @@ class Fault(BaseFault):
         name: The only resource that is affected: the name that routes the request; None: all.
         code: Name of the gRPC code, for the failures.
         violation: `type` of a violation in a PreconditionFailure in it.
+        reason: Of its ErrorInfo; None: as Google says for the code.
+        request_id: Of a RequestInfo in it; None: there is none, as is usual at Google.
     """
 
     KINDS: ClassVar = FaultKind
@@ -106,6 +108,8 @@ class Fault(BaseFault):
     name: str | None = None
     code: str | None = None
     violation: str = ""
+    reason: str | None = None
+    request_id: str | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError if the fields do not fit together."""
@@ -121,6 +125,8 @@ class Fault(BaseFault):
             self.message or message,
             violation=self.violation,
             retry_after=self.retry_after,
+            reason=self.reason,
+            request_id=self.request_id or "",
         )
 
 
