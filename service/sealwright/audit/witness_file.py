@@ -105,6 +105,7 @@ def _document(witness: Witness) -> dict[str, Any]:
         "deployment_id": witness.deployment_id,
         "revision": witness.revision,
         "acceptance": witness.acceptance,
+        "blocked": sorted(witness.blocked),
         "keys": {
             issuer: {kid: fact.name.lower() for kid, fact in keys.items()} for issuer, keys in witness.keys.items()
         },
@@ -129,4 +130,5 @@ def _parse(document: dict[str, Any]) -> Witness:
         revision=int(document["revision"]),
         keys=keys,
         acceptance=str(document["acceptance"]),
+        blocked=frozenset(map(str, document.get("blocked", ()))),  # versions before did not write it
     )

@@ -113,6 +113,9 @@ def check(path: Path, output: str) -> None:
     here = witness_of(state, "")
     if witness is not None and (reason := objection(witness, here)) is not None:
         problems += [reason, *map(str, differences(witness.keys, here.keys))]
+        problems += (
+            f"provider {name} was blocked, and is not in the store" for name in sorted(witness.blocked - here.blocked)
+        )
     problems += problems_with_store(config, state)
     if problems:
         fail(output, problems, _about(state))
@@ -142,12 +145,12 @@ def accept_command(path: Path, without_kms: bool, output: str) -> None:
             )
             notes: list[str] = []
             if refused:
-                plan = accept(
-                    state, witness.keys if witness else {}, {} if without_kms else await _unusable(config, state)
-                )
+                unusable = {} if without_kms else await _unusable(config, state)
+                known, blocked = (witness.keys, witness.blocked) if witness else ({}, frozenset[str]())
+                plan = accept(state, known, unusable, blocked)
                 notes += plan.notes
                 bounds = {i.name: limits(i, config.timing) for i in config.issuers if i.name in plan.published}
-                if not await opened.repair(state, plan.changed, bounds, state.time):
+                if not await opened.repair(state, plan.changed, bounds, state.time, plan.blocked):
                     raise _CHANGED
                 state = await opened.read()
             if keeper.jump is not None:

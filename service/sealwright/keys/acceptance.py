@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -18,22 +18,26 @@ class Acceptance:
     Attributes:
         changed: Keys with new times.
         published: Issuers that have had a JWK Set of which the store does not know.
+        blocked: Providers that were blocked, of which the store does not know.
         notes: What that means, for people.
     """
 
     changed: Sequence[Key]
     published: Sequence[str]
+    blocked: Sequence[str]
     notes: Sequence[str]
 
 
-def accept(state: StoreState, known: KeyFacts, unusable: Mapping[str, str]) -> Acceptance:
+def accept(state: StoreState, known: KeyFacts, unusable: Mapping[str, str], blocked: Iterable[str] = ()) -> Acceptance:
     """Decide what has to be written.
 
-    States never go back: a key that was retired or revoked is so again. A key that was not published from here waits for its lead.
+    States never go back: a key that was retired or revoked is so again, and a provider that was blocked is blocked. A key that was
+    not published from here waits for its lead.
 
     Args:
         state: The store.
         known: What the witness knows of the keys that have been published.
+        blocked: The providers that the witness knows to be blocked.
         unusable: Why the KMS would not sign with a key, by kid. Such a key is revoked.
     """
     changed: list[Key] = []
@@ -44,13 +48,19 @@ def accept(state: StoreState, known: KeyFacts, unusable: Mapping[str, str]) -> A
             if new != key:
                 changed.append(new)
                 notes.append(f"issuer {issuer.name}: key {key.kid} {note}")
+    again = sorted(set(blocked) - state.blocked.keys())
+    notes += (
+        f"provider {name} is blocked again, because all of its keys had been revoked: none is created there until "
+        f"`sealwright keys unblock {name}`"
+        for name in again
+    )
     notes += _lost(state, known)
     unpublished = [
         name
         for name, keys in known.items()
         if keys and (name not in state.issuers or state.issuers[name].first_publish_time is None)
     ]
-    return Acceptance(changed=changed, published=unpublished, notes=notes)
+    return Acceptance(changed=changed, published=unpublished, blocked=again, notes=notes)
 
 
 def _accepted(key: Key, known: Mapping[str, Fact], unusable: str | None, now: datetime) -> tuple[Key, str]:

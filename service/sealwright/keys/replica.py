@@ -336,4 +336,4 @@ class ReplicaSync:
 
 
 def _same(a: Witness, b: Witness) -> bool:
-    return (a.deployment_id, a.acceptance, a.keys) == (b.deployment_id, b.acceptance, b.keys)
+    return (a.deployment_id, a.acceptance, a.keys, a.blocked) == (b.deployment_id, b.acceptance, b.keys, b.blocked)

@@ -36,15 +36,17 @@ class Witness:
 
     Attributes:
         deployment_id: The deployment of the store.
-        revision: Its revision when a key was last published, retired or revoked.
+        revision: Its revision when a key was last published, retired or revoked, or a provider blocked or unblocked.
         keys: What had happened to its keys by then.
         acceptance: Changes each time an operator accepts a store. Empty: that has never been necessary.
+        blocked: The providers that were blocked by then, because all of their keys had been revoked.
     """
 
     deployment_id: str
     revision: int
     keys: KeyFacts
     acceptance: str = ""
+    blocked: frozenset[str] = frozenset()
 
 
 class WitnessUnreadableError(Exception):
@@ -107,7 +109,13 @@ def witness_of(state: StoreState, acceptance: str, facts: KeyFacts | None = None
         facts: What has happened to its keys, if that is known.
     """
     keys = FactsCache().facts(state) if facts is None else facts
-    return Witness(deployment_id=state.deployment_id, revision=state.revision, keys=keys, acceptance=acceptance)
+    return Witness(
+        deployment_id=state.deployment_id,
+        revision=state.revision,
+        keys=keys,
+        acceptance=acceptance,
+        blocked=frozenset(state.blocked),
+    )
 
 
 @dataclass(frozen=True, slots=True)

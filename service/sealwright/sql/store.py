@@ -156,7 +156,12 @@ class SqlStore(Transactions):
         return await self._swap(state, lambda c: change_keys(c, changed), settle=True)
 
     async def repair(
-        self, state: StoreState, changed: Sequence[Key], published: Mapping[str, Limits], time: datetime
+        self,
+        state: StoreState,
+        changed: Sequence[Key],
+        published: Mapping[str, Limits],
+        time: datetime,
+        blocked: Sequence[str] = (),
     ) -> bool:
         """Change keys of any issuers in one transaction, unless anything has changed since the store was read.
 
@@ -167,6 +172,7 @@ class SqlStore(Transactions):
             changed: The keys.
             published: Issuers that have had a JWK Set even if the store does not know it, with limits for those without a row.
             time: Their first publication, if the store has none.
+            blocked: Providers at which no key may be created.
         """
 
         def work(c: Connection) -> bool:
@@ -181,6 +187,8 @@ class SqlStore(Transactions):
                     c.execute(insert(issuers).values(name=name, revision=1, **limit_values(limits)))
                 unknown = (issuers.c.name == name) & issuers.c.first_publish_time.is_(None)
                 c.execute(update(issuers).where(unknown).values(first_publish_time=time))
+            for provider in blocked:
+                block_provider(c, provider, state)
             touched = {k.issuer for k in changed} | set(published) | {n for n, i in state.issuers.items() if i.intents}
             touch(c, touched)
             return True
