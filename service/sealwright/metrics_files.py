@@ -1,8 +1,8 @@
 """The files in which the workers of one supervisor keep their numbers, so that any of them can add all up (prometheus_client).
 
 Metrics never stop a worker. Without files it counts for itself alone. Files that were deleted are made again; a counter then begins
-at zero, as after a restart. Each file has its blocks on the disk before it is mapped into memory: otherwise a full disk
-would end the process with SIGBUS at some later count.
+at zero, as after a restart. Each file has its blocks on the disk before it is mapped into memory, also when it grows: otherwise a
+full disk would end the process with SIGBUS at some later count.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,8 +29,65 @@ VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _TYPES: Final = ("counter", "histogram")
 _LOCK: Final = ".lock"
 _BYTES: Final = 1024 * 1024
+_SMALLEST: Final = 64 * 1024
+_ENTRY: Final = 28
+"""The bytes of a number in a file beside its name, at most."""
+_RETRY_SECONDS: Final = 1.0
 _GONE: Final = "gone"
 """In the names of the files that have the numbers of workers that have ended."""
+
+
+class ReservedDict(MmapedDict):
+    """A file with numbers whose blocks are on the disk before they are used.
+
+    While the disk is full, numbers with new names are not kept. They are, whole, at the first count after that.
+    """
+
+    def __init__(self, filename: str, *, read_mode: bool = False) -> None:
+        """Open or make a file.
+
+        Raises:
+            OSError: It cannot be opened or made.
+        """
+        if not read_mode:
+            file = os.open(filename, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(file, 0, max(os.fstat(file).st_size, _SMALLEST))
+            finally:
+                os.close(file)
+        self._retry = 0.0
+        self._full = False
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def read_value(self, key: str) -> tuple[float, float]:
+        """Return a number and its time; zeros if there is no room for a new one."""
+        value: tuple[float, float] = super().read_value(key) if self._has_room(key) else (0.0, 0.0)  # type: ignore[no-untyped-call]
+        return value
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None:
+        """Write a number, if there is room for it."""
+        if self._has_room(key):
+            super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
+
+    def _has_room(self, key: str) -> bool:
+        """Return whether a number is in the file or fits into it. Let the file grow if necessary."""
+        if key in self._positions or self._used + len(key.encode()) + _ENTRY <= self._capacity:
+            return True
+        if time.monotonic() < self._retry:
+            return False
+        size = self._capacity
+        while size < self._used + len(key.encode()) + _ENTRY:
+            size *= 2
+        try:
+            os.posix_fallocate(self._f.fileno(), 0, size)
+        except OSError as error:
+            self._retry = time.monotonic() + _RETRY_SECONDS
+            if not self._full:
+                log.warning("the files of the metrics cannot grow: %s; what is new is not counted", error.strerror)
+            self._full = True
+            return False
+        self._full = False
+        return True
 
 
 class _Files:
@@ -91,6 +149,7 @@ def begin() -> None:
     except OSError as error:
         log.warning("the directory of the metrics cannot be used: %s; each worker counts for itself", error.strerror)
         return
+    values.MmapedDict = ReservedDict
     values.ValueClass = values.MultiProcessValue(_FILES.identity)
     _FILES.used = True
 
@@ -135,7 +194,7 @@ def absorb(folder: Path, pid: int) -> None:
 
 def _add(source: Path, target: Path) -> None:
     numbers = list(MmapedDict.read_all_values_from_file(str(source)))  # type: ignore[no-untyped-call]
-    total: Any = MmapedDict(str(target))  # type: ignore[no-untyped-call]
+    total: Any = ReservedDict(str(target))
     try:
         for key, value, _time, _position in numbers:
             if value:

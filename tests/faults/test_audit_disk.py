@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +20,8 @@ from sealwright.v1.keys_pb2 import ListKeysRequest, RevokeKeysRequest, RotateKey
 from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
-from support.document import document, tool_missing
+from support.disks import fill, small_disk
+from support.document import document
 from support.processes import Process, process, write_config
 
 ORDER = SignJwtRequest(issuer="issuers/payments", claims_json="{}")
@@ -34,33 +32,6 @@ SECONDS = 30
 def kms(tmp_path: Path) -> Iterator[str]:
     with process(tmp_path, "sealwright-emulator", "aws", "--port", "0") as running:
         yield running.ready["endpoint"]
-
-
-@contextmanager
-def small_disk(path: Path, size: str) -> Iterator[Path]:
-    """Mount a small file system."""
-    path.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        tool_missing("the right to mount a small file system")
-    done = subprocess.run([str(mount), "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=False)  # noqa: S603
-    if done.returncode:
-        tool_missing("the right to mount a small file system")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)  # noqa: S603, S607
-
-
-def fill(path: Path) -> None:
-    """Write to a file until the disk is full."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT)
-    try:
-        with contextlib.suppress(OSError):
-            while True:
-                os.write(file, b"x" * 4096)
-    finally:
-        os.close(file)
 
 
 @contextmanager

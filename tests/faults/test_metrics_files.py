@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,11 +18,13 @@ from typing import Any
 
 import grpc
 import pytest
+from prometheus_client.mmap_dict import MmapedDict
 
 from sealwright import metrics_files
 from sealwright.sql.store import SqlStore
 from sealwright.v1 import signing_pb2, signing_pb2_grpc
 from sealwright_testing.emulators.aws import AwsEmulator
+from support.disks import fill, small_disk
 from support.document import document, issuer
 from support.processes import Process, process, write_config
 from support.service import running
@@ -138,6 +142,84 @@ def test_f60_damaged_files_of_a_dead_worker_are_given_up(tmp_path: Path) -> None
     metrics_files.absorb(tmp_path, 7)
     assert {p.name for p in tmp_path.glob("*_7*")} == {"counter_77-0.db"}
     metrics_files.absorb(tmp_path / "missing", 7)
+
+
+COUNTING = """
+import logging, pathlib, sys
+from prometheus_client import Counter, Histogram
+from sealwright import metrics_files
+logging.basicConfig(format="%(message)s")
+metrics_files._RETRY_SECONDS = 0.0
+metrics_files.begin()
+tokens = Counter("tokens", "Tokens.", ["issuer"])
+spans = Histogram("spans", "Spans.", ["issuer"], buckets=[1])
+def count(numbers):
+    for number in numbers:
+        tokens.labels(f"issuer-{number:060}").inc()
+        spans.labels(f"issuer-{number:060}").observe(1)
+count(range(100))
+print("begun", flush=True)
+sys.stdin.readline()
+count(range(8000))
+print("counted", flush=True)
+sys.stdin.readline()
+count(range(8000))
+print("again", flush=True)
+sys.stdin.readline()
+"""
+"""A worker that counts under names for megabytes in each of its files."""
+
+
+def numbers_in(folder: Path) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for path in folder.glob("*.db"):
+        found |= {k: v for k, v, *_ in MmapedDict.read_all_values_from_file(str(path))}  # type: ignore[no-untyped-call]
+    return found
+
+
+def test_f32_a_full_disk_ends_no_worker_whose_files_have_to_grow(tmp_path: Path) -> None:
+    """Blocks of a sparse file that are missing on a full disk end the process with SIGBUS."""
+    log = tmp_path / "log"
+    with small_disk(tmp_path / "disk", "24m") as disk, log.open("w") as errors:
+        folder = disk / "metrics"
+        folder.mkdir()
+        with subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", COUNTING],
+            env={**os.environ, metrics_files.VARIABLE: str(folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as worker:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "begun\n"
+            fill(disk / "ballast")
+            print(file=worker.stdin, flush=True)
+            assert worker.stdout.readline() == "counted\n", f"status {worker.wait()}"
+            assert 400 < len(numbers_in(folder)) < 20_000, "what was there before, and what fitted"
+            (disk / "ballast").unlink()
+            print(file=worker.stdin, flush=True)
+            assert worker.stdout.readline() == "again\n", f"status {worker.wait()}"
+            found = numbers_in(folder)
+            print(file=worker.stdin, flush=True)
+        assert worker.returncode == 0
+    assert log.read_text().count("the files of the metrics cannot grow: No space left on device") == 2
+    totals = [v for k, v in found.items() if "tokens_total" in k]
+    assert len(totals) == 8000
+    assert set(totals) == {2.0, 3.0}, "nothing that was counted while the disk was full is lost"
+
+
+def test_f32_a_full_disk_does_not_end_the_supervisor_that_adds_up(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        writer: Any = metrics_files.ReservedDict(str(disk / "counter_7-0.db"))
+        writer.write_value("tokens", 3.0, 0.0)
+        writer.close()
+        fill(disk / "ballast")
+        script = "import pathlib, sys; from sealwright import metrics_files; metrics_files.absorb(pathlib.Path(sys.argv[1]), 7)"
+        done = subprocess.run([sys.executable, "-c", script, str(disk)], check=False, capture_output=True, text=True)  # noqa: S603
+        assert done.returncode == 0, "not SIGBUS"
+        assert "the numbers of a worker that has ended are lost" in done.stderr
 
 
 async def test_f60_an_idle_worker_asks_the_store_as_often_with_many_issuers_as_with_one(
