@@ -13,8 +13,9 @@ from pathlib import Path
 
 from sealwright.issuer_settings import IssuerSettings, SeriesSettings
 from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import Create, Key, KeyState, Limits, SeriesPolicy
+from sealwright.keys.lifecycle import Key, KeyState, Limits
 from sealwright.keys.settings import TimingSettings, limits
+from sealwright.keys.steps import Create, SeriesPolicy, apply_step, next_steps, rotation_time
 
 FILE = Path(__file__).with_suffix(".svg")
 PERIOD, LAST_DAY = timedelta(days=30), 100
@@ -42,14 +43,14 @@ class Series:
         """Take all steps until a time."""
         now: datetime | None = BEGIN
         while now is not None and now < end:
-            while steps := lifecycle.next_steps(self.keys, [self.policy], self.limits, {}, now):
+            while steps := next_steps(self.keys, [self.policy], self.limits, {}, now):
                 for step in steps:
                     if isinstance(step, Create):
                         self._create(step.count, now)
                     else:
-                        self.keys = [lifecycle.apply_step(k, step, now) if k.kid == step.kid else k for k in self.keys]
+                        self.keys = [apply_step(k, step, now) if k.kid == step.kid else k for k in self.keys]
             self.seen.append((now, list(self.keys)))
-            now = lifecycle.rotation_time(self.keys, self.policy, self.limits)
+            now = rotation_time(self.keys, self.policy, self.limits)
 
     def _create(self, count: int, now: datetime) -> None:
         first = not self.keys  # before an issuer's first set there was nothing that a verifier could have kept

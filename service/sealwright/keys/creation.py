@@ -23,10 +23,11 @@ from sealwright.keys import choice
 from sealwright.keys.backoff import Backoff
 from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
-from sealwright.keys.lifecycle import QUEUE_LENGTH, Create, Key
+from sealwright.keys.lifecycle import QUEUE_LENGTH, Key
 from sealwright.keys.making import KeyMaking
 from sealwright.keys.ports import Intent, KeyEvents, KeyStore, Outcome, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
+from sealwright.keys.steps import Create
 from sealwright.kms.guard import GuardedProvider
 from sealwright.times import MINUTE
 

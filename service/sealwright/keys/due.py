@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sealwright.keys.lifecycle import Key, Limits, SeriesPolicy, deletable, rotation_time
+from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.steps import SeriesPolicy, deletable, rotation_time
 
 
 def next_time(keys: Sequence[Key], policies: Sequence[SeriesPolicy], limits: Limits) -> datetime | None:

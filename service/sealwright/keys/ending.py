@@ -20,7 +20,8 @@ from sealwright.errors import (
 )
 from sealwright.keys.backoff import Backoff
 from sealwright.keys.creation import describe_failure
-from sealwright.keys.lifecycle import Destroy, Disable, Key
+from sealwright.keys.lifecycle import Key
+from sealwright.keys.steps import Destroy, Disable
 from sealwright.kms.guard import GuardedProvider
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from sealwright.keys.operations import CONTENTION_TRIES, ShownKey, needs_store, 
 from sealwright.keys.ports import IssuerState, KeyStore, Replica, StoreState
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import TimingSettings
+from sealwright.keys.steps import apply_step, emergency
 from sealwright.keys.token_counts import minute_of
 from sealwright.times import SECOND
 
@@ -300,7 +301,7 @@ def _successors(settings: IssuerSettings, keys: Sequence[Key], now: datetime) ->
         strong = choice.strong(keys, now, names)
         if lifecycle.signers(strong, now, names):
             continue
-        step = lifecycle.emergency(strong, now, names)
+        step = emergency(strong, now, names)
         if step is None:
             warnings.append(
                 f"issuer {settings.name}: no {algorithm} key is left: nothing is signed with {algorithm} until a new key is ready"
@@ -311,7 +312,7 @@ def _successors(settings: IssuerSettings, keys: Sequence[Key], now: datetime) ->
                 )
             )
             continue
-        raised.append(lifecycle.apply_step(next(k for k in keys if k.kid == step.kid), step, now))
+        raised.append(apply_step(next(k for k in keys if k.kid == step.kid), step, now))
         warnings.append(
             f"issuer {settings.name}: no {algorithm} key was ready: a young standby signs at once. Verifiers that cached the "
             "JWK Set before the standby was published refuse its tokens until they fetch the set again"

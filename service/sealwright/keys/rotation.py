@@ -22,20 +22,11 @@ from sealwright.keys.due import next_time
 from sealwright.keys.ending import KeyEnding
 from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
-from sealwright.keys.lifecycle import (
-    Create,
-    Destroy,
-    Disable,
-    Key,
-    KeyStep,
-    SeriesPolicy,
-    Step,
-    apply_step,
-    next_steps,
-)
+from sealwright.keys.lifecycle import Key
 from sealwright.keys.ports import IssuerState, KeyEvents, KeyStore, StoreState, StoreUnavailableError
 from sealwright.keys.replica import ReplicaSync
 from sealwright.keys.settings import TimingSettings, limits, series_policy
+from sealwright.keys.steps import Create, Destroy, Disable, KeyStep, SeriesPolicy, Step, apply_step, next_steps
 from sealwright.kms.guard import GuardedProvider
 
 log = logging.getLogger(__name__)
@@ -50,7 +41,7 @@ _POSTPONED: Final = timedelta(seconds=10)
 
 
 class Rotator:
-    """Takes the steps that `lifecycle.next_steps` says are due.
+    """Takes the steps that `next_steps` says are due.
 
     Attributes:
         creation: Creates the keys that are missing.

@@ -9,7 +9,8 @@ from typing import Final
 from pydantic import ValidationInfo, field_validator
 
 from sealwright.issuer_settings import IssuerSettings, SeriesSettings
-from sealwright.keys.lifecycle import Limits, SeriesPolicy
+from sealwright.keys.lifecycle import Limits
+from sealwright.keys.steps import SeriesPolicy
 from sealwright.settings import Duration, PositiveDuration, Settings
 
 SPREAD: Final = 0.1

@@ -9,7 +9,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sealwright.keys.lifecycle import Key, Limits, SeriesPolicy
+from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.steps import SeriesPolicy
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 ISSUER = "bar"

@@ -14,7 +14,8 @@ from datetime import datetime
 from itertools import zip_longest
 from random import Random
 
-from sealwright.keys.lifecycle import Limits, SeriesPolicy
+from sealwright.keys.lifecycle import Limits
+from sealwright.keys.steps import SeriesPolicy
 from sealwright.keys.timekeeping import Timekeeper
 
 from .history import EPOCH, SOUND, Actor, Flaws, History, Life, seconds, span

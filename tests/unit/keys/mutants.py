@@ -8,7 +8,8 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from sealwright.keys.lifecycle import Limits, SeriesPolicy
+from sealwright.keys.lifecycle import Limits
+from sealwright.keys.steps import SeriesPolicy
 
 from .history import SOUND, Flaws, span
 from .timeline import World

@@ -11,18 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import (
+from sealwright.keys.lifecycle import Key, KeyState, Limits
+from sealwright.keys.steps import (
     Create,
     Destroy,
     Disable,
-    Key,
-    KeyState,
-    Limits,
     Retire,
     SeriesPolicy,
     SetReady,
     SetWithdraw,
     Step,
+    apply_step,
+    next_steps,
+    rotation_time,
 )
 
 from .history import EPOCH, new_key, span
@@ -131,21 +132,21 @@ def test_the_order_of_rows_changes_nothing(keys: list[Key]) -> None:
 
 
 def test_an_empty_series_asks_for_two_keys_and_open_intents_count() -> None:
-    assert lifecycle.next_steps([], [POLICY], LIMITS, {}, NOW) == [Create("s0", 2)]
-    assert lifecycle.next_steps([], [POLICY], LIMITS, {"s0": 1}, NOW) == [Create("s0", 1)]
-    assert lifecycle.next_steps([], [POLICY], LIMITS, {"s0": 2}, NOW) == []
-    assert lifecycle.next_steps([], [replace(POLICY, create=False)], LIMITS, {}, NOW) == []
+    assert next_steps([], [POLICY], LIMITS, {}, NOW) == [Create("s0", 2)]
+    assert next_steps([], [POLICY], LIMITS, {"s0": 1}, NOW) == [Create("s0", 1)]
+    assert next_steps([], [POLICY], LIMITS, {"s0": 2}, NOW) == []
+    assert next_steps([], [replace(POLICY, create=False)], LIMITS, {}, NOW) == []
 
 
 def test_a_key_that_no_longer_queues_is_replaced() -> None:
-    steps = lifecycle.next_steps([replace(A, revoke_time=NOW), B], [POLICY], LIMITS, {}, NOW)
+    steps = next_steps([replace(A, revoke_time=NOW), B], [POLICY], LIMITS, {}, NOW)
     assert steps == [Create("s0", 1)]
 
 
 def test_deadlines_are_due_as_soon_as_their_commit_is_seen() -> None:
     manual = replace(POLICY, rotation_period=None)
     retired, young = replace(A, retire_time=NOW), replace(C, ready_time=None)
-    assert lifecycle.next_steps([retired, B, young], [manual], LIMITS, {}, NOW) == [
+    assert next_steps([retired, B, young], [manual], LIMITS, {}, NOW) == [
         SetWithdraw("a", LIMITS.tail, POLICY.destroy_after),
         SetReady("c", LIMITS.lead(POLICY.min_lead)),
     ]
@@ -155,11 +156,11 @@ def test_a_revoked_key_gets_no_deadline() -> None:
     gone = replace(A, retire_time=NOW, revoke_time=NOW)
     young = replace(B, ready_time=None, revoke_time=NOW)
     manual = replace(POLICY, create=False, rotation_period=None)
-    assert lifecycle.next_steps([gone, young], [manual], LIMITS, {}, NOW) == []
+    assert next_steps([gone, young], [manual], LIMITS, {}, NOW) == []
 
 
 def test_a_retired_key_is_withdrawn_even_if_its_series_left_the_configuration() -> None:
-    assert lifecycle.next_steps([replace(A, retire_time=NOW)], [], LIMITS, {}, NOW) == [SetWithdraw("a", LIMITS.tail)]
+    assert next_steps([replace(A, retire_time=NOW)], [], LIMITS, {}, NOW) == [SetWithdraw("a", LIMITS.tail)]
 
 
 def test_i12_a_key_is_disabled_when_it_leaves_the_set_and_deleted_at_its_own_deadline() -> None:
@@ -167,9 +168,9 @@ def test_i12_a_key_is_disabled_when_it_leaves_the_set_and_deleted_at_its_own_dea
     out = replace(A, retire_time=LONG_AGO, withdraw_time=NOW, destroy_due_time=NOW + span(50))
 
     def due(key: Key, after: int, policy: SeriesPolicy = quiet) -> list[Step]:
-        return lifecycle.next_steps([key], [policy], LIMITS, {}, NOW + span(after))
+        return next_steps([key], [policy], LIMITS, {}, NOW + span(after))
 
-    assert lifecycle.next_steps([out], [quiet], LIMITS, {}, NOW - TICK) == []
+    assert next_steps([out], [quiet], LIMITS, {}, NOW - TICK) == []
     assert due(out, 0) == [Disable("a")]
     off = replace(out, disable_time=NOW)
     assert due(off, 0) == due(off, 49) == []
@@ -183,40 +184,40 @@ def test_i12_each_key_keeps_the_deadline_of_its_retirement_when_the_configuratio
     retired = replace(A, retire_time=NOW)
     keeps = replace(POLICY, create=False, destroy_after=None)
     for after, due in ((span(50), NOW + LIMITS.tail + span(50)), (span(0), NOW + LIMITS.tail), (None, None)):
-        (step,) = lifecycle.next_steps([retired], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW)
+        (step,) = next_steps([retired], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW)
         assert isinstance(step, SetWithdraw)
-        assert lifecycle.apply_step(retired, step, NOW).destroy_due_time == due
+        assert apply_step(retired, step, NOW).destroy_due_time == due
     out = replace(A, retire_time=LONG_AGO, withdraw_time=LONG_AGO, disable_time=NOW, destroy_due_time=NOW)
     for after in (span(0), span(10**9)):
-        assert lifecycle.next_steps([out], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW) == [Destroy("a")]
-        assert lifecycle.next_steps([out], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW - TICK) == []
+        assert next_steps([out], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW) == [Destroy("a")]
+        assert next_steps([out], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW - TICK) == []
         never = replace(out, destroy_due_time=None)
-        assert lifecycle.next_steps([never], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW) == []
-    assert lifecycle.next_steps([out], [keeps], LIMITS, {}, NOW) == [], "absent means never, at once"
-    assert lifecycle.next_steps([out], [], LIMITS, {}, NOW) == [Destroy("a")], "the series has left the configuration"
+        assert next_steps([never], [replace(keeps, destroy_after=after)], LIMITS, {}, NOW) == []
+    assert next_steps([out], [keeps], LIMITS, {}, NOW) == [], "absent means never, at once"
+    assert next_steps([out], [], LIMITS, {}, NOW) == [Destroy("a")], "the series has left the configuration"
 
 
 def test_rotation_waits_for_the_longest_of_three() -> None:
     wait = LIMITS.scheduled_wait
-    assert lifecycle.rotation_time([A, B], POLICY, LIMITS) == LONG_AGO + wait
+    assert rotation_time([A, B], POLICY, LIMITS) == LONG_AGO + wait
     late = replace(B, ready_time=LONG_AGO + 2 * wait)
-    assert lifecycle.rotation_time([A, late], POLICY, LIMITS) == LONG_AGO + 2 * wait + LIMITS.verifier_skew
+    assert rotation_time([A, late], POLICY, LIMITS) == LONG_AGO + 2 * wait + LIMITS.verifier_skew
     slow = replace(POLICY, rotation_period=3 * wait)
-    assert lifecycle.rotation_time([A, late], slow, LIMITS) == LONG_AGO + 3 * wait
+    assert rotation_time([A, late], slow, LIMITS) == LONG_AGO + 3 * wait
 
 
 def test_rotation_is_not_planned_without_a_standby_that_will_be_ready_or_a_period() -> None:
-    assert lifecycle.rotation_time([A], POLICY, LIMITS) is None
-    assert lifecycle.rotation_time([A, replace(B, ready_time=None)], POLICY, LIMITS) is None
-    assert lifecycle.rotation_time([replace(A, ready_time=None), B], POLICY, LIMITS) is None
-    assert lifecycle.rotation_time([A, B], replace(POLICY, rotation_period=None), LIMITS) is None
+    assert rotation_time([A], POLICY, LIMITS) is None
+    assert rotation_time([A, replace(B, ready_time=None)], POLICY, LIMITS) is None
+    assert rotation_time([replace(A, ready_time=None), B], POLICY, LIMITS) is None
+    assert rotation_time([A, B], replace(POLICY, rotation_period=None), LIMITS) is None
 
 
 def test_the_head_is_retired_when_it_is_due_and_not_before() -> None:
-    due = lifecycle.rotation_time([A, B], POLICY, LIMITS)
+    due = rotation_time([A, B], POLICY, LIMITS)
     assert due is not None
-    assert lifecycle.next_steps([B, A], [POLICY], LIMITS, {}, due) == [Retire("a")]
-    assert lifecycle.next_steps([B, A], [POLICY], LIMITS, {}, due - TICK) == []
+    assert next_steps([B, A], [POLICY], LIMITS, {}, due) == [Retire("a")]
+    assert next_steps([B, A], [POLICY], LIMITS, {}, due - TICK) == []
 
 
 def test_a_period_starts_when_the_forerunner_stopped() -> None:
@@ -234,13 +235,11 @@ def test_revoking_a_key_long_after_it_retired_does_not_put_rotation_off() -> Non
 
 def test_steps_write_their_own_times_only() -> None:
     young = replace(A, ready_time=None)
-    assert lifecycle.apply_step(young, SetReady("a", span(5)), NOW) == replace(
-        young, publish_time=NOW, ready_time=NOW + span(5)
-    )
-    assert lifecycle.apply_step(A, Retire("a"), NOW) == replace(A, retire_time=NOW)
-    assert lifecycle.apply_step(A, SetWithdraw("a", span(5)), NOW) == replace(A, withdraw_time=NOW + span(5))
-    assert lifecycle.apply_step(A, Disable("a"), NOW) == replace(A, disable_time=NOW)
-    assert lifecycle.apply_step(A, Destroy("a"), NOW) == replace(A, destroy_time=NOW)
+    assert apply_step(young, SetReady("a", span(5)), NOW) == replace(young, publish_time=NOW, ready_time=NOW + span(5))
+    assert apply_step(A, Retire("a"), NOW) == replace(A, retire_time=NOW)
+    assert apply_step(A, SetWithdraw("a", span(5)), NOW) == replace(A, withdraw_time=NOW + span(5))
+    assert apply_step(A, Disable("a"), NOW) == replace(A, disable_time=NOW)
+    assert apply_step(A, Destroy("a"), NOW) == replace(A, destroy_time=NOW)
 
 
 def test_a_late_key_with_a_lower_place_takes_over_when_it_is_ready() -> None:
@@ -253,8 +252,8 @@ def test_a_late_key_with_a_lower_place_takes_over_when_it_is_ready() -> None:
 def test_what_the_writers_do_does_not_depend_on_the_order_of_rows() -> None:
     keys = [replace(A, retire_time=NOW), B, replace(C, ready_time=None), key("d", 1, "s1"), key("e", 2, "s1")]
     policies = [POLICY, replace(POLICY, name="s1")]
-    expected = sorted(map(repr, lifecycle.next_steps(keys, policies, LIMITS, {}, NOW)))
+    expected = sorted(map(repr, next_steps(keys, policies, LIMITS, {}, NOW)))
     rng = random.Random(1)  # noqa: S311 - nothing is secret here
     for _ in range(20):
         rng.shuffle(keys)
-        assert sorted(map(repr, lifecycle.next_steps(keys, policies, LIMITS, {}, NOW))) == expected
+        assert sorted(map(repr, next_steps(keys, policies, LIMITS, {}, NOW))) == expected

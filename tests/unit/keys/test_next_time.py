@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sealwright.keys import lifecycle
 from sealwright.keys.due import next_time
-from sealwright.keys.lifecycle import SeriesPolicy
+from sealwright.keys.steps import SeriesPolicy, next_steps
 
 from .history import EPOCH, span
 from .mutants import seeded
@@ -23,7 +22,7 @@ def test_f60_nothing_is_due_before_the_next_time_and_something_is_then() -> None
 
                 def due(now: int, policies: list[SeriesPolicy] = policies, row: object = row) -> bool:
                     arguments = (row.keys, policies, row.limits, row.intents, EPOCH + span(now))  # type: ignore[attr-defined]
-                    return bool(lifecycle.next_steps(*arguments))
+                    return bool(next_steps(*arguments))
 
                 if due(row.time):
                     continue

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from sealwright.keys import lifecycle
 from sealwright.keys.due import next_time
-from sealwright.keys.lifecycle import Key, Limits, Retire, SeriesPolicy
+from sealwright.keys.lifecycle import Key, Limits
 from sealwright.keys.settings import SPREAD, share
+from sealwright.keys.steps import Retire, SeriesPolicy, next_steps, rotation_time
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -61,8 +62,8 @@ def test_i12_a_rotation_that_is_moved_keeps_every_wait_and_stays_within_a_tenth(
     head = key(1, START, START + head_ready)
     standby = key(2, START + published, START + published + lead)
     policy = SeriesPolicy(name="es256", rotation_period=period)
-    plain = lifecycle.rotation_time([head, standby], policy, LIMITS)
-    moved = lifecycle.rotation_time([head, standby], replace(policy, moved=SPREAD * part), LIMITS)
+    plain = rotation_time([head, standby], policy, LIMITS)
+    moved = rotation_time([head, standby], replace(policy, moved=SPREAD * part), LIMITS)
     assert plain is not None
     assert moved is not None
     assert moved >= START + published + LIMITS.scheduled_wait
@@ -99,9 +100,9 @@ def rotations(period: timedelta, days: int, *, spread: bool) -> list[datetime]:
         due = next_time(keys, [policy], LIMITS)
         assert due is not None
         now = max(now, due)
-        steps = lifecycle.next_steps(keys, [policy], LIMITS, {}, now)
+        steps = next_steps(keys, [policy], LIMITS, {}, now)
         (retire,) = (s for s in steps if isinstance(s, Retire))
-        assert not [s for s in lifecycle.next_steps(keys, [policy], LIMITS, {}, now - HOUR) if isinstance(s, Retire)]
+        assert not [s for s in next_steps(keys, [policy], LIMITS, {}, now - HOUR) if isinstance(s, Retire)]
         done.append(now)
         head, standby = lifecycle.queue(keys, "es256")
         assert retire.kid == head.kid
@@ -134,4 +135,4 @@ def test_i12_a_rotation_by_hand_moves_the_next_scheduled_one_and_is_not_moved() 
     policy = SeriesPolicy(name="es256", rotation_period=30 * DAY, moved=0.05)
     retired = replace(key(1, START, START), retire_time=START + 10 * DAY)
     keys = [retired, key(2, START, START), key(3, START + 10 * DAY, START + 10 * DAY + LEAD)]
-    assert lifecycle.rotation_time(keys, policy, LIMITS) == START + 10 * DAY + 30 * DAY * 0.95
+    assert rotation_time(keys, policy, LIMITS) == START + 10 * DAY + 30 * DAY * 0.95

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sealwright.keys import lifecycle
 from sealwright.keys.issuer import rotated_in
-from sealwright.keys.lifecycle import Key, Limits, Retire, SeriesPolicy, SetReady
+from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.steps import Retire, SeriesPolicy, SetReady, apply_step, next_steps, rotation_time
 
 from .history import EPOCH, SOUND, History, Life, new_key, seconds, span
 from .mutants import EVENTS, extreme_world
@@ -78,10 +79,10 @@ def opened(limits: Limits, error: int, policy: SeriesPolicy) -> tuple[Key, float
     key = new_key("b", policy.name, 1, late.clock(AT))
     (step,) = [
         s
-        for s in lifecycle.next_steps([head, key], [policy], limits, {policy.name: 1}, late.clock(AT))
+        for s in next_steps([head, key], [policy], limits, {policy.name: 1}, late.clock(AT))
         if isinstance(s, SetReady)
     ]
-    after = lifecycle.apply_step(key, step, late.clock(AT))
+    after = apply_step(key, step, late.clock(AT))
     assert after.ready_time is not None
     return after, early.true(after.ready_time)
 
@@ -158,8 +159,8 @@ def test_f63_a_scheduled_rotation_waits_long_enough_anyway() -> None:
     policy = SeriesPolicy(name="s0", rotation_period=span(1), min_lead=span(0))
     head = replace(new_key("a", "s0", 1, EPOCH), ready_time=EPOCH)
     standby = new_key("b", "s0", 2, EPOCH + span(AT))
-    standby = lifecycle.apply_step(standby, SetReady("b", LIMITS.lead(span(0))), EPOCH + span(AT))
-    due = lifecycle.rotation_time([head, standby], policy, LIMITS)
+    standby = apply_step(standby, SetReady("b", LIMITS.lead(span(0))), EPOCH + span(AT))
+    due = rotation_time([head, standby], policy, LIMITS)
     assert due is not None
     assert met(AT, seconds(due - EPOCH) - 2 * ERROR, LIMITS, 12 * HOURS)
 
@@ -181,7 +182,7 @@ def test_f63_a_series_is_new_until_one_of_its_keys_has_been_ready() -> None:
 
 def test_f63_a_head_was_rotated_in_only_if_its_predecessor_was_retired() -> None:
     first, second = new_key("a", "s0", 1, EPOCH), new_key("b", "s0", 2, EPOCH)
-    retired = lifecycle.apply_step(first, Retire("a"), EPOCH + span(5))
+    retired = apply_step(first, Retire("a"), EPOCH + span(5))
     assert rotated_in([retired, second], second)
     assert rotated_in([replace(retired, revoke_time=EPOCH + span(6)), second], second)
     assert not rotated_in([replace(first, revoke_time=EPOCH + span(6)), second], second)

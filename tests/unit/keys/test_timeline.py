@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import Key, KeyState, SeriesPolicy
+from sealwright.keys import lifecycle, steps
+from sealwright.keys.lifecycle import Key, KeyState
+from sealwright.keys.steps import SeriesPolicy
 
 from .mutants import MUTANTS, seeded, simulate
 from .rules import broken
@@ -123,7 +124,7 @@ def _as_soon_as_ready(keys: Sequence[Key], policy: SeriesPolicy, _limits: object
 def test_a_broken_function_is_found_out(
     monkeypatch: pytest.MonkeyPatch, function: str, mutant: object, found: str
 ) -> None:
-    monkeypatch.setattr(lifecycle, function, mutant)
+    monkeypatch.setattr(steps if hasattr(steps, function) else lifecycle, function, mutant)
     assert any(found in line for seed in range(30) for line in broken(seeded(seed)[0]))
 
 

@@ -13,7 +13,19 @@ from datetime import datetime, timedelta
 from random import Random
 
 from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import Create, Key, KeyStep, Limits, Retire, SeriesPolicy, SetReady, Step
+from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.steps import (
+    Create,
+    KeyStep,
+    Retire,
+    SeriesPolicy,
+    SetReady,
+    Step,
+    apply_step,
+    emergency,
+    next_steps,
+    rotation_time,
+)
 
 from .history import SOUND, Actor, Delay, Flaws, History, Life, Read, Rotation, Row, new_key, seconds, span
 
@@ -193,13 +205,13 @@ class World:
 
     def _due(self, row: Row, life: Life) -> list[Step | Publish]:
         law = self.flaws.law(row.limits)
-        steps = lifecycle.next_steps(row.keys, life.policies, law, row.intents, life.clock(self.now))
+        steps = next_steps(row.keys, life.policies, law, row.intents, life.clock(self.now))
         intents = {name: n for name, n in row.intents.items() if n}
         return [*steps, Publish(intents)] if intents else list(steps)
 
     def _idle(self, row: Row, life: Life) -> Delay:
         law = self.flaws.law(row.limits)
-        due = [t for p in life.policies if (t := lifecycle.rotation_time(row.keys, p, law))]
+        due = [t for p in life.policies if (t := rotation_time(row.keys, p, law))]
         waits = [max(1, life.true(t) - self.now) for t in due]
         return self.rng.choice((1, self._pause() + 1, *waits, *waits))
 
@@ -214,7 +226,7 @@ class World:
                 return replace(row, keys=keys)
 
     def _apply(self, key: Key, step: KeyStep, row: Row, now: datetime) -> Key:
-        after = lifecycle.apply_step(key, step, now)
+        after = apply_step(key, step, now)
         if self.flaws.keep_publish_time and isinstance(step, SetReady):
             return replace(after, publish_time=key.publish_time)
         if self.flaws.deadline_with_fact and isinstance(step, Retire):
@@ -315,9 +327,9 @@ class World:
         now = life.clock(self.now)
         lost = self.rng.choice(old)
         keys = tuple(replace(k, revoke_time=now) if k.kid == lost.kid else k for k in row.keys)
-        step = lifecycle.emergency(keys, now, life.order)
+        step = emergency(keys, now, life.order)
         if step is not None:
-            keys = tuple(lifecycle.apply_step(k, step, now) if k.kid == step.kid else k for k in keys)
+            keys = tuple(apply_step(k, step, now) if k.kid == step.kid else k for k in keys)
         yield self._pause()
         if self._commit(row, replace(row, keys=keys)):
             self.history.revoked[lost.kid] = self.now

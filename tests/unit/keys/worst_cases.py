@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import Key, Limits, Retire, SeriesPolicy, SetReady, SetWithdraw
+from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.steps import Retire, SeriesPolicy, SetReady, SetWithdraw, apply_step, rotation_time
 
 from .history import EPOCH, Flaws, History, Life, Read, Row, new_key, span
 
@@ -28,7 +28,7 @@ def _life(limits: Limits, error: int) -> Life:
 
 def _set_ready(key: Key, flaws: Flaws, limits: Limits, now: int, writer: Life) -> Key:
     lead = flaws.law(limits).lead(POLICY.min_lead)
-    after = lifecycle.apply_step(key, SetReady(key.kid, lead), writer.clock(now))
+    after = apply_step(key, SetReady(key.kid, lead), writer.clock(now))
     return replace(after, publish_time=key.publish_time) if flaws.keep_publish_time else after
 
 
@@ -64,10 +64,10 @@ def schedule(limits: Limits, error: int, flaws: Flaws, asleep: int = 0) -> Histo
     history = lead(limits, error, flaws, asleep)
     _, _, early = history.lives
     second = history.rows[-1]
-    due = lifecycle.rotation_time(second.keys, POLICY, flaws.law(limits))
+    due = rotation_time(second.keys, POLICY, flaws.law(limits))
     assert due is not None
     now = early.true(due)
-    retired = lifecycle.apply_step(second.keys[0], Retire("a"), due)
+    retired = apply_step(second.keys[0], Retire("a"), due)
     third = Row(now, (retired, second.keys[1]), {}, limits)
     early.reads = [Read(now, now, third)]
     history.rows.append(third)
@@ -80,9 +80,9 @@ def tail(limits: Limits, error: int, flaws: Flaws, asleep: int = 0) -> History:
     late, right, early = (_life(limits, e) for e in (-error, 0, error))
     head, standby = _key("a", 1, ready=True), _key("b", 2, ready=True)
     first = Row(0, (head, standby), {}, limits)
-    retired = lifecycle.apply_step(head, Retire("a"), late.clock(AT - asleep))
+    retired = apply_step(head, Retire("a"), late.clock(AT - asleep))
     stamped = AT - (asleep if flaws.deadline_with_fact or flaws.clock_before_read else 0)
-    withdrawn = lifecycle.apply_step(retired, SetWithdraw("a", flaws.law(limits).tail), late.clock(stamped))
+    withdrawn = apply_step(retired, SetWithdraw("a", flaws.law(limits).tail), late.clock(stamped))
     second = Row(AT, (withdrawn, standby), {}, limits)
     assert withdrawn.withdraw_time is not None
     dropped = max(AT, early.true(withdrawn.withdraw_time))
