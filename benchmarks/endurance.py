@@ -43,11 +43,14 @@ def look(running: Service, tokens: int) -> Point:
 
 
 def sign(running: Service, tokens: int) -> int:
-    """Sign about so many tokens, in batches and one by one. Return how many."""
-    request = sign_request("ES256")
-    single = round(tokens * SINGLE_SHARE)
-    made = generator.sign_count(running, request, single, Shape(32, 2))
-    return made + generator.sign_count(running, request, (tokens - single) // BATCH, Shape(8, 1, batch=BATCH))
+    """Sign at least so many tokens, in batches and one by one. Return how many. The service may refuse calls of such a load."""
+    request, made = sign_request("ES256"), 0
+    while made < tokens:
+        left = tokens - made
+        single = round(left * SINGLE_SHARE) + 1
+        made += generator.sign_count(running, request, single, Shape(32, 2))
+        made += generator.sign_count(running, request, (left - single) // BATCH, Shape(8, 1, batch=BATCH))
+    return made
 
 
 def problems(points: list[Point]) -> list[str]:
@@ -76,7 +79,7 @@ def main() -> None:
         print(f"{'tokens':>10} {'memory MB':>10} {'descriptors':>12} {'threads':>8} {'seconds':>8}")
         for n in range(options.points + 1):
             if n:
-                made += sign(running, options.tokens // options.points)
+                made += sign(running, options.tokens * n // options.points - made)
             points.append(one := look(running, made))
             seconds = time.monotonic() - began
             print(f"{made:10,} {one.memory:10.1f} {one.descriptors:12} {one.threads:8} {seconds:8.0f}", flush=True)
