@@ -14,12 +14,14 @@ class Arrival:
         request_id: Names the call in answers, logs and audit records.
         peer: Network address of the caller, in gRPC's form (`ipv4:127.0.0.1:51422`).
         end: Reading of the stopwatch (`Clock.elapsed`, in seconds) at which the call must be over.
+        left: Seconds until its caller's own deadline; None: there is none.
     """
 
     method: str
     request_id: str
     peer: str
     end: float
+    left: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

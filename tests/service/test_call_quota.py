@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sealwright.server.rpc.admission import BUSY
+from sealwright.server.rpc.admission import BUSY, WAIT_SECONDS
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer
 from support.service import Failure, Service, audit_records, running, until
@@ -55,7 +55,12 @@ async def overloaded(tmp_path: Path, emulator: AwsEmulator, monkeypatch: pytest.
     async with running(tables) as service:
         admission = service.app._grpc._boundary.admission
         look = admission.look
-        monkeypatch.setattr(admission, "look", lambda _, seconds: look(BUSY, seconds))
+
+        def busy(_share: float, seconds: float) -> None:
+            admission._shortest = WAIT_SECONDS
+            look(BUSY, seconds)
+
+        monkeypatch.setattr(admission, "look", busy)
         yield service
 
 

@@ -1,15 +1,19 @@
 """Refuses calls that would only wait, when more of them arrive than this worker has CPU for.
 
-gRPC hands over one call in each turn of the event loop, and keeps the others in a queue that nobody sees. So a worker without
-time to spare is recognised by its event loop: its thread runs, or waits for a processor, all the time. Then some calls are refused
-before they cost anything, as many as it takes for the thread to have a little time left. Callers share what can be served: one that
-asks for less than its share gets all of it (max-min fairness).
+gRPC hands over one call in each turn of the event loop, and keeps the others in a queue that nobody sees. So an overload has two
+signs. The event loop's thread runs, or waits for a processor, all the time. And each call has waited: it has less time left than
+its connection usually gives (CoDel's rule, RFC 8289 §3: even the shortest wait is long). Many callers that keep a worker busy, each
+waiting for its answer, are no overload.
+
+Then some calls are refused before they cost anything, as many as it takes for the thread to have a little time left. Callers share
+what can be served: one that asks for less than its share gets all of it (max-min fairness).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 import time
@@ -25,7 +29,11 @@ RELAXED: Final = 0.92
 """Below this share it can do more."""
 WINDOW_SECONDS: Final = 0.1
 WINDOWS: Final = 2
-"""For so many windows it must be busy before any call is refused: an event loop may also have something else to do for a moment."""
+"""So many windows must have both signs before any call is refused."""
+WAIT_SECONDS: Final = 0.05
+"""A shortest wait that is too long."""
+_REMEMBERED_SECONDS: Final = 10.0
+"""For at least so long, and at most twice, it is remembered how much time the calls of a connection have."""
 _DECREASE: Final = 0.9
 _INCREASE: Final = 1.1
 _FLOOR: Final = 0.25
@@ -34,6 +42,8 @@ _LEAST: Final = 100.0
 """Calls a second that are accepted, however busy the event loop is."""
 _CALLERS: Final = 1024
 """Most callers that are counted apart."""
+_CONNECTIONS: Final = 4096
+"""Most connections whose calls show how long they waited."""
 _RETRY_SECONDS: Final = 1.0
 _LINE: Final = 128
 """Bytes that the line of a thread has at most."""
@@ -78,6 +88,10 @@ class Admission:
         """
         self._clock = clock
         self._rate: float | None = None
+        self._usual: dict[str, float] = {}
+        self._usual_before: dict[str, float] = {}
+        self._forget = clock() + _REMEMBERED_SECONDS
+        self._shortest = math.inf
         self._floor = _LEAST
         self._windows = 0
         self._admitted = 0
@@ -102,6 +116,24 @@ class Admission:
         self._admitted += 1
         return None
 
+    def note(self, connection: str, left: float) -> None:
+        """Note how long a call has waited in gRPC.
+
+        Args:
+            connection: Where it comes from.
+            left: Seconds until its caller's deadline.
+        """
+        usual = self._usual.get(connection)
+        if usual is None:
+            usual = self._usual_before.get(connection, left)
+            if len(self._usual) < _CONNECTIONS:
+                self._usual[connection] = max(usual, left)
+            if connection not in self._usual_before:
+                return
+        elif left > usual:
+            self._usual[connection] = left
+        self._shortest = min(self._shortest, usual - left)
+
     async def run(self) -> None:
         """Look at the event loop again and again."""
         with contextlib.closing(BusyTime()) as busy:
@@ -120,7 +152,8 @@ class Admission:
             seconds: For how long.
         """
         admitted = self._admitted / seconds
-        self._windows = self._windows + 1 if busy >= BUSY else 0
+        waited = WAIT_SECONDS <= self._shortest < math.inf
+        self._windows = self._windows + 1 if busy >= BUSY and waited else 0
         if self._rate is None:
             if self._windows >= WINDOWS:
                 self._floor = max(admitted * _FLOOR, _LEAST)
@@ -133,6 +166,10 @@ class Admission:
         self._share(self._rate * seconds if self._rate is not None else 0.0)
         self._admitted = 0
         self._offered.clear()
+        self._shortest = math.inf
+        if self._clock() >= self._forget:
+            self._usual_before, self._usual = self._usual, {}
+            self._forget = self._clock() + _REMEMBERED_SECONDS
 
     def _admits(self, caller: str) -> bool:
         name = caller if caller in self._offered or len(self._offered) < _CALLERS else ""

@@ -56,7 +56,7 @@ class Authentication:
         if self._unix is not None:
             found = self._unix.find(peer)
             peer = "unix:" if found is None else found.address
-        return Arrival(method=method, request_id=uuid7(), peer=peer, end=end)
+        return Arrival(method=method, request_id=uuid7(), peer=peer, end=end, left=remaining)
 
     def caller(self, context: Context) -> str:
         """Return the caller's name.

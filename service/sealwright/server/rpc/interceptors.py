@@ -141,6 +141,8 @@ class Boundary(grpc.aio.ServerInterceptor):
             body: Received = b""
             try:
                 if not self.draining:  # else it is refused, whatever it is
+                    if arrival.left is not None:
+                        self.admission.note(arrival.peer, arrival.left)
                     refusal = self.admission.refusal(lambda: self._name(context)) if sheddable else None
                     body = refusal or await self.receiving.receive(context, arrival.peer, task)
                 answer = await run(method, arrival, body, context)
