@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
-SHORT_SECONDS: Final = 0.001
-LONG_SECONDS: Final = 0.004
+LONGEST_SECONDS: Final = 0.004
 _WINDOW_SECONDS: Final = 0.05
-_QUIET: Final = 0.5
-_BUSY: Final = 0.8
+"""So often the process is asked how busy it is."""
+QUIET: Final = 0.6
+"""Up to this share of a processor, records do not gather."""
+BUSY: Final = 0.9
+"""From this share on, they gather for the longest time."""
 
 
 class Gathering:
     """Trades latency for CPU time. A sync costs several times the CPU time of everything else about a record.
 
-    A caller that is alone never waits. With several calls under way, records gather for a millisecond. The busier the process, the
-    longer they gather, up to four milliseconds: then a call waits for its turn anyway, and each sync that is saved shortens the
-    queue (docs/performance.md).
+    A caller that is alone never waits, and while the process has time to spare nobody does: records only share the sync that comes
+    after the one under way. The busier the process, the longer they gather, up to four milliseconds: then a call waits for its turn
+    anyway, and each sync that is saved shortens the queue (docs/performance.md).
     """
 
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._cpu = time.process_time()
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, processor: Callable[[], float] = time.process_time
+    ) -> None:
+        """Prepare.
+
+        Args:
+            clock: A stopwatch in seconds.
+            processor: The seconds of a processor that this process has used.
+        """
+        self._clock = clock
+        self._processor = processor
+        self._since = clock()
+        self._used = processor()
         self._share = 0.0
 
     def seconds(self, under_way: int) -> float:
@@ -33,11 +46,10 @@ class Gathering:
         """
         if under_way <= 1:
             return 0.0
-        now = time.monotonic()
+        now = self._clock()
         passed = now - self._since
         if passed >= _WINDOW_SECONDS:
-            cpu = time.process_time()
-            self._share = (cpu - self._cpu) / passed
-            self._since, self._cpu = now, cpu
-        busy = min(max((self._share - _QUIET) / (_BUSY - _QUIET), 0.0), 1.0)
-        return SHORT_SECONDS + busy * (LONG_SECONDS - SHORT_SECONDS)
+            used = self._processor()
+            self._share = (used - self._used) / passed
+            self._since, self._used = now, used
+        return LONGEST_SECONDS * min(max((self._share - QUIET) / (BUSY - QUIET), 0.0), 1.0)
