@@ -28,7 +28,7 @@ from providers import BACKENDS, FAST_KMS, bare_cpu
 from sealwright_testing.postgres import postgres_binaries
 
 BATCH = 32
-QUICK = Scale(1, 3)
+QUICK = Scale(0.7, 3)
 HOSTS = replicas.Size(seconds=10, changes=15)
 
 
