@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from sealwright_testing.emulators.aws import AwsEmulator
 
@@ -147,10 +147,3 @@ async def control(emulator: AwsEmulator, method: str, path: str, body: object = 
     async with aiohttp.ClientSession() as session, session.request(method, url, json=body) as answer:
         assert answer.status == 200, await answer.text()
         return await answer.json()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds, at most 5 seconds."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in the emulator, which tells nobody
-            await asyncio.sleep(0.01)

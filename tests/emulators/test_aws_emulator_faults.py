@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from emulators.aws_support import Signer, connect, control, until
+from emulators.aws_support import Signer, connect, control
 from sealwright_testing.emulators.aws import AwsEmulator
+from support.waiting import until
 
 if TYPE_CHECKING:
     from emulators.aws_support import Kms

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from faults.strangers import Door
+from sealwright_testing.emulators.aws import AwsEmulator, ThreadedAwsEmulator
+from sealwright_testing.postgres import PostgresServer
+from support.databases import postgres_server
 from support.document import CREDENTIALS
 
 
@@ -13,6 +16,18 @@ from support.document import CREDENTIALS
 def _aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as one:
+        yield one
+
+
+@pytest.fixture
+def kms() -> Iterator[AwsEmulator]:
+    with ThreadedAwsEmulator() as one:
+        yield one
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from support.disks import fill, small_disk
 from support.document import document
 from support.processes import Process, process, write_config
+from support.waiting import eventually
 
 ORDER = SignJwtRequest(issuer="issuers/payments", claims_json="{}")
 SECONDS = 30
@@ -62,13 +62,6 @@ def serving(service: Process) -> bool:
     with grpc.insecure_channel(service.ready["grpc"]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         return bool(stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status == 1)
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 def records(directory: Path) -> list[dict[str, Any]]:
@@ -115,12 +108,12 @@ def test_f06_a_directory_that_is_gone_stops_signing_and_health_says_so_until_it_
         assert len(sign(service)) == 43
         audit.rename(tmp_path / "elsewhere")
         assert sign(service) == "INTERNAL"
-        until(lambda: readiness(service)[0] == 503, "f08: /readyz does not follow the audit")
+        eventually(lambda: readiness(service)[0] == 503, "f08: /readyz does not follow the audit")
         assert "audit" in readiness(service)[1]
-        until(lambda: not serving(service), "f08: gRPC health does not follow the audit")
+        eventually(lambda: not serving(service), "f08: gRPC health does not follow the audit")
         (tmp_path / "elsewhere").rename(audit)
-        until(lambda: readiness(service)[0] == 200, "readiness does not come back by itself")
-        until(lambda: serving(service), "health does not come back by itself")
+        eventually(lambda: readiness(service)[0] == 200, "readiness does not come back by itself")
+        eventually(lambda: serving(service), "health does not come back by itself")
         assert len(sign(service)) == 43
         assert [r["event"] for r in records(audit)].count("audit_resumed") == 1
 
@@ -140,8 +133,8 @@ def test_f07_f08_on_a_full_disk_nothing_is_signed_but_a_key_can_be_revoked(tmp_p
     with small_disk(tmp_path / "disk", "2m") as disk, served(tmp_path, kms, disk / "audit") as service:
         active = sign(service)
         fill(disk / "filler")
-        until(lambda: sign(service) == "INTERNAL", "tokens leave without records")
-        until(lambda: readiness(service)[0] == 503, "/readyz does not follow the audit")
+        eventually(lambda: sign(service) == "INTERNAL", "tokens leave without records")
+        eventually(lambda: readiness(service)[0] == 503, "/readyz does not follow the audit")
         with grpc.insecure_channel(service.ready["grpc"]) as channel:
             keys = KeyServiceStub(channel)
             name = f"issuers/payments/keys/{active}"
@@ -150,8 +143,8 @@ def test_f07_f08_on_a_full_disk_nothing_is_signed_but_a_key_can_be_revoked(tmp_p
         outcomes = [r["outcome"] for r in records(disk / "audit") if r["event"] == "revoke"]
         assert outcomes == ["begun", "allowed"]
         (disk / "filler").unlink()
-        until(lambda: len(sign(service)) == 43, "signing does not come back by itself")
-        until(lambda: readiness(service)[0] == 200, "readiness does not come back by itself")
+        eventually(lambda: len(sign(service)) == 43, "signing does not come back by itself")
+        eventually(lambda: readiness(service)[0] == 200, "readiness does not come back by itself")
 
 
 def test_f07_refusals_of_one_caller_are_limited_and_counted(tmp_path: Path, kms: str) -> None:

@@ -9,7 +9,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from sealwright.v1 import keys_pb2, keys_pb2_grpc, signing_pb2, signing_pb2_grpc
 from support.document import QUICK_TIMING, document, quick_issuer, tool_missing
 from support.processes import Process, process, write_config
+from support.waiting import eventually
 
 SET = "/payments/.well-known/jwks.json"
 
@@ -103,13 +104,6 @@ def says_jump(text: str, seconds: int) -> bool:
     return found is not None and abs(int(found[1]) - seconds) <= 3
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be in time"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("jump", [7200, -7200, 60, -60, 10**8])
 def test_f16_a_jump_signs_nothing_and_drops_nothing_until_the_clock_is_back(tmp_path: Path, jump: int) -> None:
     wall = Wall(tmp_path)
@@ -117,12 +111,12 @@ def test_f16_a_jump_signs_nothing_and_drops_nothing_until_the_clock_is_back(tmp_
         config = document(tmp_path, kms.ready["endpoint"])
         with serving(tmp_path, config, wall) as client:
             assert client.rotate() == "", "the keys of the first set are ready at once"
-            until(lambda: len(client.kids()) == 3)
+            eventually(lambda: len(client.kids()) == 3)
             kid, kids = client.sign(), client.kids()
             assert kid in kids
             assert "not every verifier" in client.rotate(), "the third key is new"
             wall.set(jump)
-            until(lambda: says_jump(client.sign(), jump))
+            eventually(lambda: says_jump(client.sign(), jump))
             assert "jumped" in client.rotate()
             assert client.kids() == kids
             status, why = client.get("/readyz")
@@ -134,10 +128,10 @@ def test_f16_a_jump_signs_nothing_and_drops_nothing_until_the_clock_is_back(tmp_
             assert says_jump(client.sign(), jump)
             assert client.kids() == kids
             wall.set(0)
-            until(lambda: client.sign() == kid)
+            eventually(lambda: client.sign() == kid)
             assert "not every verifier" in client.rotate()
             assert client.kids() == kids
-            until(lambda: "the store's clock is right again" in client.log.read_text())
+            eventually(lambda: "the store's clock is right again" in client.log.read_text())
             text = client.log.read_text()
             assert text.count("the store's clock was set") == 1 + text.count("cannot sign: the store's clock was set")
             assert text.count("the store's clock is right again") == 1
@@ -153,7 +147,7 @@ def test_f16_many_small_steps_are_a_jump_too(tmp_path: Path) -> None:
             time.sleep(1)
             assert client.sign() == kid, "that much is within max_clock_error"
             wall.set(6)
-            until(lambda: says_jump(client.sign(), 6))
+            eventually(lambda: says_jump(client.sign(), 6))
 
 
 @pytest.mark.parametrize("jump", [60, -60])
@@ -168,10 +162,10 @@ def test_f16_a_jump_that_lasts_is_settled_and_keys_keep_their_wait(tmp_path: Pat
             kid, kids = client.sign(), client.kids()
             assert client.rotate() == "", "the keys of the first set are ready at once"
             second = client.sign()
-            until(lambda: len(client.kids()) == 3)
+            eventually(lambda: len(client.kids()) == 3)
             wall.set(jump)
-            until(lambda: "jumped" in client.sign())
-            until(lambda: client.sign() == second)
+            eventually(lambda: "jumped" in client.sign())
+            eventually(lambda: client.sign() == second)
             assert client.kids() >= kids, "the retired key stays for its tail"
             assert kid != second
             assert "not every verifier" in client.rotate(), "the third key is seconds old"

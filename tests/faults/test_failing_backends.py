@@ -137,7 +137,7 @@ async def test_failing_backends_never_make_a_bad_token_or_a_late_one(
                     task.cancel()
                 (ended,) = await asyncio.gather(task, return_exceptions=True)
                 assert isinstance(ended, asyncio.CancelledError), ended
-            await until(lambda: signs(service), RECOVERY_SECONDS)
+            await until(lambda: signs(service), seconds=RECOVERY_SECONDS)
             for recovered in [await sign(service, 2) for _ in range(20)]:
                 assert recovered.answer, f"seed {seed}"
         failures = Counter(c.failure.reason or c.failure.code for c in calls if c.failure)

@@ -18,29 +18,14 @@ from sealwright.v1.keys_pb2 import Key, RotateKeysRequest
 from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 from sealwright_testing.emulators.aws import AwsEmulator, KeyState, ThreadedAwsEmulator
 from sealwright_testing.postgres import PostgresServer
-from support.databases import postgres_server, upgraded
-from support.document import document, issuer, series
-from support.four_providers import aws_settings
-from support.hosts import Host, eventually, started
+from support.databases import upgraded
+from support.document import series
+from support.hosts import TIMING, Host, configuration, eventually, started
 from support.runbook import Runbook, blocks
 
 PAGE = "incident.md"
-TIMING = {
-    "max_clock_error": "500ms",
-    "verifier_skew": "1s",
-    "max_staleness": "3s",
-    "max_serve_age": "60s",
-    "refresh_interval": "100ms",
-    "verifier_refresh": "0s",
-}
 FIRST = series(name="first", min_lead="0s")
 SECOND = series(name="second", provider="other", min_lead="0s")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as one:
-        yield one
 
 
 @pytest.fixture
@@ -51,23 +36,9 @@ def database(server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def kms() -> Iterator[AwsEmulator]:
-    with ThreadedAwsEmulator() as one:
-        yield one
-
-
-@pytest.fixture
 def other() -> Iterator[AwsEmulator]:
     with ThreadedAwsEmulator() as one:
         yield one
-
-
-def configuration(directory: Path, url: str, providers: dict[str, AwsEmulator], *made: Any, **more: Any) -> Any:
-    """Return the configuration of a host, for one issuer."""
-    directory.mkdir(exist_ok=True)
-    one = issuer(series=list(made), jwks={"max_age": "1s", "stale_if_error": "0s"})
-    tables = {name: aws_settings(emulator) for name, emulator in providers.items()}
-    return document(directory, "", one, providers=tables, timing=TIMING, store={"url": url}, **more)
 
 
 class Incident:

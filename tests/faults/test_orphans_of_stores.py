@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sealwright_testing.emulators.aws import AwsEmulator, KeyState, ThreadedAwsEmulator
+from sealwright_testing.emulators.aws import AwsEmulator, KeyState
 from sealwright_testing.postgres import PostgresServer
-from support.databases import KINDS, postgres_server, upgraded
+from support.databases import KINDS, upgraded
 from support.document import QUICK_TIMING, document, quick_issuer
 from support.hosts import Host, eventually, started
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as one:
-        yield one
 
 
 class Stores:
@@ -54,12 +47,6 @@ class Stores:
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
     server = request.getfixturevalue("server") if request.param == "postgresql" else None
     return Stores(tmp_path, server)
-
-
-@pytest.fixture
-def kms() -> Iterator[AwsEmulator]:
-    with ThreadedAwsEmulator() as one:
-        yield one
 
 
 def configuration(directory: Path, kms: AwsEmulator, url: str) -> dict[str, Any]:

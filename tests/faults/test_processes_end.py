@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from support.document import document, issuer
 from support.processes import Process, process, write_config
+from support.waiting import eventually
 
 ORDER = SignJwtRequest(issuer="issuers/payments", claims_json="{}")
 SECONDS = 60
@@ -46,13 +47,6 @@ def alive(pid: int) -> bool:
     return False
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
-
-
 def signs(address: str) -> bool:
     with grpc.insecure_channel(address) as channel, contextlib.suppress(grpc.RpcError):
         return bool(SigningServiceStub(channel).SignJwt(ORDER, timeout=10).token)
@@ -71,7 +65,7 @@ def test_f30_workers_end_with_their_supervisor_and_a_restart_works(tmp_path: Pat
         first.signal(signal.SIGKILL)
         first.wait()
         with process(tmp_path, "sealwright", "serve", "--config", config) as second:
-            until(lambda: not any(alive(w) for w in workers), "workers of a dead supervisor go on")
+            eventually(lambda: not any(alive(w) for w in workers), "workers of a dead supervisor go on")
             assert signs(second.ready["grpc"])
             assert not set(children(second.popen.pid)) & set(workers)
 
@@ -81,11 +75,11 @@ def test_f58_a_worker_that_hangs_is_replaced(tmp_path: Path, kms: str) -> None:
         victim = children(service.popen.pid)[0]
         time.sleep(2)  # it has shown that it runs
         os.kill(victim, signal.SIGSTOP)
-        until(lambda: not alive(victim), "the worker that hangs was not killed")
-        until(lambda: len([c for c in children(service.popen.pid) if alive(c)]) == 2, "it was not replaced")
+        eventually(lambda: not alive(victim), "the worker that hangs was not killed")
+        eventually(lambda: len([c for c in children(service.popen.pid) if alive(c)]) == 2, "it was not replaced")
         assert f"worker {victim} has not answered" in service.log.read_text()
         for _ in range(10):
-            until(lambda: signs(service.ready["grpc"]), "a caller meets nobody")
+            eventually(lambda: signs(service.ready["grpc"]), "a caller meets nobody")
 
 
 def test_f57_a_large_configuration_reaches_the_workers_and_a_stopped_one_blocks_nothing(
@@ -94,7 +88,7 @@ def test_f57_a_large_configuration_reaches_the_workers_and_a_stopped_one_blocks_
     config = served(tmp_path, kms, issuers=600)
     assert Path(config).stat().st_size > 65536
     with process(tmp_path, "sealwright", "serve", "--config", config, wait=False) as service:
-        until(lambda: len(children(service.popen.pid)) == 2, "no workers")
+        eventually(lambda: len(children(service.popen.pid)) == 2, "no workers")
         for worker in children(service.popen.pid):
             os.kill(worker, signal.SIGSTOP)
         service.signal(signal.SIGTERM)

@@ -14,7 +14,6 @@ import grpc
 import pytest
 
 from faults.test_processes_end import children, served
-from faults.test_processes_end import until as eventually
 from sealwright.app import unblock
 from sealwright.config import parse
 from sealwright.v1.keys_pb2 import ListKeysRequest, RevokeKeysRequest
@@ -23,6 +22,7 @@ from sealwright_testing.emulators.aws import AwsEmulator, KeyState
 from support.document import document, issuer, series
 from support.processes import process
 from support.service import Service, running, until
+from support.waiting import eventually
 
 ISSUERS = 40
 STOLEN = RevokeKeysRequest(provider="aws", reason="the credentials are stolen")
@@ -85,7 +85,7 @@ async def test_f56_everything_is_revoked_in_one_commit_before_the_kms_is_asked(
         async def disabled() -> bool:
             return set(states(tmp_path, emulator)) == {KeyState.DISABLED}
 
-        await until(disabled, 60)
+        await until(disabled)
 
 
 async def test_f56_a_caller_who_does_not_wait_does_not_stop_it(tmp_path: Path, emulator: AwsEmulator) -> None:
@@ -105,7 +105,7 @@ async def test_f56_a_caller_who_does_not_wait_does_not_stop_it(tmp_path: Path, e
         async def disabled() -> bool:
             return set(states(tmp_path, emulator)) == {KeyState.DISABLED}
 
-        await until(disabled, 60)
+        await until(disabled)
 
 
 async def test_f56_whoever_starts_next_goes_on(tmp_path: Path, emulator: AwsEmulator) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -83,12 +82,6 @@ async def ask(provider: AwsProvider, operation: str, **fields: Any) -> dict[str,
 
 def arn_of(key: KeyDescription) -> str:
     return key.uri.removeprefix("awskms:///")
-
-
-async def until(condition: Callable[[], bool], seconds: float = 3) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens elsewhere
-            await asyncio.sleep(0.01)
 
 
 async def took(awaitable: Any) -> tuple[BaseException | None, float]:

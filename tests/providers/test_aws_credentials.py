@@ -16,7 +16,7 @@ import pytest
 from botocore.credentials import Credentials as StaticCredentials
 from botocore.credentials import RefreshableCredentials
 
-from providers.aws_provider_support import ES256, SECONDS, guarded, make, opened, until
+from providers.aws_provider_support import ES256, SECONDS, guarded, make, opened
 from sealwright.errors import ProviderAccessDeniedError, ProviderUnavailableError
 from sealwright_providers.aws import credentials as module
 from sealwright_providers.aws.credentials import CredentialSource
@@ -24,6 +24,7 @@ from sealwright_providers.aws.errors import CredentialsRefusedError
 from sealwright_providers.aws.provider import AwsProvider
 from sealwright_providers.aws.sigv4 import Credentials
 from sealwright_testing.emulators.aws import AwsEmulator, Credential
+from support.waiting import until
 
 
 class Chain:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from providers.aws_provider_support import ACCOUNT, ES256, SECONDS, arn_of, ask, guarded, make, opened, took, until
+from providers.aws_provider_support import ACCOUNT, ES256, SECONDS, arn_of, ask, guarded, make, opened, took
 from sealwright.errors import (
     ProviderAccessDeniedError,
     ProviderError,
@@ -25,6 +25,7 @@ from sealwright.errors import (
 from sealwright_providers.aws.errors import CredentialsRefusedError
 from sealwright_providers.aws.provider import AwsProvider
 from sealwright_testing.emulators.aws import AwsEmulator, KeyState
+from support.waiting import until
 
 SECRET = "arn:aws:iam::111122223333:user/secret is not authorized"
 KEY = f"awskms:///arn:aws:kms:eu-west-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"

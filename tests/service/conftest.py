@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sealwright_testing.emulators.aws import AwsEmulator
+from sealwright_testing.emulators.gcp import GcpEmulator
 from sealwright_testing.postgres import PostgresServer
 from support.databases import KINDS, postgres_server, upgraded
 from support.document import CREDENTIALS, document
@@ -22,6 +23,19 @@ def _aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 async def emulator() -> AsyncIterator[AwsEmulator]:
     async with AwsEmulator() as running_emulator:
         yield running_emulator
+
+
+@pytest.fixture
+async def spare() -> AsyncIterator[AwsEmulator]:
+    """Another account."""
+    async with AwsEmulator() as one:
+        yield one
+
+
+@pytest.fixture
+def gcp() -> Iterator[GcpEmulator]:
+    with GcpEmulator() as one:
+        yield one
 
 
 @pytest.fixture

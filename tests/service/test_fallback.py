@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,6 @@ from sealwright_testing.emulators.gcp import GcpEmulator
 from support.document import document, issuer, series
 from support.four_providers import aws_settings, gcp_settings
 from support.service import Service, audit_records, failure, running, until
-
-
-@pytest.fixture
-def gcp() -> Iterator[GcpEmulator]:
-    with GcpEmulator() as one:
-        yield one
-
-
-@pytest.fixture
-async def spare() -> AsyncIterator[AwsEmulator]:
-    async with AwsEmulator() as one:
-        yield one
-
 
 HSM = series(name="hsm", provider="aws")
 SOFT = series(name="soft", provider="gcp", protection="software")

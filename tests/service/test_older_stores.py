@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,6 @@ from support.service import Service, audit_records, failure, running, until
 HSM = series(name="hsm", provider="aws")
 SOFT = series(name="soft", provider="gcp", protection="software")
 SPARE = series(name="spare", provider="spare")
-
-
-@pytest.fixture
-def gcp() -> Iterator[GcpEmulator]:
-    with GcpEmulator() as one:
-        yield one
-
-
-@pytest.fixture
-async def spare() -> AsyncIterator[AwsEmulator]:
-    async with AwsEmulator() as one:
-        yield one
 
 
 def age(directory: Path) -> None:

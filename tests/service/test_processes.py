@@ -23,6 +23,7 @@ from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from support.document import document, issuer
 from support.processes import Process, process, write_config
+from support.waiting import eventually
 
 ORDER = SignJwtRequest(issuer="issuers/payments", claims_json="{}")
 
@@ -119,9 +120,9 @@ def test_workers_share_the_ports_and_one_that_crashes_is_restarted(tmp_path: Pat
         assert len(workers) == 2
         assert _tokens(service, 20) == 20
         os.kill(workers[0], signal.SIGKILL)
-        _until(lambda: len(_children(service.popen.pid)) == 2 and workers[0] not in _children(service.popen.pid))
-        _until(lambda: len(list((tmp_path / "audit").glob("*.jsonl"))) == 3)
-        _until(lambda: _tokens(service, 5) == 5)
+        eventually(lambda: len(_children(service.popen.pid)) == 2 and workers[0] not in _children(service.popen.pid))
+        eventually(lambda: len(list((tmp_path / "audit").glob("*.jsonl"))) == 3)
+        eventually(lambda: _tokens(service, 5) == 5)
         kids = {k["kid"] for k in json.loads(fetch(service.ready["http"]))["keys"]}
         assert len(kids) == 2
         service.signal(signal.SIGTERM)
@@ -133,7 +134,7 @@ def test_metrics_are_those_of_all_workers_together(tmp_path: Path, kms: str) -> 
     config["server"]["workers"] = 2
     with process(tmp_path, "sealwright", "serve", "--config", write_config(tmp_path, config)) as service:
         assert _tokens(service, 30) == 30
-        _until(lambda: _counted(service) == 30)  # workers hand over what they count a few milliseconds later
+        eventually(lambda: _counted(service) == 30)  # workers hand over what they count a few milliseconds later
         assert {_counted(service) for _ in range(10)} == {30}
 
 
@@ -206,13 +207,6 @@ def _counted(service: Process) -> float:
 
 def _children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _until(condition: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition was not met in time"
-        time.sleep(0.1)
 
 
 def test_no_other_thread_interrupts_the_event_loop(tmp_path: Path, kms: str) -> None:

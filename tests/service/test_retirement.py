@@ -169,7 +169,7 @@ async def test_i12_a_kms_that_refuses_or_hangs_delays_no_rotation_and_is_asked_a
             assert sum(text in m for m in caplog.messages) == 1
         emulator.clear_faults()
         for key in (first, second):
-            await until(lambda kid=key.kid: has(service, kid, "destroy_time"), 60)  # type: ignore[misc]
+            await until(lambda kid=key.kid: has(service, kid, "destroy_time"))  # type: ignore[misc]
 
 
 async def said(caplog: pytest.LogCaptureFixture, text: str) -> bool:

@@ -7,9 +7,8 @@ import json
 import os
 import shutil
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from sealwright_testing.postgres import PostgresServer
 from support.document import document, issuer
 from support.processes import BIN, Process, process, write_config
+from support.waiting import eventually
 
 PAYMENTS = "/payments/.well-known/jwks.json"
 ADDS = """
@@ -90,13 +90,6 @@ def page(service: Process, path: str = PAYMENTS) -> tuple[bytes, str]:
         return answer.read(), answer.headers["ETag"]
 
 
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 40
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def same(*services: Process) -> bool:
     return len({page(one) for one in services}) == 1
 
@@ -120,20 +113,20 @@ def test_i12_two_configurations_side_by_side_only_raise_the_limits(
         one = stack.enter_context(serving(tmp_path, old))
         assert limits(server) == {"max_lifetime": 1800, "max_age": 240, "max_staleness": 600}
         other = stack.enter_context(serving(tmp_path, new))
-        until(lambda: limits(server) == highest)
+        eventually(lambda: limits(server) == highest)
         # The series that only the newer configuration has is published by all replicas, and signs where it is configured.
-        until(lambda: len(json.loads(page(one)[0])["keys"]) == 4)
-        until(lambda: same(one, other))
+        eventually(lambda: len(json.loads(page(one)[0])["keys"]) == 4)
+        eventually(lambda: same(one, other))
         assert sign(other, "orders").kid
         for _ in range(10):
             assert sign(one).kid == sign(other).kid
         before = sign(one).kid
         keys_of(one, "RotateKeys", RotateKeysRequest(issuer="issuers/payments"))
         kid = sign(one).kid
-        until(lambda: sign(other).kid == kid != before)
+        eventually(lambda: sign(other).kid == kid != before)
         keys_of(other, "RevokeKeys", RevokeKeysRequest(name=f"issuers/payments/keys/{before}", reason="a test"))
-        until(lambda: before not in page(one)[0].decode())
-        until(lambda: same(one, other))
+        eventually(lambda: before not in page(one)[0].decode())
+        eventually(lambda: same(one, other))
     with serving(tmp_path, old) as one:  # rolled back: what was in force once stays in force
         assert limits(server) == highest
         assert sign(one).kid == kid
@@ -190,13 +183,13 @@ def test_i12_two_versions_side_by_side_until_one_cannot_understand_the_store(
         assert same(one, two, three)
         keys_of(three, "RotateKeys", RotateKeysRequest(issuer="issuers/payments"))
         rotated = sign(three).kid
-        until(lambda: sign(two).kid == rotated)
+        eventually(lambda: sign(two).kid == rotated)
         first.close()
         one = stack.enter_context(serving(tmp_path, hosts[0]))
         keys_of(one, "RevokeKeys", RevokeKeysRequest(name=f"issuers/payments/keys/{before}", reason="a test"))
-        until(lambda: same(one, two, three))
+        eventually(lambda: same(one, two, three))
         assert before not in page(three)[0].decode()
-        until(lambda: versions(hosts[0]) == {"8.0": "current", sealwright.__version__: "current"})
+        eventually(lambda: versions(hosts[0]) == {"8.0": "current", sealwright.__version__: "current"})
         # The newest version changes the meaning of something: the others stop to sign, and say why.
         assert run(hosts[0], "db", "upgrade", code=breaks) == (0, {"revision": "0901"})
         four = stack.enter_context(
@@ -205,9 +198,9 @@ def test_i12_two_versions_side_by_side_until_one_cannot_understand_the_store(
         assert sign(four).kid == rotated
         shown = page(four)
         for old in (one, two, three):
-            until(lambda: _too_old(old))  # noqa: B023 - at once
+            eventually(lambda: _too_old(old))  # noqa: B023 - at once
             assert page(old) == shown
-            until(lambda: "run the newer version" in old.log.read_text())  # noqa: B023 - at once
+            eventually(lambda: "run the newer version" in old.log.read_text())  # noqa: B023 - at once
         for code in (None, adds):
             status, out = run(hosts[0], "serve", code=code)
             assert status == 1

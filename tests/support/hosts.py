@@ -10,10 +10,9 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,41 @@ from sealwright.v1.keys_pb2 import Key, ListKeysRequest, RevokeKeysRequest
 from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
-from support.document import CREDENTIALS
+from sealwright_testing.emulators.aws import AwsEmulator
+from support.document import CREDENTIALS, document, issuer
+from support.four_providers import aws_settings
 from support.processes import BIN, Process, secrets_in, write_config
 from support.service import Failure
+from support.waiting import eventually as eventually  # noqa: PLC0414 - others take it from here
 
 SECONDS = 40
+TIMING = {
+    "max_clock_error": "500ms",
+    "verifier_skew": "1s",
+    "max_staleness": "3s",
+    "max_serve_age": "60s",
+    "refresh_interval": "100ms",
+    "verifier_refresh": "0s",
+}
+"""With `configuration`: 2 (A + E) + K is 3 s."""
+
+
+def configuration(
+    directory: Path, url: str, providers: Mapping[str, AwsEmulator], *made: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    """Return the configuration of a host, for one issuer.
+
+    Args:
+        directory: Of the host; it is made.
+        url: Of the store.
+        providers: Their emulators, by name.
+        made: The series of the issuer.
+        more: Tables in place of others.
+    """
+    directory.mkdir(exist_ok=True)
+    one = issuer(series=list(made), jwks={"max_age": "1s", "stale_if_error": "0s"})
+    tables = {name: aws_settings(emulator) for name, emulator in providers.items()}
+    return document(directory, "", one, **{"providers": tables, "timing": TIMING, "store": {"url": url}, **more})
 
 
 class Cable:
@@ -241,15 +270,3 @@ def started(*hosts: Host) -> Iterator[None]:
     finally:
         for host in hosts:
             host.stop()
-
-
-def eventually(condition: Callable[[], Any], what: str = "", seconds: float = SECONDS) -> None:
-    """Wait until something is so.
-
-    Raises:
-        AssertionError: It did not come to be in time.
-    """
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what or "it did not come to be in time"
-        time.sleep(0.05)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from sealwright.app import App, build
 from sealwright.clock import Clock
 from sealwright.config import parse
 from sealwright.v1 import jwks_pb2, jwks_pb2_grpc, keys_pb2, keys_pb2_grpc, signing_pb2, signing_pb2_grpc
+from support.waiting import until as until  # noqa: PLC0414 - others take it from here
 
 
 class Failure:
@@ -149,15 +148,6 @@ async def failure(call: Awaitable[Any]) -> Failure:
     except grpc.aio.AioRpcError as error:
         return Failure(error)
     raise AssertionError(f"no error, but {str(answer)[:100]}")
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not await condition():
-        if time.monotonic() > end:
-            raise AssertionError("it did not come to be in time")
-        await asyncio.sleep(0.02)
 
 
 def audit_records(document: dict[str, Any], event: str = "") -> list[dict[str, Any]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -98,10 +97,3 @@ async def took(awaitable: Any) -> tuple[BaseException | None, float]:
     except Exception as e:  # noqa: BLE001 - the caller looks at it
         return e, time.monotonic() - start
     return None, time.monotonic() - start
-
-
-async def until(condition: Callable[[], bool], seconds: float = 3) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens elsewhere
-            await asyncio.sleep(0.01)

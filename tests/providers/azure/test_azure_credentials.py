@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from providers.azure.azure_support import ES256, SECONDS, make, opened, until
+from providers.azure.azure_support import ES256, SECONDS, make, opened
 from sealwright.errors import ProviderAccessDeniedError, ProviderError, ProviderUnavailableError
 from sealwright_providers.azure.credentials import TokenSource
 from sealwright_providers.azure.errors import CredentialsRefusedError
 from sealwright_providers.azure.settings import AzureSettings
 from sealwright_testing.emulators.azure import AzureEmulator
+from support.waiting import until
 
 NO_SECRET = {"client_secret_file": None}
 

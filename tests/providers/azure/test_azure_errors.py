@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from providers.azure.azure_support import ES256, INTENT, SECONDS, guarded, make, name_of, opened, took, until
+from providers.azure.azure_support import ES256, INTENT, SECONDS, guarded, make, name_of, opened, took
 from sealwright.errors import (
     ProviderAccessDeniedError,
     ProviderError,
@@ -26,6 +26,7 @@ from sealwright_providers.azure.errors import CredentialsRefusedError, seconds_o
 from sealwright_providers.azure.provider import AzureProvider
 from sealwright_providers.azure.settings import AzureSettings
 from sealwright_testing.emulators.azure import AzureEmulator
+from support.waiting import until
 
 SECRET = "Vault: secret-vault;location=westeurope; Caller: appid=11111111-2222-4333-8444-555555555555"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import hashlib
 import hmac
@@ -109,13 +108,6 @@ def raw_call(provider: Pkcs11Provider, function: int, *arguments: int) -> int:
 
 async def slot_and_session(provider: Pkcs11Provider) -> tuple[int, int]:
     return await in_token(provider, lambda session: (session.token.slot.slot_id, session.handle))  # type: ignore[attr-defined,no-any-return]
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        await asyncio.sleep(0.01)
 
 
 def in_process(script: str, *arguments: str, seconds: float = 60) -> str:

@@ -20,7 +20,6 @@ from providers.pkcs11.pkcs11_support import (
     raw_call,
     signed,
     slot_and_session,
-    until,
 )
 from sealwright.errors import (
     OverloadedError,
@@ -33,6 +32,7 @@ from sealwright_providers.pkcs11.provider import Pkcs11Provider
 from sealwright_testing.nss import NssToken
 from sealwright_testing.pkcs11_faults import Call, FaultyModule
 from sealwright_testing.softhsm import SoftHsm
+from support.waiting import until
 
 DEVICE_ERROR, DEVICE_REMOVED, SESSION_HANDLE_INVALID, SESSION_COUNT, TOKEN_NOT_PRESENT = 0x30, 0x32, 0xB3, 0xB1, 0xE0
 GENERAL_ERROR, KEY_HANDLE_INVALID, NOT_INITIALISED, USER_NOT_LOGGED_IN, VENDOR = 0x5, 0x60, 0x190, 0x101, 0x80000001

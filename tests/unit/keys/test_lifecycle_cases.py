@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealwright.keys import lifecycle
-from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.lifecycle import Key
 from sealwright.keys.steps import (
     Retire,
     SeriesPolicy,
@@ -22,20 +22,14 @@ from sealwright.keys.steps import (
     next_steps,
     rotation_time,
 )
+from support.limits import LIMITS as DEFAULTS
 
 from .history import EPOCH, new_key, span
 
 SECOND = span(1)
 ORDER = ["s0"]
 POLICY = SeriesPolicy(name="s0", rotation_period=timedelta(days=30))
-LIMITS = Limits(
-    max_staleness=timedelta(minutes=15),
-    max_age=timedelta(minutes=5),
-    stale_if_error=timedelta(minutes=10),
-    max_lifetime=timedelta(hours=24),
-    verifier_skew=timedelta(minutes=1),
-    max_serve_age=timedelta(hours=24),
-)
+LIMITS = replace(DEFAULTS, max_lifetime=timedelta(hours=24))
 
 
 def first_set(now: datetime = EPOCH) -> list[Key]:

@@ -13,20 +13,13 @@ from hypothesis import strategies as st
 
 from sealwright.keys import lifecycle
 from sealwright.keys.due import next_time
-from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.lifecycle import Key
 from sealwright.keys.settings import SPREAD, share
 from sealwright.keys.steps import Retire, SeriesPolicy, next_steps, rotation_time
+from support.limits import LIMITS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-LIMITS = Limits(
-    max_staleness=timedelta(minutes=15),
-    max_age=timedelta(minutes=5),
-    stale_if_error=timedelta(minutes=10),
-    max_lifetime=timedelta(hours=1),
-    verifier_skew=timedelta(minutes=1),
-    max_serve_age=timedelta(hours=24),
-)
 LEAD = LIMITS.lead(HOUR)
 SERIES = [(f"issuer-{i}", series) for i in range(1000) for series in ("es256", "rs256")]
 

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from sealwright.sql.settings import StoreSettings
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
+from support.waiting import until
 
 
 class Heard:
@@ -29,7 +21,7 @@ class Heard:
 
     async def more_than(self, times: int) -> None:
         """Wait until it was so more often than that."""
-        await eventually(lambda: self.times > times)
+        await until(lambda: self.times > times)
 
 
 @contextlib.asynccontextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from sealwright.keys.lifecycle import Key, Limits
+from sealwright.keys.lifecycle import Key
 from sealwright.keys.ports import Intent, IssuerState
 from sealwright.sql import migrate
 from sealwright.sql.dialect import Dialect
@@ -19,16 +18,9 @@ from sealwright.sql.postgres import PostgresDialect
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.sqlite import BUSY_TIMEOUT, SqliteDialect
 from sealwright.sql.store import SqlStore
+from support.limits import LIMITS as LIMITS  # noqa: PLC0414 - others take it from here
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
-LIMITS = Limits(
-    max_staleness=timedelta(minutes=15),
-    max_age=timedelta(minutes=5),
-    stale_if_error=timedelta(minutes=10),
-    max_lifetime=timedelta(hours=1),
-    verifier_skew=timedelta(minutes=1),
-    max_serve_age=timedelta(hours=24),
-)
 
 
 def settings(path: Path) -> StoreSettings:
@@ -105,11 +97,3 @@ async def issuer_state(store: SqlStore, name: str = "payments") -> IssuerState:
     """Read an issuer, making it where there is none."""
     await store.ensure_issuer(name, LIMITS)
     return (await store.read()).issuers[name]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

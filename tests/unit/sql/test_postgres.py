@@ -18,8 +18,9 @@ from sealwright.sql import postgres
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
 from sealwright_testing.postgres import PostgresServer
+from support.waiting import eventually
 
-from .rows import LIMITS, NOW, engine_of, intent, issuer_state, key, opened, until, upgrade
+from .rows import LIMITS, NOW, engine_of, intent, issuer_state, key, opened, upgrade
 
 REPLICA = Replica(replica_id="a", revision=1, start_time=NOW, seen_time=NOW)
 KILL = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sealwright'"
@@ -189,7 +190,7 @@ async def test_i12_a_primary_that_became_read_only_is_left(postgresql: StoreSett
         pid = server.execute("SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'sealwright'")
         with pytest.raises(StoreUnavailableError, match="read-only"):
             await store._write(_turn_read_only_and_write)
-        until(lambda: server.execute(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") == "0")  # noqa: S608
+        eventually(lambda: server.execute(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") == "0")  # noqa: S608
         server.execute("ALTER DATABASE postgres SET default_transaction_read_only = on", "template1")
         try:
             server.execute(KILL, "template1")

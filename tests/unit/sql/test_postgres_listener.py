@@ -17,9 +17,10 @@ from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
 from sealwright_testing.postgres import PostgresServer
 from support.databases import postgres_server
+from support.waiting import eventually, until
 
-from .hearing import eventually, listening
-from .rows import LIMITS, NOW, intent, issuer_state, key, opened, settings, until
+from .hearing import listening
+from .rows import LIMITS, NOW, intent, issuer_state, key, opened, settings
 from .test_postgres_network import pgbouncer
 
 LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN sealwright'"
@@ -147,14 +148,14 @@ async def test_i12_behind_a_pooler_nothing_is_listened_to_and_no_session_of_othe
     with pgbouncer(server) as directory:
         through = StoreSettings(url=f"postgresql://postgres@/postgres?host={directory}&port=6432")
         async with listening(through, at_once=False) as heard:
-            await eventually(lambda: "pooler" in caplog.text)
+            await until(lambda: "pooler" in caplog.text)
             await asyncio.sleep(0.3)
             assert heard.times == 0
             assert int(server.execute(LISTENERS)) == 0
         assert caplog.text.count("pooler") == 1
     async with listening(postgresql):
         assert int(server.execute(LISTENERS)) == 1, "the query can tell"
-    until(lambda: int(server.execute(LISTENERS)) == 0)
+    eventually(lambda: int(server.execute(LISTENERS)) == 0)
 
 
 async def test_i12_a_primary_that_has_become_a_standby_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

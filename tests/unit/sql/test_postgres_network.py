@@ -21,9 +21,10 @@ from sealwright.sql.store import SqlStore
 from sealwright_testing.postgres import PostgresServer
 from support.databases import postgres_server, upgraded
 from support.document import tool_missing
+from support.waiting import eventually, until
 
-from .hearing import eventually, listening
-from .rows import NOW, issuer_state, key, opened, until
+from .hearing import listening
+from .rows import NOW, issuer_state, key, opened
 
 SECRET = "hunter2"
 
@@ -89,7 +90,7 @@ async def test_i12_the_database_proves_its_name_and_the_service_its_password(
         with pytest.raises(StoreUnavailableError, match=reason) as caught:
             await SqlStore.open(StoreSettings(url=bad))
         async with listening(StoreSettings(url=bad), at_once=False) as heard:
-            await eventually(lambda: re.search(f"refresh_interval only: .*{reason}", caplog.text))  # noqa: B023 - at once
+            await until(lambda: re.search(f"refresh_interval only: .*{reason}", caplog.text))  # noqa: B023 - at once
             assert heard.times == 0
         assert SECRET not in f"{caught.value}{caplog.text}"
 
@@ -114,7 +115,7 @@ def pgbouncer(server: PostgresServer) -> Iterator[str]:
     user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
     with subprocess.Popen([program, "-q", str(configuration)], **user) as running:  # type: ignore[call-overload]  # noqa: S603
         try:
-            until((directory / ".s.PGSQL.6432").exists)
+            eventually((directory / ".s.PGSQL.6432").exists)
             yield str(directory)
         finally:
             running.kill()
@@ -164,7 +165,7 @@ async def test_i12_a_standby_takes_over_and_is_not_read_before() -> None:
                 await alone.probe()
             await alone.aclose()
             end = primary.execute("SELECT pg_current_wal_lsn()")
-            until(lambda: standby.execute(f"SELECT pg_last_wal_replay_lsn() >= '{end}'") == "t")
+            eventually(lambda: standby.execute(f"SELECT pg_last_wal_replay_lsn() >= '{end}'") == "t")
             primary.stop()
             with pytest.raises(StoreUnavailableError):
                 await store.probe()
