@@ -35,8 +35,15 @@ def run(name: str, *arguments: str, env: dict[str, str] | None = None) -> list[s
 
 
 def module(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a benchmark. `providers` is also the name of a directory of tests."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module(name)
+    other = sys.modules.pop("providers", None)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.modules.pop("providers", None)
+        if other is not None:
+            sys.modules["providers"] = other
 
 
 def test_i12_the_benchmark_of_replicas_measures_each_figure() -> None:

@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from sealwright_testing.emulators.aws import AwsEmulator
@@ -55,6 +56,12 @@ async def signer(service: Service) -> str:
     return str(next(k.series for k in await service.list_keys() if k.kid == kid))
 
 
+async def _signs(service: Service) -> bool:
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        return bool((await service.sign()).kid)
+    return False
+
+
 async def test_i12_keys_of_an_older_store_are_not_replaced_by_keys_in_software(
     tmp_path: Path, emulator: AwsEmulator, gcp: GcpEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -85,6 +92,7 @@ async def test_i12_keys_in_an_hsm_replace_those_of_an_older_store(
     gcp.add_fault("unavailable")
     async with running(config, wait=False) as service:
         await until(lambda: _noted(tmp_path, "hsm", "hsm"))
+        await until(lambda: _signs(service))
         assert await signer(service) == "hsm"
         assert noted(tmp_path)["soft"] == [None, None]
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _DENIED: Final = frozenset({Code.PERMISSION_DENIED, Code.UNAUTHENTICATED})
 _CALLERS_FAULT: Final = frozenset({*_DENIED, Code.INVALID_ARGUMENT, Code.NOT_FOUND})
-"""Codes of refusals, of which a caller can cause any number, as of OVERLOADED. Failures of a KMS are always recorded."""
+"""Codes of refusals, of which a caller can cause any number. Failures of a KMS are always recorded."""
 _CANCELLED: Final = "CANCELLED"
 _MAX_TEXT: Final = 1024
 _KEPT_TEXT: Final = 256
@@ -159,7 +159,7 @@ class Decision:
             await self._require(Outcome.ALLOWED)
         elif isinstance(error, SealwrightError):
             refused = Outcome.DENIED if error.code in _DENIED else Outcome.FAILED
-            limited = (error.code in _CALLERS_FAULT or isinstance(error, OverloadedError)) and self._on_error is None
+            limited = (error.code in _CALLERS_FAULT or _shed(error)) and self._on_error is None
             await self._record_refusal(self._on_error or refused, error.reason, limited=limited)
         elif isinstance(error, Exception):
             await self._record_refusal(Outcome.FAILED, InternalError.reason)
@@ -260,3 +260,8 @@ def _cut(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{text[:_KEPT_TEXT]}… ({len(text)} characters, SHA-256 {digest})"
+
+
+def _shed(error: SealwrightError) -> bool:
+    """Return whether this replica was too busy to receive the call, and no KMS was."""
+    return isinstance(error, OverloadedError) and "provider" not in error.metadata

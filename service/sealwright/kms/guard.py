@@ -79,6 +79,8 @@ _SILENT: Final = (ProviderUnsupportedError, MessageTooLargeError, ProviderFaultE
 _UNLOGGED: Final = (NotAskedError, ProviderUnsupportedError, MessageTooLargeError)
 """Errors that say nothing new, or that callers cause."""
 _FAILED: Final = (ProviderUnavailableError, ProviderTimeoutError)
+_SIGNS_OF_LIFE: Final = frozenset({"sign", "check", "describe"})
+"""Operations whose failures say that nothing can be signed. A KMS that cannot delete a key may well sign."""
 
 
 class Breaker:
@@ -302,7 +304,8 @@ class GuardedProvider:
                 async with asyncio.timeout(left):
                     result = await call(*arguments, timeout=left)
             except (Exception, asyncio.CancelledError) as fault:
-                error = self._judged(fault, fair=left >= min(FAIR_SECONDS, self._longest))
+                fair = left >= min(FAIR_SECONDS, self._longest)
+                error = self._judged(fault, fair=fair, vital=operation in _SIGNS_OF_LIFE)
                 if error is fault:
                     raise
                 raise error from None
@@ -342,14 +345,14 @@ class GuardedProvider:
             )
         return left
 
-    def _judged(self, fault: BaseException, *, fair: bool) -> BaseException:
+    def _judged(self, fault: BaseException, *, fair: bool, vital: bool) -> BaseException:
         """Record that an attempt failed. Return what to raise for it."""
         if isinstance(fault, TimeoutError):
             error = ProviderTimeoutError("the KMS did not answer before the deadline", retry_after=OPEN_SECONDS)
-            self._record_failure(error, fair=fair)
+            self._record_failure(error, fair=fair, vital=vital)
             return self._named(error)
         if isinstance(fault, ProviderError):
-            self._record_failure(fault, fair=fair)
+            self._record_failure(fault, fair=fair, vital=vital)
             return self._named(fault)
         task = asyncio.current_task()
         if isinstance(fault, asyncio.CancelledError) and (task is None or task.cancelling()):
@@ -360,11 +363,13 @@ class GuardedProvider:
     def _hear(self, trouble: str | None) -> None:
         self.trouble, self.heard = trouble, self._clock.elapsed()
 
-    def _record_failure(self, error: ProviderError, *, fair: bool) -> None:
+    def _record_failure(self, error: ProviderError, *, fair: bool, vital: bool) -> None:
         if isinstance(error, _SILENT) or (isinstance(error, ProviderTimeoutError) and not fair):
             return
         if isinstance(error, (ProviderThrottledError, ProviderTimeoutError)):
             self.places.crowded()
+        if isinstance(error, _FAILED) and not vital:
+            return
         self._hear(error.reason if isinstance(error, _FAILED) else None)
         changed = self.breaker.record(answered=not isinstance(error, _FAILED))
         if changed and self.breaker.open:

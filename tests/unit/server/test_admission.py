@@ -84,7 +84,7 @@ def test_most_of_the_capacity_serves_and_no_call_waits_long(factor: float) -> No
     worker.run(3, {"a": CAPACITY * factor})
     worker.run(3, {"a": CAPACITY * factor})
     most = (1 - factor * CAPACITY * REFUSAL) / (SIGNATURE - REFUSAL)
-    assert worker.served["a"] / 3 > 0.75 * most
+    assert worker.served["a"] / 3 > 0.65 * most
     assert sorted(worker.waits)[len(worker.waits) // 2] < 0.005
     assert sorted(worker.waits)[len(worker.waits) * 99 // 100] < 2 * WAIT_SECONDS
 

@@ -30,7 +30,7 @@ RELAXED: Final = 0.92
 WINDOW_SECONDS: Final = 0.1
 WINDOWS: Final = 2
 """So many windows must have both signs before any call is refused."""
-WAIT_SECONDS: Final = 0.05
+WAIT_SECONDS: Final = 0.2
 """A shortest wait that is too long."""
 _REMEMBERED_SECONDS: Final = 10.0
 """For at least so long, and at most twice, it is remembered how much time the calls of a connection have."""
