@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sealwright.server.rpc.admission import BUSY, WAIT_SECONDS
+from sealwright.server.rpc.admission import BUSY, WAITING
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer
 from support.service import Failure, Service, audit_records, running, until
@@ -57,7 +57,7 @@ async def overloaded(tmp_path: Path, emulator: AwsEmulator, monkeypatch: pytest.
         look = admission.look
 
         def busy(_share: float, seconds: float) -> None:
-            admission._shortest = WAIT_SECONDS
+            admission._shortest, admission._noted = 1.0, WAITING
             look(BUSY, seconds)
 
         monkeypatch.setattr(admission, "look", busy)

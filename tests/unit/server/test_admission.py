@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealwright.errors import Code
-from sealwright.server.rpc.admission import BUSY, WAIT_SECONDS, WINDOW_SECONDS, WINDOWS, Admission, BusyTime
+from sealwright.server.rpc.admission import BUSY, WAIT_SECONDS, WAITING, WINDOW_SECONDS, WINDOWS, Admission, BusyTime
 
 SIGNATURE, REFUSAL = 0.0006, 0.00013
 """What a call costs, in seconds of CPU."""
@@ -101,11 +101,13 @@ def test_nothing_is_refused_below_the_capacity_and_soon_nothing_after_a_flood() 
     assert not worker.admission.limited
 
 
-def test_many_callers_who_each_wait_for_an_answer_are_no_overload() -> None:
-    admission = Admission()
+@pytest.mark.parametrize("wait", [0.02, 0.3, 3.0])
+def test_many_callers_who_each_wait_for_an_answer_are_no_overload(wait: float) -> None:
+    admission, callers = Admission(), 100
+    admission.note("a", TIMEOUT)
     for _ in range(50):
-        for n in range(60):
-            admission.note("a", TIMEOUT - (0.03 if n else 0.02))
+        for _ in range(int(callers / wait * WINDOW_SECONDS)):
+            admission.note("a", TIMEOUT - wait)
             assert admission.refusal(lambda: "a") is None
         admission.look(1.0, WINDOW_SECONDS)
     assert not admission.limited
@@ -139,6 +141,7 @@ def test_a_caller_that_comes_in_a_flood_is_served() -> None:
 
 def test_other_work_of_the_event_loop_refuses_nobody_at_once_and_never_everybody() -> None:
     admission = Admission()
+    admission.note("connection", TIMEOUT)
     for _ in range(WINDOWS - 1):
         waited(admission)
     assert not admission.limited
@@ -163,9 +166,8 @@ def test_whatever_comes_it_recovers(phases: list[dict[str, float]]) -> None:
 
 def waited(admission: Admission) -> None:
     """Let a window pass in which the event loop was busy, and calls waited."""
-    admission.note("connection", TIMEOUT)
-    admission.note("connection", TIMEOUT - 1)
-    admission._shortest = max(admission._shortest, 1.0)
+    for _ in range(int(2 * WAITING * WINDOW_SECONDS)):
+        admission.note("connection", TIMEOUT - 1)
     admission.look(BUSY, WINDOW_SECONDS)
 
 

@@ -30,8 +30,10 @@ RELAXED: Final = 0.92
 WINDOW_SECONDS: Final = 0.1
 WINDOWS: Final = 2
 """So many windows must have both signs before any call is refused."""
-WAIT_SECONDS: Final = 0.2
+WAIT_SECONDS: Final = 0.1
 """A shortest wait that is too long."""
+WAITING: Final = 128
+"""So many calls must be waiting: the shortest wait times the calls a second (Little's law). Fewer are served in a moment."""
 _REMEMBERED_SECONDS: Final = 10.0
 """For at least so long, and at most twice, it is remembered how much time the calls of a connection have."""
 _DECREASE: Final = 0.9
@@ -92,6 +94,7 @@ class Admission:
         self._usual_before: dict[str, float] = {}
         self._forget = clock() + _REMEMBERED_SECONDS
         self._shortest = math.inf
+        self._noted = 0
         self._floor = _LEAST
         self._windows = 0
         self._admitted = 0
@@ -133,6 +136,7 @@ class Admission:
         elif left > usual:
             self._usual[connection] = left
         self._shortest = min(self._shortest, usual - left)
+        self._noted += 1
 
     async def run(self) -> None:
         """Look at the event loop again and again."""
@@ -152,7 +156,7 @@ class Admission:
             seconds: For how long.
         """
         admitted = self._admitted / seconds
-        waited = WAIT_SECONDS <= self._shortest < math.inf
+        waited = WAIT_SECONDS <= self._shortest < math.inf and self._shortest * self._noted / seconds >= WAITING
         self._windows = self._windows + 1 if busy >= BUSY and waited else 0
         if self._rate is None:
             if self._windows >= WINDOWS:
@@ -166,7 +170,7 @@ class Admission:
         self._share(self._rate * seconds if self._rate is not None else 0.0)
         self._admitted = 0
         self._offered.clear()
-        self._shortest = math.inf
+        self._shortest, self._noted = math.inf, 0
         if self._clock() >= self._forget:
             self._usual_before, self._usual = self._usual, {}
             self._forget = self._clock() + _REMEMBERED_SECONDS
