@@ -5,7 +5,7 @@ signs. The event loop's thread runs, or waits for a processor, all the time. And
 its connection usually gives (CoDel's rule, RFC 8289 §3: even the shortest wait is long). Many callers that keep a worker busy, each
 waiting for its answer, are no overload.
 
-Then some calls are refused before they cost anything, as many as it takes for the thread to have a little time left. Callers share
+Then some calls are refused before they cost anything, as many as it takes for the others not to wait any longer. Callers share
 what can be served: one that asks for less than its share gets all of it (max-min fairness).
 """
 
@@ -23,10 +23,8 @@ from typing import Final
 
 from sealwright.errors import OverloadedError
 
-BUSY: Final = 0.96
-"""From this share of its time on, the event loop has none to spare."""
-RELAXED: Final = 0.92
-"""Below this share it can do more."""
+BUSY: Final = 0.75
+"""Below this share of its time, the event loop has some to spare. Other threads hold the interpreter's lock for the rest."""
 WINDOW_SECONDS: Final = 0.1
 WINDOWS: Final = 2
 """So many windows must have both signs before any call is refused."""
@@ -36,6 +34,9 @@ WAITING: Final = 128
 """So many calls must be waiting: the shortest wait times the calls a second (Little's law). Fewer are served in a moment."""
 _REMEMBERED_SECONDS: Final = 10.0
 """For at least so long, and at most twice, it is remembered how much time the calls of a connection have."""
+_SHORT_SECONDS: Final = 0.02
+"""A shortest wait up to which more calls may be accepted again."""
+_FIRST: Final = 0.7
 _DECREASE: Final = 0.9
 _INCREASE: Final = 1.1
 _FLOOR: Final = 0.25
@@ -95,6 +96,7 @@ class Admission:
         self._forget = clock() + _REMEMBERED_SECONDS
         self._shortest = math.inf
         self._noted = 0
+        self._wait = 0.0
         self._floor = _LEAST
         self._windows = 0
         self._admitted = 0
@@ -135,6 +137,7 @@ class Admission:
                 return
         elif left > usual:
             self._usual[connection] = left
+            return
         self._shortest = min(self._shortest, usual - left)
         self._noted += 1
 
@@ -156,17 +159,21 @@ class Admission:
             seconds: For how long.
         """
         admitted = self._admitted / seconds
-        waited = WAIT_SECONDS <= self._shortest < math.inf and self._shortest * self._noted / seconds >= WAITING
-        self._windows = self._windows + 1 if busy >= BUSY and waited else 0
+        wait = 0.0 if self._shortest == math.inf else self._shortest
+        waiting = wait * self._noted / seconds
+        signs = busy >= BUSY and wait >= WAIT_SECONDS and waiting >= WAITING
+        self._windows = self._windows + 1 if signs else 0
         if self._rate is None:
             if self._windows >= WINDOWS:
                 self._floor = max(admitted * _FLOOR, _LEAST)
-                self._rate = max(admitted * _DECREASE, self._floor)
-        elif busy >= BUSY:
-            self._rate = max(self._rate * _DECREASE, self._floor)
-        elif busy < RELAXED:
+                self._rate = max(admitted * _FIRST, self._floor)
+        elif wait > _SHORT_SECONDS:
+            if wait > _DECREASE * self._wait:  # else the queue is on its way out
+                self._rate = max(self._rate * _DECREASE, self._floor)
+        else:
             nobody = self._admitted >= self._offered.total()
             self._rate = None if nobody else self._rate * _INCREASE
+        self._wait = wait
         self._share(self._rate * seconds if self._rate is not None else 0.0)
         self._admitted = 0
         self._offered.clear()
