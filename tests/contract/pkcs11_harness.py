@@ -53,7 +53,8 @@ class Pkcs11Harness(Harness):
         super().__init__()
         self.name = name
         self.impossible = {**IMPOSSIBLE, **impossible}
-        self._settings = Pkcs11Settings(**token.settings(module=module.path))
+        # So few that a burst of quick calls opens all of them: they are opened for calls that have to wait.
+        self._settings = Pkcs11Settings(**token.settings(module=module.path, sessions=4))
         self._module = module
         self._tap = CryptokiTap(module.path)
         self._uris = KeyUris(self._settings)
