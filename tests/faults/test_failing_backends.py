@@ -123,6 +123,7 @@ async def test_failing_backends_never_make_a_bad_token_or_a_late_one(
     async with backend(provider, tmp_path) as (settings, making):
         one = issuer("payments", series=[series("ES256", provider=provider)])
         config = document(tmp_path, "", one, providers={provider: settings})
+        config["audit"]["refusals_per_minute"] = CALLS  # A slow machine may refuse some of a thousand at once.
         async with running(config) as service:
             await service.sign()
             keys = jwt.PyJWKSet.from_dict({"keys": list((await service.published()).values())})
