@@ -57,7 +57,7 @@ async def overloaded(tmp_path: Path, emulator: AwsEmulator, monkeypatch: pytest.
         look = admission.look
 
         def busy(_share: float, seconds: float) -> None:
-            admission._shortest, admission._noted = 1.0, WAITING
+            admission._shortest, admission._noted, admission._possible = 1.0, WAITING, 1.0
             look(BUSY, seconds)
 
         monkeypatch.setattr(admission, "look", busy)

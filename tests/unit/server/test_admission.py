@@ -66,7 +66,7 @@ class Worker:
     def _take(self) -> float:
         arrived, name = self.queue.popleft()
         self.waits.append(self.now - arrived)
-        self.admission.note(name, TIMEOUT - (self.now - arrived))
+        self.admission.note(name, "SignJwt", TIMEOUT - (self.now - arrived))
         error = self.admission.refusal(lambda: name)
         if error is None:
             self.served[name] += 1
@@ -104,10 +104,10 @@ def test_nothing_is_refused_below_the_capacity_and_soon_nothing_after_a_flood() 
 @pytest.mark.parametrize("wait", [0.02, 0.3, 3.0])
 def test_many_callers_who_each_wait_for_an_answer_are_no_overload(wait: float) -> None:
     admission, callers = Admission(), 100
-    admission.note("a", TIMEOUT)
+    admission.note("a", "SignJwt", TIMEOUT)
     for _ in range(50):
         for _ in range(int(callers / wait * WINDOW_SECONDS)):
-            admission.note("a", TIMEOUT - wait)
+            admission.note("a", "SignJwt", TIMEOUT - wait)
             assert admission.refusal(lambda: "a") is None
         admission.look(1.0, WINDOW_SECONDS)
     assert not admission.limited
@@ -116,9 +116,19 @@ def test_many_callers_who_each_wait_for_an_answer_are_no_overload(wait: float) -
 def test_deadlines_that_differ_are_no_overload_while_there_is_time_to_spare() -> None:
     admission = Admission()
     for n in range(5000):
-        admission.note("a", float(n % 7))
+        admission.note("a", "SignJwt", float(n % 7))
         if n % 50 == 0:
             admission.look(BUSY - 0.01, WINDOW_SECONDS)
+    assert not admission.limited
+
+
+def test_another_deadline_is_no_wait() -> None:
+    admission = Admission()
+    for n in range(100):
+        for number in range(150):
+            admission.note("a", "SignJwt", 60.0 if n % 10 == 0 and number == 0 else 1.0)
+            assert admission.refusal(lambda: "a") is None
+        admission.look(1.0, WINDOW_SECONDS)
     assert not admission.limited
 
 
@@ -141,7 +151,7 @@ def test_a_caller_that_comes_in_a_flood_is_served() -> None:
 
 def test_other_work_of_the_event_loop_refuses_nobody_at_once_and_never_everybody() -> None:
     admission = Admission()
-    admission.note("connection", TIMEOUT)
+    admission.note("connection", "SignJwt", TIMEOUT)
     for _ in range(WINDOWS - 1):
         waited(admission)
     assert not admission.limited
@@ -165,15 +175,17 @@ def test_whatever_comes_it_recovers(phases: list[dict[str, float]]) -> None:
 
 
 def waited(admission: Admission) -> None:
-    """Let a window pass in which the event loop was busy, and calls waited."""
+    """Let a window pass in which the event loop was busy, and calls waited for a second, which is long ago enough."""
+    if not admission._wait:
+        admission.look(0.0, 1.0)
     for _ in range(int(2 * WAITING * WINDOW_SECONDS)):
-        admission.note("connection", TIMEOUT - 1)
+        admission.note("connection", "SignJwt", TIMEOUT - 1)
     admission.look(BUSY, WINDOW_SECONDS)
 
 
 def test_more_callers_than_are_counted_apart_share_one_share() -> None:
     admission = Admission()
-    admission.note("connection", TIMEOUT)
+    admission.note("connection", "SignJwt", TIMEOUT)
     for _ in range(WINDOWS):
         waited(admission)
     names = map(str, range(5000))

@@ -1,9 +1,9 @@
 """Refuses calls that would only wait, when more of them arrive than this worker has CPU for.
 
-gRPC hands over one call in each turn of the event loop, and keeps the others in a queue that nobody sees. So an overload has two
-signs. The event loop's thread runs, or waits for a processor, all the time. And each call has waited: it has less time left than
-its connection usually gives (CoDel's rule, RFC 8289 §3: even the shortest wait is long). Many callers that keep a worker busy, each
-waiting for its answer, are no overload.
+gRPC hands over one call in each turn of the event loop, and keeps the others in a queue that nobody sees. So an overload has three
+signs. The event loop has no time to spare. Each call has waited: it has less time left than such calls of its connection usually
+have (CoDel's rule, RFC 8289 §3: even the shortest wait is long). And many wait: callers that keep a worker busy, each waiting for
+its answer, are no overload. A queue cannot grow faster than time passes, so a wait that jumps is none: it is another deadline.
 
 Then some calls are refused before they cost anything, as many as it takes for the others not to wait any longer. Callers share
 what can be served: one that asks for less than its share gets all of it (max-min fairness).
@@ -23,17 +23,17 @@ from typing import Final
 
 from sealwright.errors import OverloadedError
 
-BUSY: Final = 0.75
+BUSY: Final = 0.85
 """Below this share of its time, the event loop has some to spare. Other threads hold the interpreter's lock for the rest."""
 WINDOW_SECONDS: Final = 0.1
 WINDOWS: Final = 2
-"""So many windows must have both signs before any call is refused."""
+"""So many windows must have all signs before any call is refused."""
 WAIT_SECONDS: Final = 0.1
 """A shortest wait that is too long."""
 WAITING: Final = 128
 """So many calls must be waiting: the shortest wait times the calls a second (Little's law). Fewer are served in a moment."""
 _REMEMBERED_SECONDS: Final = 10.0
-"""For at least so long, and at most twice, it is remembered how much time the calls of a connection have."""
+"""For at least so long, and at most twice, it is remembered how much time such calls of a connection have."""
 _SHORT_SECONDS: Final = 0.02
 """A shortest wait up to which more calls may be accepted again."""
 _FIRST: Final = 0.7
@@ -46,7 +46,7 @@ _LEAST: Final = 100.0
 _CALLERS: Final = 1024
 """Most callers that are counted apart."""
 _CONNECTIONS: Final = 4096
-"""Most connections whose calls show how long they waited."""
+"""Most connections and methods whose calls show how long they waited."""
 _RETRY_SECONDS: Final = 1.0
 _LINE: Final = 128
 """Bytes that the line of a thread has at most."""
@@ -91,12 +91,13 @@ class Admission:
         """
         self._clock = clock
         self._rate: float | None = None
-        self._usual: dict[str, float] = {}
-        self._usual_before: dict[str, float] = {}
+        self._usual: dict[tuple[str, str], float] = {}
+        self._usual_before: dict[tuple[str, str], float] = {}
         self._forget = clock() + _REMEMBERED_SECONDS
         self._shortest = math.inf
         self._noted = 0
         self._wait = 0.0
+        self._possible = 0.0
         self._floor = _LEAST
         self._windows = 0
         self._admitted = 0
@@ -121,22 +122,23 @@ class Admission:
         self._admitted += 1
         return None
 
-    def note(self, connection: str, left: float) -> None:
+    def note(self, connection: str, method: str, left: float) -> None:
         """Note how long a call has waited in gRPC.
 
         Args:
             connection: Where it comes from.
+            method: What it calls. Clients have deadlines by method.
             left: Seconds until its caller's deadline.
         """
-        usual = self._usual.get(connection)
+        kind = (connection, method)
+        usual = self._usual.get(kind)
         if usual is None:
-            usual = self._usual_before.get(connection, left)
+            usual = self._usual_before.get(kind)
             if len(self._usual) < _CONNECTIONS:
-                self._usual[connection] = max(usual, left)
-            if connection not in self._usual_before:
-                return
+                self._usual[kind] = left if usual is None else max(usual, left)
         elif left > usual:
-            self._usual[connection] = left
+            self._usual[kind] = left
+        if usual is None or left > usual:
             return
         self._shortest = min(self._shortest, usual - left)
         self._noted += 1
@@ -159,7 +161,10 @@ class Admission:
             seconds: For how long.
         """
         admitted = self._admitted / seconds
-        wait = 0.0 if self._shortest == math.inf else self._shortest
+        self._possible += seconds
+        wait = self._shortest if self._shortest <= self._possible else 0.0
+        if self._shortest <= self._possible:
+            self._possible = wait
         waiting = wait * self._noted / seconds
         signs = busy >= BUSY and wait >= WAIT_SECONDS and waiting >= WAITING
         self._windows = self._windows + 1 if signs else 0

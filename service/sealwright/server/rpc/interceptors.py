@@ -141,9 +141,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             body: Received = b""
             try:
                 if not self.draining:  # else it is refused, whatever it is
-                    if arrival.left is not None:
-                        self.admission.note(arrival.peer, arrival.left)
-                    refusal = self.admission.refusal(lambda: self._name(context)) if sheddable else None
+                    refusal = self._shed(arrival, context) if sheddable else None
                     body = refusal or await self.receiving.receive(context, arrival.peer, task)
                 answer = await run(method, arrival, body, context)
             except SealwrightError as e:
@@ -167,6 +165,11 @@ class Boundary(grpc.aio.ServerInterceptor):
             raise AssertionError("abort returned")
 
         return handle
+
+    def _shed(self, arrival: Arrival, context: Context) -> SealwrightError | None:
+        if arrival.left is not None:
+            self.admission.note(arrival.peer, arrival.method, arrival.left)
+        return self.admission.refusal(lambda: self._name(context))
 
     def _name(self, context: Context) -> str:
         try:
