@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from sealwright import __version__
-from sealwright.cli.completion import completion
-from sealwright.cli.config import config
-from sealwright.cli.db import db
-from sealwright.cli.dev import dev
-from sealwright.cli.doctor import doctor
-from sealwright.cli.keys import keys
 from sealwright.cli.program import Program
-from sealwright.cli.replicas import replicas
-from sealwright.cli.serve import serve, worker
-from sealwright.cli.store import store
-from sealwright.cli.tokens import jwks, sign, verify
+
+_MODULES: Final = {
+    "completion": "completion",
+    "config": "config",
+    "db": "db",
+    "dev": "dev",
+    "doctor": "doctor",
+    "jwks": "tokens",
+    "keys": "keys",
+    "replicas": "replicas",
+    "serve": "serve",
+    "sign": "tokens",
+    "store": "store",
+    "verify": "tokens",
+    "worker": "serve",
+}
+"""Modules of `sealwright.cli` by command."""
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Program,
+    modules={name: f"sealwright.cli.{module}" for name, module in _MODULES.items()},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="sealwright")
 def main() -> None:
     """Sign JSON Web Tokens with keys that never leave a KMS or an HSM.
@@ -26,9 +39,6 @@ def main() -> None:
     Exit status: 0: success; 1: the service or a check refused; 2: the command line is wrong.
     """
 
-
-for command in (completion, config, db, dev, doctor, jwks, keys, replicas, serve, sign, store, verify, worker):
-    main.add_command(command)
 
 if __name__ == "__main__":
     main()

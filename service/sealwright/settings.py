@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
-_LONGEST: Final = timedelta(days=3650)
-"""A limit, because the sum of a time and a few durations must not exceed the year 9999."""
+from sealwright.times import parse_duration
 
 NAME_PATTERN: Final = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 """Names of issuers, series and providers. Resource names, KMS tags and metrics contain them."""
@@ -42,23 +39,6 @@ def check_path(value: str) -> str:
     if not value or "\0" in value:
         raise ValueError("must be a path, without NUL")
     return value
-
-
-def parse_duration(value: Any) -> Any:
-    """Turn `"30d"`, `"10m"`, `"1s"` or `"500ms"` into a timedelta.
-
-    Raises:
-        ValueError: The value is anything else, or longer than ten years.
-    """
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('must be a duration such as "30d", "12h", "10m", "1s" or "500ms"')
-    duration = timedelta(milliseconds=int(match[1]) * round(_UNITS[match[2]] * 1000))
-    if duration > _LONGEST:
-        raise ValueError(f"must be at most {_LONGEST.days}d")
-    return duration
 
 
 def _positive(value: timedelta) -> timedelta:

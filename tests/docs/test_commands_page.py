@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sealwright.__main__ import main
+from support.commands import leaves
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
@@ -16,19 +17,11 @@ SECTIONS = dict(re.findall(r"^### `([^`]+)`\n(.*?)(?=^### |\Z)", PAGE, re.MULTIL
 CONNECTIONS = PAGE.partition("## Connections")[2].partition("\n## ")[0]
 
 
-def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, *path, name)
-        elif not command.hidden:
-            yield " ".join((*path, name)), command
-
-
 def options(command: click.Command) -> Iterator[click.Option]:
     yield from (p for p in command.params if isinstance(p, click.Option))
 
 
-ALL = dict(commands(main))
+ALL = {" ".join(words): command for words, command in leaves(main) if not command.hidden}
 
 
 def test_f48_the_page_has_a_section_for_each_command() -> None:

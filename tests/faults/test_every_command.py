@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import pytest
 
 from sealwright.__main__ import main
+from support.commands import leaves
 from support.document import document, issuer, tool_missing
 from support.locales import made_locales
 from support.processes import BIN, process, write_config
@@ -103,14 +103,8 @@ def usual(place: Place) -> Usual:
     return functools.cache(lambda command: run(place, command, f"{command}-usual.db", {"LC_ALL": "C.UTF-8"}))
 
 
-def leaves(group: click.Group, path: str = "") -> Iterator[str]:
-    for name, command in group.commands.items():
-        if not command.hidden:
-            yield from leaves(command, f"{path}{name} ") if isinstance(command, click.Group) else (path + name,)
-
-
 def test_every_command_is_tried() -> None:
-    assert set(leaves(main)) == set(COMMANDS)
+    assert {" ".join(words) for words, command in leaves(main) if not command.hidden} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from sealwright.settings import parse_duration
+from sealwright.times import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 

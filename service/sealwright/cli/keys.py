@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
-from sealwright.cli.arguments import KidCommand, config_option, issuer_argument
+from sealwright.cli.arguments import KidCommand, issuer_argument
 from sealwright.cli.connection import Target, ask, channel, connection_options
-from sealwright.cli.output import output_option, show, show_table
-from sealwright.cli.serve import failures
-from sealwright.config import load
+from sealwright.cli.lazily import LazyGroup
+from sealwright.cli.output import output_option, show
+from sealwright.cli.tables import show_table
 from sealwright.v1.keys_pb2 import Key, ListKeysRequest, RevokeKeysRequest, RotateKeysRequest
 from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 
 _STYLES = {"ACTIVE": "green", "STANDBY": "cyan", "RETIRED": "yellow", "REVOKED": "red"}
 
 
-@click.group()
+_MODULES: Final = {"orphans": "sealwright.cli.orphans", "unblock": "sealwright.cli.orphans"}
+"""Commands that need no service, and so load much that the others do not."""
+
+
+@click.group(cls=LazyGroup, modules=_MODULES)
 def keys() -> None:
     """List, rotate and revoke keys, and find orphans."""
 
@@ -122,50 +124,6 @@ def revoke(
     lines += [f"replica that has not read the revocation: {name}" for name in done.stale_replicas]
     lines += [f"warning: {w}" for w in done.warnings]
     click.echo("\n".join(lines))
-
-
-@keys.command()
-@click.argument("provider")
-@config_option
-@output_option
-def unblock(provider: str, path: Path, output: str) -> None:
-    """Permit PROVIDER to create keys again, after `keys revoke --provider` has revoked all of its keys.
-
-    Do this when nobody else has the provider's credentials any more. The service may be running, and creates keys within seconds.
-    """
-    from sealwright.app import unblock as permit  # noqa: PLC0415 - it loads gRPC and the SDKs
-
-    with failures(output):
-        config = load(path)
-        if provider not in config.providers:
-            raise click.UsageError(f"the configuration has no provider {provider}")
-        was_blocked = asyncio.run(permit(config, provider))
-    text = "creates keys again" if was_blocked else "was not blocked"
-    show(output, f"provider {provider} {text}", {"provider": provider, "was_blocked": was_blocked})
-
-
-@keys.command()
-@config_option
-@output_option
-def orphans(path: Path, output: str) -> None:
-    """List the keys in the KMSs that have this deployment's tags, and that its store does not know.
-
-    Nothing is changed. The service need not run, but the command needs its configuration, its store and its credentials. Before
-    you delete a key, make sure that nobody uses it: the service has never published it. Exit status: 0 if there are none and
-    every provider could be searched, else 1.
-    """
-    from sealwright.app import orphans as search  # noqa: PLC0415 - it loads gRPC and the SDKs
-
-    with failures(output):
-        config = load(path)
-        found = asyncio.run(search(config))
-    lines = [f"{name}: {uri}" for name, uris in found.uris.items() for uri in uris]
-    lines += [f"{name}: could not be searched: {reason}" for name, reason in found.failed.items()]
-    lines += [f"the service searches for the key of intent {intent}" for intent in found.searched_for]
-    document = {"orphans": found.uris, "failed": found.failed, "searched_for": found.searched_for}
-    show(output, "\n".join(lines) or "there are no orphans", document)
-    if any(found.uris.values()) or found.failed:
-        raise SystemExit(1)
 
 
 def _show_keys(output: str, found: Sequence[Key]) -> None:

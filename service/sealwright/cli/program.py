@@ -10,6 +10,7 @@ from typing import IO, Any, Final
 
 import click
 
+from sealwright.cli.lazily import LazyGroup
 from sealwright.cli.output import show_error
 
 _STANDARD_OUTPUT: Final = 1
@@ -25,7 +26,7 @@ class OutputError(click.ClickException):
             show_error(f"standard output: {self.message}")
 
 
-class Program(click.Group):
+class Program(LazyGroup):
     """The group of all commands."""
 
     def main(self, args: Any = None, *more: Any, **options: Any) -> Any:

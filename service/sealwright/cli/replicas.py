@@ -13,8 +13,9 @@ import click
 from rich.text import Text
 
 from sealwright.cli.arguments import config_option
-from sealwright.cli.output import output_option, show, show_table
+from sealwright.cli.output import output_option, show
 from sealwright.cli.serve import failures
+from sealwright.cli.tables import show_table
 from sealwright.config import Config, load
 from sealwright.keys.ports import ALIVE, Replica
 from sealwright.sql.store import SqlStore

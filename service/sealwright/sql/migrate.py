@@ -1,15 +1,11 @@
-"""Schema migrations, with Alembic."""
+"""Schema migrations, with Alembic. It is imported only where there is something to migrate: it takes 0.1 s and 10 MB."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect, select
+from sqlalchemy import Connection, Engine, column, inspect, select, table
 from sqlalchemy.exc import SQLAlchemyError
 
 from sealwright.errors import ConfigurationError
@@ -19,6 +15,10 @@ from sealwright.sql.statements import require_usable
 from sealwright.sql.tables import SCHEMA, deployment
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
+REVISIONS: Final = frozenset(f"{number:04}" for number in range(1, int(SCHEMA) + 1))
+"""All migrations."""
+_revisions: Final = table("alembic_version", column("version_num"))
+"""Alembic's own table, which has one row."""
 
 
 def upgrade(engine: Engine, dialect: Dialect) -> str:
@@ -29,12 +29,10 @@ def upgrade(engine: Engine, dialect: Dialect) -> str:
     Raises:
         ConfigurationError: A newer version made the schema, and this one must not use it, or the database is another application's.
     """
-    config = _config()
     with engine.begin() as connection:
         dialect.lock_schema(connection)
-        config.attributes["connection"] = connection
-        if not _is_newer(connection):
-            command.upgrade(config, "head")
+        if current_revision(connection) != SCHEMA and not _is_newer(connection):
+            _run(connection)
         return current_revision(connection) or ""
 
 
@@ -58,13 +56,20 @@ def require_current(engine: Engine, *, exactly: bool = False) -> None:
 
 def current_revision(connection: Connection) -> str | None:
     """Return the schema's revision; None: the database is empty."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table(_revisions.name):
+        return None
+    found = connection.execute(select(_revisions.c.version_num)).scalars()
+    return ", ".join(sorted(found)) or None
 
 
-def _config() -> Config:
+def _run(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - see above
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    return config
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _is_newer(connection: Connection) -> bool:
@@ -78,7 +83,7 @@ def _is_newer(connection: Connection) -> bool:
         if inspect(connection).get_table_names():
             raise ConfigurationError(["store.url: the database contains tables of another application"])
         return False
-    if revision in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}:
+    if revision in REVISIONS:
         return False
     try:
         require_usable(connection.execute(select(deployment.c.oldest_schema)).scalar_one())

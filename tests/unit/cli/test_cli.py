@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 
 from sealwright import __version__
 from sealwright.__main__ import main
+from support.commands import leaves
 from support.document import document
 from support.processes import BIN, write_config
 
@@ -42,14 +42,11 @@ PROBLEMS = [
 ]
 
 
-def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = [path]
-    for name, command in group.commands.items():
-        found += commands(command, *path, name) if isinstance(command, click.Group) else [(*path, name)]
-    return found
+ALL = {words[:count] for words, _ in leaves(main) for count in range(len(words) + 1)}
+"""The words of each command and of each group."""
 
 
-@pytest.mark.parametrize("path", commands(main), ids=" ".join)
+@pytest.mark.parametrize("path", sorted(ALL), ids=" ".join)
 def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
     for option in ("--help", "-h"):
         result = run(*path, option)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealwright.settings import parse_duration
+from sealwright.times import parse_duration
 
 from .samples import problems_with
 
