@@ -43,7 +43,7 @@ HALF: dict[str, dict[str, Any]] = {
     "gcp": {"kind": "malformed"},
     "azure": {"kind": "malformed_json"},
 }
-SLOW: dict[str, dict[str, Any]] = {name: {"kind": "delay", "seconds": 3.0, "after": True} for name in CLOUDS}
+SLOW: dict[str, dict[str, Any]] = {name: {"kind": "delay", "seconds": 4.0, "after": True} for name in CLOUDS}
 """The answer comes after `manage_timeout`."""
 THROTTLED: dict[str, dict[str, Any]] = {name: {"kind": "throttle"} for name in CLOUDS}
 
@@ -57,7 +57,7 @@ class Cloud:
         self.emulator = at._emulator
         self._at = at
 
-    def document(self, manage_timeout: str = "700ms", **more: Any) -> dict[str, Any]:
+    def document(self, manage_timeout: str = "3s", **more: Any) -> dict[str, Any]:
         """Return a configuration."""
         one = issuer("payments", series=[series("ES256", provider=self.provider, **more)])
         table = {**self._at.settings, "manage_timeout": manage_timeout}
