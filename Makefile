@@ -42,7 +42,7 @@ SECONDS ?= 180
 
 soak: install  ## Rotate keys on three hosts while everything fails (SECONDS=180 SEED=number): no verifier may notice
 	@.ci/tools
-	@GRPC_VERBOSITY=ERROR PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	@GRPC_VERBOSITY=ERROR PYTHONPATH=tests exec $(BIN)/python -m soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 contract: install  ## Run the provider contract and print a table: provider, algorithm, outcome
 	@$(BIN)/python -m sealwright_testing.contract --readme README.md tests/contract
