@@ -30,7 +30,7 @@ metrics_files.begin()
 log = logging.getLogger(__name__)
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_FLUSH_SECONDS: Final = 0.002
+_FLUSH_SECONDS: Final = 0.05
 _BYTES: Final = (256, 512, 1024, 2048, 3072, 4096, 6144, 7168, 8192, 16384, 65536)
 
 _REGISTRY: Final = CollectorRegistry(auto_describe=True)
@@ -93,11 +93,12 @@ class _Collecting:
     """What was counted since the last flush. Many steps at once cost the library as much as one: a lock and a file."""
 
     def __init__(self) -> None:
-        self.parts: list[Tally | Distribution] = []
+        self._parts: list[Tally | Distribution] = []
         self._due = False
 
-    def soon(self) -> None:
-        """See to it that what was counted is handed over in a few milliseconds, so that other workers see it too."""
+    def changed(self, part: Tally | Distribution) -> None:
+        """Note that a part has something to hand over. It is handed over in a moment, so that other workers see it too."""
+        self._parts.append(part)
         if self._due:
             return
         try:
@@ -109,7 +110,8 @@ class _Collecting:
     def flush(self) -> None:
         """Hand over what was counted."""
         self._due = False
-        for part in self.parts:
+        parts, self._parts = self._parts, []
+        for part in parts:
             # The files of the metrics may be gone. That must not stop anything.
             with contextlib.suppress(OSError):
                 part.flush()
@@ -129,58 +131,57 @@ class Tally:
 
     def add(self) -> None:
         """Count one."""
+        if not self._count:
+            _COLLECTING.changed(self)
         self._count += 1
-        _COLLECTING.soon()
 
     def flush(self) -> None:
         """Hand over what was counted."""
         count, self._count = self._count, 0
-        if count:
-            self._child.inc(count)
+        self._child.inc(count)
 
 
 class Distribution:
     """A histogram with its labels. It collects in memory like `Tally`."""
 
-    __slots__ = ("_bounds", "_child", "_counts", "_sum")
+    __slots__ = ("_bounds", "_child", "_counts", "_empty", "_sum")
 
     def __init__(self, child: Histogram) -> None:
         self._child = child
         self._bounds: Sequence[float] = child._upper_bounds  # noqa: SLF001 - the library has no way to observe many values at once
         self._counts = [0] * len(self._bounds)
         self._sum = 0.0
+        self._empty = True
 
     def add(self, value: float) -> None:
         """Collect a value."""
+        if self._empty:
+            self._empty = False
+            _COLLECTING.changed(self)
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
-        _COLLECTING.soon()
 
     def flush(self) -> None:
         """Hand over what was collected."""
         total, self._sum = self._sum, 0.0
         counts, self._counts = self._counts, [0] * len(self._bounds)
-        if any(counts):
-            self._child._sum.inc(total)  # noqa: SLF001 - see above
-            for bucket, count in zip(self._child._buckets, counts, strict=True):  # noqa: SLF001 - see above
-                if count:
-                    bucket.inc(count)
+        self._empty = True
+        self._child._sum.inc(total)  # noqa: SLF001 - see above
+        for bucket, count in zip(self._child._buckets, counts, strict=True):  # noqa: SLF001 - see above
+            if count:
+                bucket.inc(count)
 
 
 @cache
 def tally(metric: Counter, *labels: str) -> Tally:
     """Return a counter for some labels. Labels have closed sets of values, so the cache is bounded."""
-    made = Tally(metric.labels(*labels))
-    _COLLECTING.parts.append(made)
-    return made
+    return Tally(metric.labels(*labels) if labels else metric)
 
 
 @cache
 def distribution(metric: Histogram, *labels: str) -> Distribution:
     """Return a histogram for some labels, like `tally`."""
-    made = Distribution(metric.labels(*labels))
-    _COLLECTING.parts.append(made)
-    return made
+    return Distribution(metric.labels(*labels))
 
 
 RPC_SECONDS.labels("SignJwt")  # opens the file of the histograms now, and not at the first call

@@ -6,8 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from sealwright import metrics
 from sealwright.access.grants import Authoriser
@@ -58,8 +57,7 @@ _FINAL_ERRORS: Final = (SignatureRejectedError, MessageTooLargeError)
 """Errors after which no other key is tried: an alarm, and a message that no key can sign."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignRequest:
+class SignRequest(NamedTuple):
     """What a caller wants signed.
 
     Attributes:
@@ -70,13 +68,16 @@ class SignRequest:
     """
 
     issuer: str
-    claims: ClaimsRequest = field(repr=False)
+    claims: ClaimsRequest
     algorithm: str | None = None
     token_type: str | None = None
 
+    def __repr__(self) -> str:
+        """Return a text without claims."""
+        return f"SignRequest(issuer={self.issuer!r}, algorithm={self.algorithm!r}, token_type={self.token_type!r})"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedToken:
+
+class SignedToken(NamedTuple):
     """A token that may leave.
 
     Attributes:
@@ -86,10 +87,14 @@ class SignedToken:
         claims: Its claims.
     """
 
-    token: str = field(repr=False)
+    token: str
     kid: str
     algorithm: str
-    claims: Claims = field(repr=False)
+    claims: Claims
+
+    def __repr__(self) -> str:
+        """Return a text without the token and its claims."""
+        return f"SignedToken(kid={self.kid!r}, algorithm={self.algorithm!r})"
 
 
 class Signer:

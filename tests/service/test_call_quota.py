@@ -75,6 +75,7 @@ async def test_i11_what_is_shed_costs_no_call_of_the_kms_says_when_to_try_again_
     results = await asyncio.gather(*(overloaded.sign() for _ in range(100)), return_exceptions=True)
     errors = [Failure(error) for error in results if isinstance(error, grpc.aio.AioRpcError)]
     assert {(error.reason, error.retry_after) for error in errors} == {("OVERLOADED", 1)}
+    assert len({error.request_id for error in errors}) == len(errors), "each has an ID, whether it has a record or not"
     assert emulator.calls["Sign"] == len(results) - len(errors) > 0
     records = [r for r in audit_records(overloaded.document, "sign") if r["reason"] == "OVERLOADED"]
     assert len(records) == PER_MINUTE < len(errors)

@@ -177,7 +177,7 @@ class Decision:
     async def _record_refusal(self, outcome: Outcome, reason: str, *, limited: bool = False) -> None:
         """Write the record of something that did not happen. If that fails, the caller still gets the original error."""
         if limited and not self._limit.admits(self._name()):
-            metrics.REFUSALS_OMITTED.inc()
+            metrics.tally(metrics.REFUSALS_OMITTED).add()
             return
         try:
             await self._writer.write(self._event, self._record(outcome, reason))
@@ -212,6 +212,13 @@ class Audit:
             event: The event of its record (`records.EVENTS`).
         """
         return Decision(self._writer, self._limit, event, arrival)
+
+    def omits(self, caller: str) -> bool:
+        """Return whether the refusal of a call gets no record, because its caller has had many. Then it needs no decision."""
+        if not self._limit.omits(caller):
+            return False
+        metrics.tally(metrics.REFUSALS_OMITTED).add()
+        return True
 
     async def tick(self) -> None:
         """Do what time brings: record how many refusals were omitted, and try to write again after a failure."""

@@ -41,6 +41,14 @@ class RefusalLimit:
         window.omitted += 1
         return False
 
+    def omits(self, caller: str) -> bool:
+        """Return whether a caller has had all of its records. Only then this counts its refusal; otherwise `admits` will."""
+        window = self._windows.get(caller)
+        if window is None or window.recorded < self._per_minute:
+            return False
+        window.omitted += 1
+        return True
+
     def over(self) -> list[tuple[str, int]]:
         """Forget the minutes that are over. Return the callers that had refusals without a record, with their number."""
         now = self._clock.elapsed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -85,9 +86,7 @@ class Algorithm:
         """
         if self.hash is None or self.kind.secret:
             raise ValueError(f"{self.name} signs the message itself")
-        state = hashes.Hash(self.hash)
-        state.update(message)
-        return state.finalize()
+        return hashlib.new(self.hash.name, message).digest()
 
     def representative(self, key: PublicKey, message: bytes) -> bytes:
         """Compute the message representative, which depends on the key: mu (FIPS 204 §6.2), 64 bytes, with an empty context.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sealwright.errors import (
     ClaimNotAllowedError,
@@ -31,8 +31,7 @@ _SECOND: Final = timedelta(seconds=1)
 _json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimsRequest:
+class ClaimsRequest(NamedTuple):
     """What a caller asks for. `sub`, `aud`, `exp` and `nbf` may be in the JSON or in their field. If in both, they must be equal.
 
     Attributes:
@@ -67,8 +66,7 @@ class ClaimsPolicy:
     caller_chooses_jti: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class Claims(NamedTuple):
     """The claims of one token.
 
     Attributes:
@@ -90,12 +88,14 @@ class Claims:
     jwt_id: str
 
 
-@dataclass(slots=True)
 class _Problems:
     """All violations, and the first one of each kind of error."""
 
-    violations: list[Violation] = field(default_factory=list)
-    first: dict[type[ViolationsError], Violation] = field(default_factory=dict)
+    __slots__ = ("first", "violations")
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+        self.first: dict[type[ViolationsError], Violation] = {}
 
     def add(self, path: str, description: str, kind: type[ViolationsError] = RequestInvalidError) -> None:
         violation = Violation(path, description)
@@ -139,7 +139,8 @@ def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime,
     expire_time = _expire_time(given, request, policy, issue_time, problems)
     not_before = _not_before(given, request, expire_time, problems)
     jwt_id = _jwt_id(given, policy, jwt_id, problems)
-    problems.raise_any()
+    if problems.violations:
+        problems.raise_any()
 
     own = [f'"iss":{_json_text(policy.issuer)}']
     if subject is not None:

@@ -130,14 +130,15 @@ class Choice(NamedTuple):
 
 
 class DocumentCache:
-    """The newest JWK Set and signers of an issuer in one snapshot, so that they are made once and not for each request."""
+    """The newest JWK Set, signers and rules of an issuer in one snapshot, so that they are made once and not for each request."""
 
-    __slots__ = ("choices", "choices_until", "document", "kids", "signers", "signers_until")
+    __slots__ = ("choices", "choices_until", "claims_policy", "document", "kids", "signers", "signers_until")
 
     def __init__(self) -> None:
         self.choices: dict[str, Choice] = {}
         self.choices_until: datetime | None = None
         self.kids: tuple[str, ...] | None = None
+        self.claims_policy: ClaimsPolicy | None = None
         self.document: JwksDocument | None = None
         self.signers: list[SigningKey] | None = None
         self.signers_until: datetime | None = None
@@ -347,14 +348,17 @@ class Issuer(NamedTuple):
 
         A token lives at most as long as the store's limits say, because keys stay published for that long.
         """
-        settings = self.settings
-        longest = min(settings.max_lifetime, self.limits.max_lifetime)
-        return ClaimsPolicy(
-            issuer=settings.url,
-            default_lifetime=min(settings.default_lifetime, longest),
-            max_lifetime=longest,
-            caller_chooses_jti=settings.caller_chooses_jti,
-        )
+        found = self.cache.claims_policy
+        if found is None:
+            settings = self.settings
+            longest = min(settings.max_lifetime, self.limits.max_lifetime)
+            found = self.cache.claims_policy = ClaimsPolicy(
+                issuer=settings.url,
+                default_lifetime=min(settings.default_lifetime, longest),
+                max_lifetime=longest,
+                caller_chooses_jti=settings.caller_chooses_jti,
+            )
+        return found
 
     def state_of(self, key: Key) -> KeyState:
         """Return the state of one of the issuer's keys."""

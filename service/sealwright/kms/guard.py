@@ -27,6 +27,7 @@ from sealwright.errors import (
     ProviderUnsupportedError,
     SealwrightError,
 )
+from sealwright.kms.deadlines import Deadlines
 from sealwright.kms.failures import FailureLog, cause_of
 from sealwright.kms.places import Pace, Places, QueueFullError, RetryBudget
 from sealwright.provider import (
@@ -138,6 +139,7 @@ class GuardedProvider:
         self._longest = settings.timeout.total_seconds()
         self.breaker = Breaker(clock)
         self._failures = FailureLog(name, clock.elapsed)
+        self._deadlines = Deadlines()
         self.trouble: str | None = None
         self.heard = clock.elapsed()
 
@@ -301,8 +303,7 @@ class GuardedProvider:
         try:
             left = self._time(end, whole=whole)
             try:
-                async with asyncio.timeout(left):
-                    result = await call(*arguments, timeout=left)
+                result = await self._deadlines.call(call, arguments, left)
             except (Exception, asyncio.CancelledError) as fault:
                 fair = left >= min(FAIR_SECONDS, self._longest)
                 error = self._judged(fault, fair=fair, vital=operation in _SIGNS_OF_LIFE)

@@ -52,6 +52,11 @@ _LINE: Final = 128
 """Bytes that the line of a thread has at most."""
 
 
+def overload() -> OverloadedError:
+    """Return the error of a call that is refused."""
+    return OverloadedError("this replica has more calls than it can serve", retry_after=_RETRY_SECONDS)
+
+
 class BusyTime:
     """How long a thread has run or has waited for a processor, from `/proc/[pid]/schedstat` (Linux, sched-stats.rst)."""
 
@@ -118,7 +123,7 @@ class Admission:
             caller: Names who makes it. It is only asked in an overload.
         """
         if self._rate is not None and not self._admits(caller()):
-            return OverloadedError("this replica has more calls than it can serve", retry_after=_RETRY_SECONDS)
+            return overload()
         self._admitted += 1
         return None
 

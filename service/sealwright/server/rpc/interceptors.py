@@ -20,10 +20,10 @@ from sealwright.audit.records import EVENTS
 from sealwright.calls import Arrival
 from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, ShuttingDownError, Violation
 from sealwright.server.rpc import bounds
-from sealwright.server.rpc.admission import Admission
+from sealwright.server.rpc.admission import Admission, overload
 from sealwright.server.rpc.authentication import Authentication, Context
 from sealwright.server.rpc.receiving import SMALL_MESSAGE, Received, Receiving
-from sealwright.server.rpc.status import to_status
+from sealwright.server.rpc.status import Prepared, to_status
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class Boundary(grpc.aio.ServerInterceptor):
     def __init__(self, authentication: Authentication, audit: Audit) -> None:
         self.receiving = Receiving()
         self.admission = Admission()
+        self._overloaded = Prepared(overload())
         self._refused: Counter[tuple[str, str]] = Counter()
         self._authentication = authentication
         self._audit = audit
@@ -137,11 +138,13 @@ class Boundary(grpc.aio.ServerInterceptor):
             self._watch(task)
             start = time.perf_counter()
             arrival = self._authentication.arrival(method.name, context)
+            refusal = self._shed(arrival, context) if sheddable else None
+            if refusal is not None and self._audit.omits(self._name(context)):
+                await self._abort_quickly(arrival, context, start)
             error: SealwrightError
             body: Received = b""
             try:
                 if not self.draining:  # else it is refused, whatever it is
-                    refusal = self._shed(arrival, context) if sheddable else None
                     body = refusal or await self.receiving.receive(context, arrival.peer, task)
                 answer = await run(method, arrival, body, context)
             except SealwrightError as e:
@@ -157,8 +160,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 return answer
             finally:
                 self.receiving.release(body)
-            _count(method.name, error.code.value, error.reason, start)
-            self._refused[method.name, error.reason] += 1
+            self._note(method.name, error, start)
             # There is exactly one abort: a second one would hide the first behind a UsageError.
             status = rpc_status.to_status(to_status(error, arrival.request_id))
             await context.abort(status.code, status.details, status.trailing_metadata)
@@ -170,6 +172,16 @@ class Boundary(grpc.aio.ServerInterceptor):
         if arrival.left is not None:
             self.admission.note(arrival.peer, arrival.method, arrival.left)
         return self.admission.refusal(lambda: self._name(context))
+
+    async def _abort_quickly(self, arrival: Arrival, context: Context, start: float) -> None:
+        """Refuse a call in an overload that has no record of its own. There are thousands in a second."""
+        refusal = self._overloaded
+        self._note(arrival.method, refusal.error, start)
+        await context.abort(refusal.code, refusal.details, refusal.trailing_metadata(arrival.request_id))
+
+    def _note(self, method: str, error: SealwrightError, start: float) -> None:
+        _count(method, error.code.value, error.reason, start)
+        self._refused[method, error.reason] += 1
 
     def _name(self, context: Context) -> str:
         try:
