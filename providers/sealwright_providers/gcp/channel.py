@@ -49,6 +49,9 @@ _OPTIONS: Final = (
     ("grpc.http2.ping_timeout_ms", 5_000),
     # Each provider has its own connection, and closing it closes the socket.
     ("grpc.use_local_subchannel_pool", 1),
+    # Messages are small, so that the bandwidth need not be probed, and nobody reads channelz.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.enable_channelz", 0),
 )
 
 

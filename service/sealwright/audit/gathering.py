@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-LONGEST_SECONDS: Final = 0.004
+LONGEST_SECONDS: Final = 0.008
 _WINDOW_SECONDS: Final = 0.05
 """So often the process is asked how busy it is."""
 QUIET: Final = 0.6
@@ -19,7 +19,7 @@ class Gathering:
     """Trades latency for CPU time. A sync costs several times the CPU time of everything else about a record.
 
     A caller that is alone never waits, and while the process has time to spare nobody does: records only share the sync that comes
-    after the one under way. The busier the process, the longer they gather, up to four milliseconds: then a call waits for its turn
+    after the one under way. The busier the process, the longer they gather, up to eight milliseconds: then a call waits for its turn
     anyway, and each sync that is saved shortens the queue (docs/performance.md).
     """
 
