@@ -18,9 +18,9 @@ BUSY: Final = 0.92
 class Gathering:
     """Trades latency for CPU time. A sync costs several times the CPU time of everything else about a record.
 
-    A caller that is alone never waits, and while the event loop has time to spare nobody does: records only share the sync that comes
-    after the one under way. The busier the loop, the longer they gather, up to eight milliseconds: then a call waits for its turn
-    anyway, and each sync that is saved shortens the queue (docs/performance.md).
+    A caller that is alone never waits, and while the event loop has time to spare nobody does: records only share the sync that
+    comes after the one under way. The busier the loop, the longer they gather, up to eight milliseconds: then a call waits for its
+    turn anyway, and each sync that is saved shortens the queue (docs/performance.md).
     """
 
     def __init__(
