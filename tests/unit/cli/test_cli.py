@@ -195,11 +195,25 @@ def test_serve_that_cannot_begin_ends_with_1_and_says_why_without_a_traceback(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_checking_a_configuration_loads_no_sdk_of_a_kms(good: str) -> None:
+def loaded(*arguments: str) -> set[str]:
+    """Return the packages that a command has loaded in the end."""
     code = (
         "import sys; from sealwright.__main__ import main\n"
-        f"main(['config', 'check', {good!r}], standalone_mode=False)\n"
-        "print(sorted({'boto3', 'botocore', 'pkcs11', 'azure', 'google.cloud'} & sys.modules.keys()))"
+        f"main({list(arguments)!r}, standalone_mode=False)\n"
+        "print(' '.join(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own
-    assert done.stdout.splitlines()[-1] == "[]"
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+def test_checking_a_configuration_loads_no_sdk_of_a_kms(good: str) -> None:
+    found = loaded("config", "check", good)
+    assert not {"boto3", "botocore", "pkcs11", "azure", "grpc", "alembic"} & found
+    assert "pydantic" in found
+
+
+@pytest.mark.parametrize("arguments", [("jwks", "--help"), ("keys", "list", "--help")], ids=" ".join)
+def test_a_command_that_only_calls_the_service_loads_no_store_and_no_settings(arguments: tuple[str, ...]) -> None:
+    found = loaded(*arguments)
+    assert "grpc" in found
+    assert not {"sqlalchemy", "alembic", "pydantic", "uvloop", "aiohttp"} & found

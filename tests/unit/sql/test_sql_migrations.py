@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, select, text
 
 from sealwright.errors import ConfigurationError
@@ -21,9 +24,8 @@ from sealwright.sql.tables import SCHEMA, deployment, keys, metadata
 from .rows import LIMITS, NOW, engine_of, issuer_state, key, opened, upgrade
 
 REFUSED = r"^store.url: the database is at revision 0999, .*: run the newer version$"
-NEWEST = max(
-    p.name.partition("_")[0] for p in (Path(migrations.__file__).parent / "migrations" / "versions").glob("0*.py")
-)
+_DIRECTORY = str(Path(migrations.__file__).parent / "migrations")
+NEWEST = max(migrations.REVISIONS)
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(database: StoreSettings) -> None:
@@ -144,6 +146,23 @@ async def test_a_database_of_something_else_is_refused_untouched(database: Store
     with engine.begin() as connection:
         assert _tables(connection) == ["customers"]
     engine.dispose()
+
+
+def test_alembic_is_loaded_only_where_there_is_something_to_migrate(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, sys; from sealwright.sql.settings import StoreSettings; from sealwright.sql.store import SqlStore\n"
+        f"store = asyncio.run(SqlStore.open(StoreSettings(url='sqlite:///{tmp_path}/state.db')))\n"
+        "print('alembic' in sys.modules)"
+    )
+    seen = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout  # noqa: S603 - ours
+        for _ in range(2)
+    ]
+    assert seen == ["True\n", "False\n"]
+
+
+def test_the_revisions_are_those_of_the_migrations() -> None:
+    assert {script.revision for script in ScriptDirectory(_DIRECTORY).walk_revisions()} == migrations.REVISIONS
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(database: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
