@@ -5,6 +5,7 @@ Those that take longest start first, so that no worker is left alone with them a
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if marker is not None:
             longest[item.path] = max(longest[item.path], float(marker.args[0]))
     items.sort(key=lambda item: (-longest[item.path], _rank(item.path)))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector away from all modules and tests, through which it would walk again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
