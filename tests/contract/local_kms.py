@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.processes import pause
+
 ACCOUNT, REGION = "111122223333", "eu-west-1"
 SOURCE = Path(__file__).parent / "local_kms_server"
 """A main program of ours around their server, which makes it listen on loopback alone. go.mod and go.sum pin the version."""
@@ -111,7 +113,7 @@ class LocalKms:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Do not answer for a while."""
-        self._process.send_signal(signal.SIGSTOP)
+        pause(self._process.pid)
         try:
             yield
         finally:

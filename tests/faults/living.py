@@ -22,7 +22,7 @@ from faults.stepped import Fleet, Verifier, revoke, rotate
 from sealwright_testing.emulators.aws import AwsEmulator, KeyState, ThreadedAwsEmulator
 from sealwright_testing.postgres import PostgresServer
 from support.document import CREDENTIALS, document, issuer, series
-from support.processes import BIN, process, write_config
+from support.processes import BIN, pause, process, write_config
 from support.service import audit_records
 
 REPLICAS = 3
@@ -116,7 +116,10 @@ class Misfortune:
                 return
             fleet.keeper.done.append(point)
             me.stopped = True
-            os.kill(pid, signal.SIGKILL if self._kill else signal.SIGSTOP)
+            if self._kill:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                pause(pid)
         if not self._kill:
             time.sleep(PAUSE_SECONDS)
             with contextlib.suppress(ProcessLookupError):

@@ -16,7 +16,7 @@ import pytest
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from support.document import document, issuer
-from support.processes import Process, process, write_config
+from support.processes import Process, pause, process, write_config
 from support.waiting import eventually
 
 ORDER = SignJwtRequest(issuer="issuers/payments", claims_json="{}")
@@ -74,7 +74,7 @@ def test_f58_a_worker_that_hangs_is_replaced(tmp_path: Path, kms: str) -> None:
     with process(tmp_path, "sealwright", "serve", "--config", served(tmp_path, kms)) as service:
         victim = children(service.popen.pid)[0]
         time.sleep(2)  # it has shown that it runs
-        os.kill(victim, signal.SIGSTOP)
+        pause(victim)
         eventually(lambda: not alive(victim), "the worker that hangs was not killed")
         eventually(lambda: len([c for c in children(service.popen.pid) if alive(c)]) == 2, "it was not replaced")
         assert f"worker {victim} has not answered" in service.log.read_text()
@@ -90,7 +90,7 @@ def test_f57_a_large_configuration_reaches_the_workers_and_a_stopped_one_blocks_
     with process(tmp_path, "sealwright", "serve", "--config", config, wait=False) as service:
         eventually(lambda: len(children(service.popen.pid)) == 2, "no workers")
         for worker in children(service.popen.pid):
-            os.kill(worker, signal.SIGSTOP)
+            pause(worker)
         service.signal(signal.SIGTERM)
         for worker in children(service.popen.pid):
             os.kill(worker, signal.SIGKILL)

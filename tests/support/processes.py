@@ -33,6 +33,23 @@ _LINE_SECONDS = 60
 _STOP_SECONDS = 30
 
 
+def pause(pid: int) -> None:
+    """Stop a process, and return when all of its threads have stopped: on a busy machine they go on for a while after SIGSTOP."""
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + _STOP_SECONDS
+    while any(_state(task) not in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < end, "it does not stop"
+        time.sleep(0.005)
+
+
+def _state(task: Path) -> str:
+    """Return the state of a thread (proc_pid_stat(5)); one that has ended counts as stopped."""
+    try:
+        return (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return "T"
+
+
 class Process:
     """A program that prints one line of JSON when it is ready."""
 
@@ -62,7 +79,10 @@ class Process:
 
     def signal(self, number: int) -> None:
         """Send a signal to the process alone."""
-        self.popen.send_signal(number)
+        if number == signal.SIGSTOP:
+            pause(self.popen.pid)
+        else:
+            self.popen.send_signal(number)
 
     def wait(self, seconds: float = _STOP_SECONDS) -> int:
         """Return its exit status."""

@@ -18,6 +18,7 @@ from sealwright.sql import postgres
 from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
 from sealwright_testing.postgres import PostgresServer
+from support.processes import pause
 from support.waiting import eventually
 
 from .rows import LIMITS, NOW, engine_of, intent, issuer_state, key, opened, upgrade
@@ -249,7 +250,7 @@ async def test_i12_a_database_that_does_not_answer_is_not_waited_for(
     async with opened(postgresql) as store:
         state = await issuer_state(store)
         pid = int(server.execute("SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'sealwright'"))
-        os.kill(pid, signal.SIGSTOP)
+        pause(pid)
         try:
             await asyncio.wait_for(store.probe(), 10)  # on another connection
             assert await store.publish(state, [key(1)], [])
@@ -258,7 +259,7 @@ async def test_i12_a_database_that_does_not_answer_is_not_waited_for(
         pid = int(server.execute("SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'sealwright'"))
 
         def hang(connection: Connection) -> None:
-            os.kill(pid, signal.SIGSTOP)
+            pause(pid)
             connection.execute(text("SELECT 1"))
 
         try:

@@ -17,6 +17,7 @@ from sealwright.sql.settings import StoreSettings
 from sealwright.sql.store import SqlStore
 from sealwright_testing.postgres import PostgresServer
 from support.databases import postgres_server
+from support.processes import pause
 from support.waiting import eventually, until
 
 from .hearing import listening
@@ -133,7 +134,7 @@ async def test_i12_a_database_that_does_not_answer_is_left(
     monkeypatch.setattr(postgres_listener, "ANSWER_TIMEOUT", 1.0)
     async with listening(postgresql) as heard:
         before, pid = heard.times, int(server.execute(SESSION))
-        os.kill(pid, signal.SIGSTOP)
+        pause(pid)
         try:
             await heard.more_than(before)
         finally:
