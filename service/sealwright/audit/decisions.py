@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -103,8 +102,10 @@ class Decision:
 
     def part(self, request_id: str) -> Decision:
         """Return a decision of its own for one request of a batch."""
-        part = Decision(self._writer, self._limit, "sign", replace(self.call, request_id=request_id))
-        part.note(batch_request_id=self.call.request_id)
+        call = self.call
+        own = Call(method=call.method, request_id=request_id, peer=call.peer, end=call.end, caller=call.caller)
+        part = Decision(self._writer, self._limit, "sign", own)
+        part.note(batch_request_id=call.request_id)
         return part
 
     def delegate(self) -> None:

@@ -9,9 +9,9 @@ from typing import Final
 LONGEST_SECONDS: Final = 0.008
 _WINDOW_SECONDS: Final = 0.05
 """So often the event loop's thread is asked how busy it is."""
-QUIET: Final = 0.8
+QUIET: Final = 0.85
 """Up to this share of a processor, records do not gather."""
-BUSY: Final = 0.92
+BUSY: Final = 0.95
 """From this share on, they gather for the longest time."""
 
 
