@@ -8,7 +8,7 @@ from typing import Final
 
 LONGEST_SECONDS: Final = 0.008
 _WINDOW_SECONDS: Final = 0.05
-"""So often the event loop's thread is asked how busy it is."""
+"""So often the process is asked how busy it is."""
 QUIET: Final = 0.85
 """Up to this share of a processor, records do not gather."""
 BUSY: Final = 0.95
@@ -18,19 +18,19 @@ BUSY: Final = 0.95
 class Gathering:
     """Trades latency for CPU time. A sync costs several times the CPU time of everything else about a record.
 
-    A caller that is alone never waits, and while the event loop has time to spare nobody does: records only share the sync that
-    comes after the one under way. The busier the loop, the longer they gather, up to eight milliseconds: then a call waits for its
-    turn anyway, and each sync that is saved shortens the queue (docs/performance.md).
+    A caller that is alone never waits, and while the process has time to spare nobody does: records only share the sync that comes
+    after the one under way. When there is none to spare they gather for up to eight milliseconds: then a call waits for its turn
+    anyway, and each sync that is saved shortens the queue (docs/performance.md).
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, processor: Callable[[], float] = time.thread_time
+        self, clock: Callable[[], float] = time.monotonic, processor: Callable[[], float] = time.process_time
     ) -> None:
         """Prepare.
 
         Args:
             clock: A stopwatch in seconds.
-            processor: The seconds of a processor that the calling thread, which is the event loop's, has used.
+            processor: The seconds of a processor that this process has used.
         """
         self._clock = clock
         self._processor = processor
