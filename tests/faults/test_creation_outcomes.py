@@ -149,7 +149,7 @@ async def test_f54_a_key_that_shows_up_late_is_deleted_and_another_one_signs(
     at: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = at.provider
-    at.arm({"kind": "not_yet_visible"}, "*", seconds=4.0, times=QUEUE_LENGTH)
+    at.arm({"kind": "not_yet_visible"}, "*", seconds=9.0, times=QUEUE_LENGTH)  # long after the search has given up
     at.arm(LOST[provider], CREATE[provider], times=QUEUE_LENGTH)
     with caplog.at_level(logging.INFO):
         async with running(at.document(), wait=False) as service:

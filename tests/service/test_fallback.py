@@ -100,7 +100,8 @@ async def test_i12_keys_in_software_never_stand_in_for_keys_in_an_hsm(
     async with running(config) as service:
         keys = await service.list_keys()
         assert {(k.series, k.protection) for k in keys} == {("hsm", "hsm"), ("soft", "software")}
-        assert "series soft are kept in software, and do not replace keys that are kept in hsm" in caplog.text
+        said = "series soft are kept in software, and do not replace keys that are kept in hsm"
+        await until(lambda: said in caplog.text)
         emulator.add_fault("http_500", operation="Sign")
         assert (await failure(service.sign())).reason == "PROVIDER_UNAVAILABLE"
         await until(lambda: _not_ready(service))
