@@ -139,8 +139,7 @@ def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime,
     expire_time = _expire_time(given, request, policy, issue_time, problems)
     not_before = _not_before(given, request, expire_time, problems)
     jwt_id = _jwt_id(given, policy, jwt_id, problems)
-    if problems.violations:
-        problems.raise_any()
+    problems.raise_any()
 
     own = [f'"iss":{_json_text(policy.issuer)}']
     if subject is not None:

@@ -16,7 +16,7 @@ from sealwright.sql.tables import SCHEMA, deployment
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 REVISIONS: Final = frozenset(f"{number:04}" for number in range(1, int(SCHEMA) + 1))
-"""All migrations."""
+"""Alembic's names of all migrations. A test compares them with the files, which would need Alembic to be read."""
 _revisions: Final = table("alembic_version", column("version_num"))
 """Alembic's own table, which has one row."""
 
@@ -32,7 +32,7 @@ def upgrade(engine: Engine, dialect: Dialect) -> str:
     with engine.begin() as connection:
         dialect.lock_schema(connection)
         if current_revision(connection) != SCHEMA and not _is_newer(connection):
-            _run(connection)
+            _migrate(connection)
         return current_revision(connection) or ""
 
 
@@ -62,7 +62,7 @@ def current_revision(connection: Connection) -> str | None:
     return ", ".join(sorted(found)) or None
 
 
-def _run(connection: Connection) -> None:
+def _migrate(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415
 

@@ -138,7 +138,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             self._watch(task)
             start = time.perf_counter()
             arrival = self._authentication.arrival(method.name, context)
-            refusal = self._shed(arrival, context) if sheddable else None
+            refusal = self._shed(arrival, context) if sheddable and not self.draining else None
             if refusal is not None and self._audit.omits(self._name(context)):
                 await self._abort_quickly(arrival, context, start)
             error: SealwrightError
