@@ -41,8 +41,9 @@ class KeyChanges:
         """
         if not await self._store.change_keys(issuer.state, keys):
             return False
-        for key in keys:
-            await self._events.changed(issuer.keys[key.kid].record, key)
+        # Beside each other: readers of this replica would see the state before the change for as long as the disk takes.
+        changed = [self._events.changed(issuer.keys[key.kid].record, key) for key in keys]
+        await asyncio.gather(*changed, self._sync.refresh())
         return True
 
     async def write_all(self, provider: str, decide: Callable[[StoreState], Sequence[Key]]) -> StoreState:
