@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sealwright_providers.dial import BadAnswerError, PoolClosedError, ProxyRefusedError, Server
 from sealwright_providers.http1 import connection
-from sealwright_providers.http1.connection import BadAnswerError, Reply
-from sealwright_providers.http1.dial import ProxyRefusedError, Server
-from sealwright_providers.http1.pool import Pool, PoolClosedError
+from sealwright_providers.http1.connection import Reply
+from sealwright_providers.http1.pool import Pool
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Id: 7\r\n\r\nok"
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"

@@ -21,8 +21,8 @@ from sealwright_providers.aws.identity import account_of
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.sigv4 import Credentials, Signer
 from sealwright_providers.aws.transport import REPEATABLE, Answer
-from sealwright_providers.http1.connection import BadAnswerError, Reply
-from sealwright_providers.http1.dial import Server
+from sealwright_providers.dial import BadAnswerError, Server
+from sealwright_providers.http1.connection import Reply
 from sealwright_providers.http1.pool import Pool
 
 _TARGET: Final = "TrentService."

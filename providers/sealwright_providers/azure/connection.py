@@ -26,8 +26,8 @@ from sealwright_providers.azure.credentials import TokenSource, credential_of
 from sealwright_providers.azure.errors import CredentialsRefusedError, read_failure, seconds_of, to_provider_error
 from sealwright_providers.azure.session import open_session, tls_context
 from sealwright_providers.azure.settings import AzureSettings
-from sealwright_providers.http1.connection import BadAnswerError, Reply
-from sealwright_providers.http1.dial import Server
+from sealwright_providers.dial import BadAnswerError, Server
+from sealwright_providers.http1.connection import Reply
 from sealwright_providers.http1.pool import Pool
 
 _TYPE: Final = "application/json"

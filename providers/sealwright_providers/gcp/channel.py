@@ -1,91 +1,86 @@
-"""The connection to Google Cloud KMS: calls of its gRPC API on the protobuf classes of google-cloud-kms.
+"""The connection to Google Cloud KMS: unary calls of its gRPC API, on the protobuf classes of google-cloud-kms.
 
-The client class of google-cloud-kms is not used: it costs a third more CPU time for each call, always speaks TLS, reads endpoints
-and certificates from environment variables, and repeats calls for 60 s whatever the `timeout`.
+The client class of google-cloud-kms is not used: it always speaks TLS, reads endpoints and certificates from environment variables,
+and repeats calls for 60 s whatever the `timeout`. It and the client of gRPC take several times as much CPU time for a call as the
+HTTP/2 of `sealwright_providers.http2` (decision 0011).
 """
 
 from __future__ import annotations
 
 import asyncio
+import binascii
+import ssl
+from base64 import b64decode
 from typing import Any, Final
 from urllib.parse import quote
 
-import grpc
 from google.protobuf.message import DecodeError
+from google.rpc import code_pb2  # type: ignore[import-untyped]
 
-from sealwright.provider import ProviderError, ProviderTimeoutError, ProviderUnavailableError
+from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
+from sealwright_providers.dial import BadAnswerError, PoolClosedError, Server
 from sealwright_providers.gcp.credentials import CredentialSource, Headers
 from sealwright_providers.gcp.errors import CredentialsRefusedError, to_provider_error
 from sealwright_providers.gcp.limits import limited
+from sealwright_providers.http2.frames import Code, header_field
+from sealwright_providers.http2.pool import Pool
+from sealwright_providers.http2.requests import Answer, StreamResetError
 
 _SERVICE: Final = "/google.cloud.kms.v1.KeyManagementService/"
 _REPEATABLE: Final = frozenset(
     {"AsymmetricSign", "MacSign", "GetKeyRing", "GetCryptoKey", "GetCryptoKeyVersion", "GetPublicKey", "ListCryptoKeys"}
 )
 """Operations that KMS may get twice."""
-_MAX_ROUTES: Final = 1000
-_GRACE_SECONDS: Final = 3.0
-"""Time that the calls on an old channel get."""
-_RENEWAL_SECONDS: Final = 1.0
-"""Shortest time between two channels that are opened because the one before was silent."""
+_MAX_HEADS: Final = 1000
+_HTTPS_PORT: Final = "443"
+_OK: Final = b"200"
 _CLOSED: Final = "the connection to Google Cloud KMS is closed"
-_OPTIONS: Final = (
-    ("grpc.primary_user_agent", "sealwright"),
-    # Only the guard repeats calls.
-    ("grpc.enable_retries", 0),
-    ("grpc.service_config_disable_resolution", 1),
-    # Endpoints and proxies come from the configuration alone.
-    ("grpc.enable_http_proxy", 0),
-    # After an outage the default backoff refuses calls for up to 2.8 s; this one for 0.5 s.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    # Despite its name this is the least time that gRPC gives to TCP, TLS and HTTP/2 together. With 100 ms, a KMS on another
-    # continent could never be reached.
-    ("grpc.min_reconnect_backoff_ms", 5_000),
-    # A connection that silently lost its peer is replaced while calls wait on it. Measured: with keepalive_timeout_ms alone, or
-    # without any of these, that takes a minute; with ping_timeout_ms 5 s.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    # Each provider has its own connection, and closing it closes the socket.
-    ("grpc.use_local_subchannel_pool", 1),
-    # Messages are small, so that the bandwidth need not be probed, and nobody reads channelz.
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.enable_channelz", 0),
-)
+_UNREACHABLE: Final = "Google Cloud KMS cannot be reached, or ended the connection"
+_UNREADABLE: Final = "the answer of Google Cloud KMS cannot be parsed"
+_PREFIX_BYTES: Final = 5
+"""Before a message: whether it is compressed, and its length (gRPC over HTTP/2, "Length-Prefixed-Message")."""
+_BY_STATUS: Final[dict[bytes, int]] = {
+    b"400": code_pb2.INTERNAL,
+    b"401": code_pb2.UNAUTHENTICATED,
+    b"403": code_pb2.PERMISSION_DENIED,
+    b"404": code_pb2.UNIMPLEMENTED,
+    b"429": code_pb2.UNAVAILABLE,
+    b"502": code_pb2.UNAVAILABLE,
+    b"503": code_pb2.UNAVAILABLE,
+    b"504": code_pb2.UNAVAILABLE,
+}
+"""What an answer without grpc-status means (gRPC, "HTTP to gRPC Status Code Mapping"): a proxy or gateway answered."""
+_BY_RESET: Final[dict[int, int]] = {
+    Code.ENHANCE_YOUR_CALM: code_pb2.RESOURCE_EXHAUSTED,
+    Code.CANCEL: code_pb2.CANCELLED,
+}
+"""What the end of a stream means (gRPC over HTTP/2, "Errors"). All others are INTERNAL."""
 
 
 class KmsChannel:
-    """A channel to one endpoint. Belongs to the event loop that it is made in.
+    """Calls to one endpoint. Belongs to the event loop that it is used in."""
 
-    All calls share one connection. If it ends under them, that says nothing about KMS: each is made once more, on the next
-    connection, if it may be repeated. If a call gets no answer in its time, and no other call got one meanwhile, the connection may
-    be dead without a word: the calls after it use a new one.
-    """
-
-    def __init__(self, endpoint: str, source: CredentialSource | None, roots: bytes | None) -> None:
+    def __init__(self, endpoint: str, source: CredentialSource | None, context: ssl.SSLContext | None) -> None:
         """Prepare; the first call connects.
 
         Args:
             endpoint: `host:port`.
-            source: The credentials; None: plaintext without credentials.
-            roots: Certificate authorities to trust, PEM; None: those that come with gRPC.
+            source: The credentials; None: none are sent.
+            context: TLS context; None: plaintext.
         """
-        self._endpoint = endpoint
+        host, _, port = endpoint.rpartition(":")
+        authority = host if context is not None and port == _HTTPS_PORT else endpoint
+        if context is not None:
+            context.set_alpn_protocols(["h2"])
         self._source = source
-        self._tls = None if source is None else grpc.ssl_channel_credentials(root_certificates=roots)
-        self._closed = False
-        self._channel = self._open()
-        self._methods: dict[str, Any] = {}
-        self._routes: dict[str, str] = {}
-        self._answered = 0.0
-        self._opened = 0.0
-        self._closing: set[asyncio.Task[None]] = set()
-
-    def _open(self) -> grpc.aio.Channel:
-        if self._tls is None:
-            return grpc.aio.insecure_channel(self._endpoint, options=_OPTIONS)
-        return grpc.aio.secure_channel(self._endpoint, self._tls, options=_OPTIONS)
+        self._pool = Pool(Server(host.strip("[]"), int(port), context=context))
+        self._common = (
+            header_field(b":method", b"POST")
+            + header_field(b":scheme", b"http" if context is None else b"https")
+            + header_field(b":authority", authority.encode())
+        )
+        self._heads: dict[tuple[str, str], bytes] = {}
+        self._secret: tuple[Headers, bytes] = ((), b"")
 
     async def call(self, operation: str, request: Any, answer: Any, field: str, name: str, *, timeout: float) -> Any:
         """Call an operation of the API.
@@ -104,104 +99,102 @@ class KmsChannel:
         Raises:
             ProviderError: KMS refused, failed or did not answer, or the channel is closed.
         """
-        if self._closed:
+        if self._pool.closed:
             raise ProviderUnavailableError(_CLOSED)
         if timeout <= 0:
             raise ProviderTimeoutError("the deadline passed before Google Cloud KMS could be called")
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        headers: Headers = () if self._source is None else self._source.valid() or await _renewed(self._source, timeout)
-        metadata = (("x-goog-request-params", self._route(field, name)), *headers)
+        headers: Headers = ()
+        if self._source is not None:
+            headers = self._source.valid() or ()
+            if not headers:
+                loop = asyncio.get_running_loop()
+                end = loop.time() + timeout
+                async with limited(timeout):
+                    headers = await self._source.headers()
+                timeout = end - loop.time()
         body = request.SerializeToString()
-        was_ready = operation in _REPEATABLE and self._channel.get_state() is grpc.ChannelConnectivity.READY
-        error: BaseException
-        while True:
-            try:
-                left = start + timeout - loop.time()
-                raw = await self._method(operation)(body, timeout=left, metadata=metadata)
-                self._answered = loop.time()
-                return answer.FromString(raw)
-            except grpc.aio.AioRpcError as e:
-                if was_ready and self._has_died(e):
-                    was_ready = False
-                    continue
-                error = self._failure(e, headers, start)
-            except DecodeError:
-                error = ProviderUnavailableError("the answer of Google Cloud KMS cannot be parsed")
-            except grpc.aio.UsageError:
-                error = ProviderUnavailableError(_CLOSED)
-            except asyncio.CancelledError as e:
-                if start + timeout <= loop.time():
-                    self._suspect(start)
-                # Closing the channel raises this in calls whose tasks nobody has cancelled.
-                ours = self._is_closed() and not _is_cancelled()
-                error = ProviderUnavailableError(_CLOSED) if ours else asyncio.CancelledError(*e.args)
-            break
-        # Not raised in an except block: the caught error holds the call, the call holds the connection, and its text names keys.
+        block = self._block(operation, field, name, headers, timeout)
+        came = await self._exchange(block, len(body).to_bytes(_PREFIX_BYTES, "big") + body, operation, timeout)
+        status = came.trailers.get(b"grpc-status") or came.fields.get(b"grpc-status")
+        if status == b"0" and came.fields.get(b":status") == _OK:
+            return _parsed(came.data, answer)
+        # Details come in the trailers of this answer alone.
+        code = _code(status, came.fields.get(b":status", b""))
+        error = to_provider_error(code, _binary(came.trailers.get(b"grpc-status-details-bin", b"")))
+        if self._source is not None and isinstance(error, CredentialsRefusedError):
+            self._source.refused(headers)
         raise error
 
     async def aclose(self) -> None:
-        """Close the channel; calls in flight end. May be called twice."""
-        if self._closed:
+        """Close the connections; calls in flight end. May be called twice."""
+        if self._pool.closed:
             return
-        self._closed = True
-        await self._channel.close()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._pool.aclose()
         if self._source is not None:
             await self._source.aclose()
 
-    def _method(self, operation: str) -> Any:
-        method = self._methods.get(operation)
-        if method is None:
-            # Without a serialiser the call takes and returns bytes: gRPC would log an answer that cannot be parsed.
-            method = self._methods[operation] = self._channel.unary_unary(_SERVICE + operation)
-        return method
+    async def _exchange(self, block: bytes, message: bytes, operation: str, timeout: float) -> Answer:
+        try:
+            return await self._pool.request(block, message, timeout=timeout, repeatable=operation in _REPEATABLE)
+        except StreamResetError as e:
+            code = _BY_RESET.get(e.code, code_pb2.INTERNAL)
+            error = to_provider_error(code, b"")
+        except PoolClosedError:
+            error = ProviderUnavailableError(_CLOSED)
+        except TimeoutError:
+            error = to_provider_error(code_pb2.DEADLINE_EXCEEDED, b"")
+        except OSError:
+            error = ProviderUnavailableError(_UNREACHABLE)
+        except BadAnswerError:
+            error = ProviderUnavailableError(_UNREADABLE)
+        # Not raised in an except block: texts of the caught errors name hosts and ports.
+        raise error
 
-    def _route(self, field: str, name: str) -> str:
-        route = self._routes.get(name)
-        if route is None:
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            route = self._routes[name] = quote(name, safe="/")
-        return f"{field}={route}"
-
-    def _failure(self, refusal: grpc.aio.AioRpcError, headers: Headers, start: float) -> ProviderError:
-        error = to_provider_error(refusal)
-        if refusal.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            self._suspect(start)
-        else:
-            self._answered = asyncio.get_running_loop().time()
-        if self._source is not None and isinstance(error, CredentialsRefusedError):
-            self._source.refused(headers)
-        return error
-
-    def _has_died(self, refusal: grpc.aio.AioRpcError) -> bool:
-        """Tell whether a call failed because the connection ended. If KMS itself refuses, the channel stays ready."""
-        unavailable = refusal.code() is grpc.StatusCode.UNAVAILABLE
-        return unavailable and self._channel.get_state() is not grpc.ChannelConnectivity.READY
-
-    def _suspect(self, start: float) -> None:
-        """Open a new channel if nothing has come over this one since a call began that got no answer."""
-        now = asyncio.get_running_loop().time()
-        if self._closed or self._answered > start or now - self._opened < _RENEWAL_SECONDS:
-            return
-        old, self._channel = self._channel, self._open()
-        self._methods.clear()
-        self._opened = now
-        closing = asyncio.ensure_future(old.close(_GRACE_SECONDS))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-
-    def _is_closed(self) -> bool:
-        return self._closed
+    def _block(self, operation: str, route: str, name: str, headers: Headers, timeout: float) -> bytes:
+        """Return the header fields of a call."""
+        head = self._heads.get((operation, name))
+        if head is None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            head = self._heads[operation, name] = (
+                self._common
+                + header_field(b":path", (_SERVICE + operation).encode())
+                + header_field(b"te", b"trailers")
+                + header_field(b"content-type", b"application/grpc")
+                + header_field(b"user-agent", b"sealwright")
+                + header_field(b"x-goog-request-params", f"{route}={quote(name, safe='/')}".encode())
+            )
+        if headers is not self._secret[0]:
+            self._secret = headers, b"".join(header_field(k.encode(), v.encode(), secret=True) for k, v in headers)
+        # Eight digits at most: more than a day in milliseconds.
+        return (
+            head
+            + self._secret[1]
+            + header_field(b"grpc-timeout", b"%dm" % min(99_999_999, max(1, int(timeout * 1000))))
+        )
 
 
-async def _renewed(source: CredentialSource, timeout: float) -> Headers:
-    async with limited(timeout):
-        return await source.headers()
+def _parsed(data: bytes, answer: Any) -> Any:
+    """Return the one message of an answer."""
+    if len(data) >= _PREFIX_BYTES and data[0] == 0 and int.from_bytes(data[1:_PREFIX_BYTES], "big") + 5 == len(data):
+        try:
+            return answer.FromString(data[_PREFIX_BYTES:])
+        except DecodeError:
+            pass
+    raise ProviderUnavailableError(_UNREADABLE)
 
 
-def _is_cancelled() -> bool:
-    """Tell whether somebody has cancelled the current task."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+def _code(status: bytes | None, http_status: bytes) -> int:
+    """Return the code of an answer that failed."""
+    if status is None:
+        return _BY_STATUS.get(http_status, int(code_pb2.UNKNOWN))
+    known = int(status) if status.isdigit() and len(status) <= 2 else int(code_pb2.UNKNOWN)  # noqa: PLR2004 - digits
+    return known or int(code_pb2.INTERNAL)  # With code 0 here, the server contradicts itself.
+
+
+def _binary(value: bytes) -> bytes:
+    """Return what a field has whose name ends in `-bin` (gRPC over HTTP/2, "Custom-Metadata"): base64, padded or not."""
+    try:
+        return b64decode(value + b"=" * (-len(value) % 4))
+    except binascii.Error:
+        return b""

@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
-import grpc
 from google.protobuf.message import DecodeError, Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from sealwright.provider import (
     ProviderAccessDeniedError,
@@ -42,7 +41,6 @@ class KeyPendingError(ProviderKeyPendingError):
 
 _PENDING: Final = "KEY_PENDING_GENERATION"
 """The `type` of a violation in PreconditionFailure."""
-_DETAILS: Final = "grpc-status-details-bin"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What the log may show of an answer: codes and IDs, never texts."""
 
@@ -52,44 +50,52 @@ _UNAVAILABLE: Final = (
 )
 _UNSUPPORTED: Final = ("Google Cloud KMS does not support this operation for the key", ProviderUnsupportedError)
 
-_BY_CODE: Final[dict[grpc.StatusCode, tuple[str, type[ProviderError]]]] = {
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ("Google Cloud KMS limits the rate of requests", ProviderThrottledError),
-    grpc.StatusCode.DEADLINE_EXCEEDED: ("Google Cloud KMS did not answer before the deadline", ProviderTimeoutError),
-    grpc.StatusCode.PERMISSION_DENIED: (
+_BY_CODE: Final[dict[int, tuple[str, type[ProviderError]]]] = {
+    code_pb2.RESOURCE_EXHAUSTED: ("Google Cloud KMS limits the rate of requests", ProviderThrottledError),
+    code_pb2.DEADLINE_EXCEEDED: ("Google Cloud KMS did not answer before the deadline", ProviderTimeoutError),
+    code_pb2.PERMISSION_DENIED: (
         "Google Cloud KMS denies access to the service's own identity; check its role on the key ring, and the project's API",
         ProviderAccessDeniedError,
     ),
-    grpc.StatusCode.UNAUTHENTICATED: ("Google refuses the service's credentials", CredentialsRefusedError),
-    grpc.StatusCode.NOT_FOUND: (
+    code_pb2.UNAUTHENTICATED: ("Google refuses the service's credentials", CredentialsRefusedError),
+    code_pb2.NOT_FOUND: (
         "the key or its key ring does not exist in Google Cloud KMS",
         ProviderKeyMissingError,
     ),
-    grpc.StatusCode.FAILED_PRECONDITION: (
+    code_pb2.FAILED_PRECONDITION: (
         "the key in Google Cloud KMS is disabled, scheduled for destruction, destroyed or not ready",
         ProviderKeyDisabledError,
     ),
-    grpc.StatusCode.ALREADY_EXISTS: ("a key of that name exists in Google Cloud KMS", KeyExistsError),
-    grpc.StatusCode.INVALID_ARGUMENT: _UNSUPPORTED,
-    grpc.StatusCode.OUT_OF_RANGE: _UNSUPPORTED,
-    grpc.StatusCode.UNIMPLEMENTED: _UNSUPPORTED,
+    code_pb2.ALREADY_EXISTS: ("a key of that name exists in Google Cloud KMS", KeyExistsError),
+    code_pb2.INVALID_ARGUMENT: _UNSUPPORTED,
+    code_pb2.OUT_OF_RANGE: _UNSUPPORTED,
+    code_pb2.UNIMPLEMENTED: _UNSUPPORTED,
 }
 """All other codes are outages: UNAVAILABLE, INTERNAL, UNKNOWN, ABORTED, DATA_LOSS, CANCELLED."""
 
 
-def to_provider_error(error: grpc.aio.AioRpcError) -> ProviderError:
-    """Return our error for an error of a call to Google Cloud KMS."""
-    message, kind = _BY_CODE.get(error.code(), _UNAVAILABLE)
-    details = dict(error.trailing_metadata() or ()).get(_DETAILS, b"")
+def to_provider_error(code: int, details: bytes) -> ProviderError:
+    """Return our error for an error of a call to Google Cloud KMS.
+
+    Args:
+        code: A google.rpc.Code.
+        details: A serialised google.rpc.Status; empty: there are none.
+    """
+    message, kind = _BY_CODE.get(code, _UNAVAILABLE)
     ours: ProviderError
     if kind is ProviderKeyDisabledError and _is_pending(details):
         ours = KeyPendingError("Google Cloud KMS is still generating the key")
     else:
         ours = kind(message, retry_after=_retry_after(details))
-    ours.detail = _for_the_log(error.code().name, details)
+    ours.detail = _for_the_log(_name(code), details)
     return ours
 
 
-def _for_the_log(code: str, details: object) -> str:
+def _name(code: int) -> str:
+    return str(code_pb2.Code.Name(code)) if code in code_pb2.Code.values() else str(code)
+
+
+def _for_the_log(code: str, details: bytes) -> str:
     """Return what the log may say: the code, why (ErrorInfo), and the ID of the call (RequestInfo), where the answer has them.
 
     Google promises no ID for calls over gRPC; its audit log names the caller and the time.
@@ -100,21 +106,21 @@ def _for_the_log(code: str, details: object) -> str:
     return ", ".join(text for text in known if _PLAIN.fullmatch(text.removeprefix("request ")))
 
 
-def _is_pending(details: object) -> bool:
+def _is_pending(details: bytes) -> bool:
     failures = _unpacked(details, error_details_pb2.PreconditionFailure)
     return any(v.type == _PENDING for failure in failures for v in failure.violations)
 
 
-def _retry_after(details: object) -> float | None:
+def _retry_after(details: bytes) -> float | None:
     """Return the seconds until a retry, if the error has a RetryInfo."""
     for info in _unpacked(details, error_details_pb2.RetryInfo):
         return float(info.retry_delay.ToNanoseconds() / 1e9)
     return None
 
 
-def _unpacked(details: object, kind: Any) -> Iterator[Any]:
+def _unpacked(details: bytes, kind: Any) -> Iterator[Any]:
     """Yield the details of that kind from a serialised google.rpc.Status."""
-    if not isinstance(details, bytes) or not details:
+    if not details:
         return
     try:
         for detail in status_pb2.Status.FromString(details).details:

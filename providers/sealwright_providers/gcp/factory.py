@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Final
 
 from sealwright.provider import ConfigurationError, KeyProvider, ProviderNotInstalledError
@@ -16,7 +17,7 @@ class GcpFactory:
     settings = GcpSettings
 
     async def open(self, settings: GcpSettings) -> KeyProvider:
-        """Load the credentials and make the channel. Runs in the worker: gRPC does not survive a fork.
+        """Load the credentials and make the channel.
 
         Raises:
             ProviderNotInstalledError: google-cloud-kms is not installed.
@@ -28,21 +29,19 @@ class GcpFactory:
             from sealwright_providers.gcp.provider import GcpProvider  # noqa: PLC0415
         except ImportError as e:
             raise ProviderNotInstalledError(["kind gcp needs google-cloud-kms: install sealwright[gcp]"]) from e
-        source, roots = None, None
+        source, context = None, None
         if not settings.insecure_endpoint:
             # Both read files, and the search for credentials may ask the metadata server.
             source = CredentialSource(await asyncio.to_thread(load, settings.credentials_file))
-            if settings.ca_file is not None:
-                roots = await asyncio.to_thread(_read, settings.ca_file)
-        return GcpProvider(settings, KmsChannel(settings.endpoint, source, roots))
+            context = await asyncio.to_thread(_tls_context, settings.ca_file)
+        return GcpProvider(settings, KmsChannel(settings.endpoint, source, context))
 
 
-def _read(path: str) -> bytes:
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a path of the configuration
-            return file.read()
-    except OSError as e:
-        raise ConfigurationError([f"ca_file: the file cannot be read ({type(e).__name__})"]) from e
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as e:
+        raise ConfigurationError([f"ca_file: the file cannot be used ({type(e).__name__})"]) from e
 
 
 FACTORY: Final = GcpFactory()

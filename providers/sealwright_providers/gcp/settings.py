@@ -26,7 +26,7 @@ class GcpSettings(ProviderSettings):
         credentials_file: Key of a service account, or configuration of workload identity federation, as JSON; absent: the
             Application Default Credentials.
         endpoint: `host:port`, for Private Service Connect, regional endpoints and emulators. Environment variables have no effect.
-        ca_file: PEM file of the certificate authorities to trust; absent: those that come with gRPC.
+        ca_file: PEM file of the certificate authorities to trust; absent: those of the system.
         insecure_endpoint: Whether to speak plaintext, without credentials. Permitted on loopback only, for emulators.
     """
 

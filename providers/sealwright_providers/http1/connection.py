@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import httptools
 
+from sealwright_providers.dial import BadAnswerError, ConnectionDiedError
+
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_BODY_BYTES: Final = 1024 * 1024
 _FIRST_FINAL_STATUS: Final = 200
@@ -39,14 +41,6 @@ def clock_error(date: bytes | None, now: datetime) -> float | None:
         return (now - parsedate_to_datetime((date or b"").decode("ascii"))).total_seconds()
     except (TypeError, ValueError):
         return None
-
-
-class ConnectionDiedError(ConnectionError):
-    """The connection ended before the whole answer had come."""
-
-
-class BadAnswerError(Exception):
-    """The server sent something that is not an answer of HTTP/1.1, or an answer that is too long."""
 
 
 class Connection(asyncio.Protocol):

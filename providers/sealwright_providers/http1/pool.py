@@ -12,22 +12,18 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from sealwright_providers.http1.connection import Connection, ConnectionDiedError, Reply, clock_error
-from sealwright_providers.http1.dial import Dialer, Server
+from sealwright_providers.dial import ConnectionDiedError, Dialer, PoolClosedError, Server
+from sealwright_providers.http1.connection import Connection, Reply, clock_error
 
 IDLE_SECONDS: Final = 60.0
 """How long a connection is kept that nobody uses."""
-
-
-class PoolClosedError(OSError):
-    """The pool has been closed."""
 
 
 class Pool:
     """Connections to one server. It does not limit their number, since the guard around a provider limits the calls."""
 
     def __init__(self, server: Server) -> None:
-        self._dialer = Dialer(server)
+        self._dialer = Dialer(server, Connection)
         self._idle: dict[Connection, None] = {}
         self._busy: set[Connection] = set()
         self._date: tuple[bytes | None, float] = (None, 0.0)

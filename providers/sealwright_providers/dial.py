@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import aiohappyeyeballs
 
-from sealwright_providers.http1.connection import Connection
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _ADDRESSES_SECONDS: Final = 10.0
 _NEXT_ADDRESS_SECONDS: Final = 0.25
@@ -25,6 +26,18 @@ _OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000),
 )
 """tcp(7): a path that died silently is noticed after 20 s of idling, or when sent data is not acknowledged for a second."""
+
+
+class ConnectionDiedError(ConnectionError):
+    """The connection ended before the whole answer had come."""
+
+
+class BadAnswerError(Exception):
+    """The server sent something that is not an answer of the protocol, or an answer that is too long."""
+
+
+class PoolClosedError(OSError):
+    """The pool has been closed."""
 
 
 class ProxyRefusedError(OSError):
@@ -50,17 +63,18 @@ class Server:
     proxy_authorization: str = field(default="", repr=False)
 
 
-class Dialer:
+class Dialer(Generic[P]):
     """Opens connections to one server. It keeps the addresses of the server for a short time."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, protocol: Callable[[asyncio.AbstractEventLoop], P]) -> None:
         self._server = server
+        self._protocol = protocol
         self._first_hop = server.proxy or (server.host, server.port)
         self._addresses: list[Any] = []
         self._known_until = 0.0
         self._resolving = asyncio.Lock()
 
-    async def open(self) -> Connection:
+    async def open(self) -> P:
         """Open a connection.
 
         Raises:
@@ -82,7 +96,7 @@ class Dialer:
                 await self._tunnel(loop, connected)
             name = server.host if server.context is not None else None
             _, connection = await loop.create_connection(
-                lambda: Connection(loop), sock=connected, ssl=server.context, server_hostname=name
+                lambda: self._protocol(loop), sock=connected, ssl=server.context, server_hostname=name
             )
         except BaseException:
             connected.close()
