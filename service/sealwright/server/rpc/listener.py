@@ -38,6 +38,10 @@ _HANDSHAKE_MS: Final = 10_000
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 128),
+    # Calls that wait in gRPC before this service sees them. Beyond the first number gRPC ends some of them at once, beyond the second
+    # all: at twice the capacity, `Admission` can become too slow to refuse the rest itself.
+    ("grpc.server.max_pending_requests", 500),
+    ("grpc.server.max_pending_requests_hard_limit", 1_000),
     ("grpc.http2.bdp_probe", 0),  # it would raise the bytes that are held of a request before anybody asks for it
     ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
