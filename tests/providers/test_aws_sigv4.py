@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
 
 from botocore.auth import SigV4Auth
@@ -31,6 +31,16 @@ def theirs(credentials: Credentials, region: str, host: str, target: str, body: 
     return {name.lower(): str(value) for name, value in request.headers.items()}
 
 
+def ours(signer: Signer, credentials: Credentials, target: str, body: bytes, now: datetime) -> dict[str, str]:
+    """Return the header fields of a request."""
+    head, _, sent = signer.request(credentials, target, body, now.timestamp()).partition(b"\r\n\r\n")
+    line, *fields = head.decode("ascii").split("\r\n")
+    assert (line, sent) == ("POST / HTTP/1.1", body)
+    headers = dict(field.split(": ", 1) for field in fields)
+    assert headers.pop("content-length") == str(len(body))
+    return headers
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     access_key=ASCII,
@@ -53,10 +63,10 @@ def test_headers_are_byte_for_byte_those_of_botocore(  # noqa: PLR0917 - one for
     times: list[datetime],
 ) -> None:
     credentials = Credentials(access_key, secret_key, token)
-    # Use one signer for several days, forwards and back, since it keeps the derived key.
+    # Use one signer for several days, forwards and back, since it keeps the derived key and the texts of a second.
     signer = Signer(region, host)
-    for now in times:
-        assert signer.headers(credentials, target, body, now) == theirs(credentials, region, host, target, body, now)
+    for now in [*times, *times]:
+        assert ours(signer, credentials, target, body, now) == theirs(credentials, region, host, target, body, now)
 
 
 def test_a_signer_notices_new_credentials_on_the_same_day() -> None:
@@ -65,7 +75,22 @@ def test_a_signer_notices_new_credentials_on_the_same_day() -> None:
     for secret in ("one", "two", "one"):
         credentials = Credentials("k", secret)
         expected = theirs(credentials, "eu-west-1", "h", "TrentService.Sign", b"{}", now)
-        assert signer.headers(credentials, "TrentService.Sign", b"{}", now) == expected
+        assert ours(signer, credentials, "TrentService.Sign", b"{}", now) == expected
+
+
+def test_a_signer_notices_another_operation_and_second() -> None:
+    signer, credentials = Signer("eu-west-1", "h"), Credentials("k", "s", "t")
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for target, seconds in (
+        ("TrentService.Sign", 0),
+        ("TrentService.GetPublicKey", 0),
+        ("TrentService.Sign", 0.9),
+        ("TrentService.Sign", 1),
+    ):
+        now = start + timedelta(seconds=seconds)
+        assert ours(signer, credentials, target, b"{}", now) == theirs(
+            credentials, "eu-west-1", "h", target, b"{}", now
+        )
 
 
 def test_secrets_are_in_no_repr() -> None:

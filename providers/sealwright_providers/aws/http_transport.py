@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
-from datetime import UTC, datetime
+import time
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -111,9 +111,7 @@ class HttpTransport:
         return reply if others is None else await self._post(operation, body, others, end)
 
     async def _post(self, operation: str, body: bytes, credentials: Credentials, end: float) -> Reply:
-        headers = self._signer.headers(credentials, _TARGET + operation, body, datetime.now(UTC))
-        head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        message = f"POST / HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode("ascii") + body
+        message = self._signer.request(credentials, _TARGET + operation, body, time.time())
         left = end - asyncio.get_running_loop().time()
         return await self._pool.request(message, timeout=left, repeatable=operation in REPEATABLE)
 
