@@ -24,7 +24,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import grpc
 import uvloop
 from benchmark_load import CLAIMS
 from cryptography.hazmat.primitives import hashes
@@ -50,7 +49,8 @@ from sealwright.provider import (
 )
 from sealwright.server.rpc.interceptors import Boundary
 from sealwright.server.rpc.signing import SigningService
-from sealwright.v1.signing_pb2 import SignJwtRequest, SignJwtResponse
+from sealwright.v1.signing_pb2 import SignJwtRequest
+from sealwright.v1.signing_pb2_grpc import add_SigningServiceServicer_to_server
 from support.document import document, issuer
 
 BODY = SignJwtRequest(issuer="issuers/payments", claims_json=CLAIMS).SerializeToString()
@@ -214,17 +214,11 @@ class Bench:
 async def _bench(app: App, boundary: Boundary, servicer: SigningService) -> Bench:
     """Take the handler of SignJwt as gRPC would call it, and catch what is verified in a call."""
 
-    async def ours(_details: Any) -> Any:
-        return grpc.unary_unary_rpc_method_handler(
-            servicer.SignJwt,
-            request_deserializer=SignJwtRequest.FromString,
-            response_serializer=SignJwtResponse.SerializeToString,
-        )
-
     class Details:
         method = "/sealwright.v1.SigningService/SignJwt"
 
-    found: Any = await boundary.intercept_service(ours, Details())  # type: ignore[arg-type]
+    add_SigningServiceServicer_to_server(servicer, boundary)
+    found: Any = boundary.service(Details())  # type: ignore[arg-type]
     handle, accept = found.stream_unary, signing.accept
     caught: list[tuple[SigningKey, bytes, RawSignature]] = []
 

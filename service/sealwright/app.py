@@ -9,8 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import grpc
-
 from sealwright import __version__, metrics
 from sealwright.access.grants import Authoriser
 from sealwright.audit.decisions import Audit
@@ -193,10 +191,10 @@ class App:
             authoriser=self._authoriser,
         )
 
-        def add(server: grpc.aio.Server) -> None:
-            add_SigningServiceServicer_to_server(SigningService(signer, verifier), server)
-            add_JwksServiceServicer_to_server(JwksService(self.keyring), server)
-            add_KeyServiceServicer_to_server(keys, server)
+        def add(boundary: Boundary) -> None:
+            add_SigningServiceServicer_to_server(SigningService(signer, verifier), boundary)
+            add_JwksServiceServicer_to_server(JwksService(self.keyring), boundary)
+            add_KeyServiceServicer_to_server(keys, boundary)
 
         return add
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -27,7 +27,6 @@ from sealwright.server.rpc.status import Prepared, to_status
 
 log = logging.getLogger(__name__)
 
-_OURS: Final = "/sealwright.v1."
 _PUBLIC: Final = frozenset({"GetJwks"})
 """Anybody may call these, and they are not recorded."""
 _REPORT_SECONDS: Final = 60.0
@@ -70,11 +69,14 @@ class _Method:
         return request
 
 
-class Boundary(grpc.aio.ServerInterceptor):
+class Boundary(grpc.GenericRpcHandler):
     """Runs every call of ours, and turns every error into a status. An unexpected error becomes INTERNAL with the request id.
 
     The boundary also counts the calls under way, because `grpc.aio.Server.stop` does not wait for code that runs after an abort.
     It refuses new calls once the service drains, because `stop` cancels calls that the core has accepted but Python has not seen.
+
+    Servicers are added to it as to a server, and it is the only handler that the server has for them. grpc.aio waits anew for each
+    method that is registered whenever a call arrives, and runs each interceptor in a coroutine: that made a token 3 % dearer.
     """
 
     def __init__(self, authentication: Authentication, audit: Audit) -> None:
@@ -88,26 +90,23 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self.draining = False
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """See grpc.aio.ServerInterceptor."""
-        path = handler_call_details.method
-        known = self._handlers.get(path)
-        if known is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or not path.startswith(_OURS):
-            return handler
-        method = _Method(path.rpartition("/")[2], cast("Work", handler.unary_unary), handler.request_deserializer)
-        # On the wire it is the same as unary, but it lets us decide when the request is received.
-        bounded: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(
-            self._handler(method), response_serializer=handler.response_serializer
-        )
-        self._handlers[path] = bounded
-        return bounded
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """See grpc.aio.Server. Generated code adds the same methods by `add_registered_method_handlers`."""
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """See grpc.aio.Server."""
+        for name, handler in method_handlers.items():
+            method = _Method(name, cast("Work", handler.unary_unary), handler.request_deserializer)
+            # On the wire it is the same as unary, but it lets us decide when the request is received.
+            self._handlers[f"/{service_name}/{name}"] = grpc.stream_unary_rpc_method_handler(
+                self._handler(method), response_serializer=handler.response_serializer
+            )
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """See grpc.GenericRpcHandler."""
+        return self._handlers.get(handler_call_details.method)
 
     def report(self) -> None:
         """Log how many calls failed since the last report, and why."""

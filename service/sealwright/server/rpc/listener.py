@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 import grpc
 from grpc_health.v1 import health as health_names
@@ -38,8 +38,8 @@ _HANDSHAKE_MS: Final = 10_000
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 128),
-    # Calls that wait in gRPC before this service sees them. Beyond the first number gRPC ends some of them at once, beyond the second
-    # all: at twice the capacity, `Admission` can become too slow to refuse the rest itself.
+    # Calls that wait in gRPC before this service sees them. Beyond the first number gRPC ends some of them at once, beyond the
+    # second all: at twice the capacity, `Admission` can become too slow to refuse the rest itself.
     ("grpc.server.max_pending_requests", 500),
     ("grpc.server.max_pending_requests_hard_limit", 1_000),
     ("grpc.http2.bdp_probe", 0),  # it would raise the bytes that are held of a request before anybody asks for it
@@ -53,7 +53,17 @@ _OPTIONS: Final = (
     ("grpc.max_connection_age_grace_ms", 90_000),
 )
 
-AddServices = Callable[[grpc.aio.Server], None]
+AddServices = Callable[[Boundary], None]
+
+
+class _Unregistered:
+    """Adds servicers to a server without registering their methods; see `Boundary`."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
+        """See grpc.aio.Server."""
 
 
 class GrpcListener:
@@ -89,10 +99,11 @@ class GrpcListener:
         # gRPC shares ports by default. A second service would then silently receive half of the calls.
         own = (("grpc.so_reuseport", int(share_port)), ("grpc.max_allowed_incoming_connections", limits.total))
         options = (*_OPTIONS, *own)
-        self._server = grpc.aio.server(interceptors=[boundary], options=options)
+        add_services(boundary)
+        self._server = grpc.aio.server(options=options)
+        self._server.add_generic_rpc_handlers((boundary,))
         self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_services(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, cast("grpc.aio.Server", _Unregistered(self._server)))
         if settings.reflection:
             reflection.enable_server_reflection(
                 (*SERVICES[1:], health_names.SERVICE_NAME, reflection.SERVICE_NAME), self._server
