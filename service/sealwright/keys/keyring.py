@@ -220,9 +220,29 @@ class Keyring:
             return _READ_TOO_OLD
         if snapshot.jump is not None:
             return _CLOCK_JUMPED.format(snapshot.jump)
-        passed = elapsed - snapshot.ended
-        error = snapshot.clock_error + abs((self._clock.now() - snapshot.wall).total_seconds() - passed)
+        error = self._clock_error(snapshot, elapsed)
         return _CLOCK_IS_WRONG.format(error) if error > record.max_clock_error else None
+
+    def _clock_error(self, snapshot: _Snapshot, elapsed: float) -> float:
+        """Return by how many seconds the clock of this machine may be wrong."""
+        passed = elapsed - snapshot.ended
+        return snapshot.clock_error + abs((self._clock.now() - snapshot.wall).total_seconds() - passed)
+
+    def steady_signers(self) -> dict[str, Sequence[SigningKey]]:
+        """Return `possible_signers` of the issuers that may sign and for which it is known already. Thousands cost little."""
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.jump is not None:
+            return {}
+        elapsed = self._clock.elapsed()
+        age, error, now = elapsed - snapshot.started, self._clock_error(snapshot, elapsed), snapshot.now(elapsed)
+        return {
+            name: record.cache.signers
+            for name, record in snapshot.issuers.items()
+            if record.cache.signers is not None
+            and (record.cache.signers_until is None or record.cache.signers_until > now)
+            and age <= record.max_staleness
+            and error <= record.max_clock_error
+        }
 
     def trusts(self, name: str, kid: str) -> bool:
         """Tell whether tokens of a key are valid now, as `fresh(name).trusted(kid)` does. Each signature asks this twice.

@@ -84,7 +84,10 @@ class Readiness:
 
     def problems(self) -> dict[str, str | None]:
         """Return `problem` of every issuer."""
-        return {i.name: self.problem(i.name) for i in self._keyring.issuers}
+        calm = self._health.calm and self._blocked() is None
+        steady, sound = self._keyring.steady_signers() if calm else {}, self._sound
+        names = [i.name for i in self._keyring.issuers]
+        return {n: None if n in steady and steady[n] is sound.get(n) else self.problem(n) for n in names}
 
     def log_changes(self, problems: Mapping[str, str | None]) -> None:
         """Log, once, that an issuer cannot sign and why, and once that it can again."""
