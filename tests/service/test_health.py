@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 
+from sealwright.clock import Clock
 from sealwright.keys import health
 from sealwright_testing.emulators.aws import AwsEmulator
 from sealwright_testing.emulators.aws.specs import KeyState
@@ -92,3 +94,40 @@ async def test_callers_with_hasty_deadlines_do_not_change_health(service: Servic
         with pytest.raises(grpc.aio.AioRpcError):
             await service.sign(timeout=0.05)
     assert await ready(service, 200)()
+
+
+class Shifted:
+    """A clock that is ahead."""
+
+    def __init__(self, clock: Clock, *, now: float = 0, elapsed: float = 0) -> None:
+        self._clock, self._now, self._elapsed = clock, timedelta(seconds=now), elapsed
+
+    def now(self) -> datetime:
+        return self._clock.now() + self._now
+
+    def elapsed(self) -> float:
+        return self._clock.elapsed() + self._elapsed
+
+
+@pytest.mark.parametrize(
+    ("shift", "problem"),
+    [({}, None), ({"now": 3600}, "clock"), ({"now": -3600}, "clock"), ({"elapsed": 3600}, "store")],
+)
+async def test_f24_all_issuers_at_once_have_the_problem_that_each_has_alone(
+    service: Service,
+    emulator: AwsEmulator,
+    monkeypatch: pytest.MonkeyPatch,
+    shift: dict[str, float],
+    problem: str | None,
+) -> None:
+    readiness, keyring = service.app.readiness, service.app.keyring
+    await until(ready(service, 200))
+    assert readiness.problems() == {"payments": None}
+    with monkeypatch.context() as changed:
+        changed.setattr(keyring, "_clock", Shifted(keyring._clock, **shift))
+        found = readiness.problems()
+        assert found == {"payments": readiness.problem("payments")}
+        assert (found["payments"] is None) if problem is None else (problem in str(found["payments"]))
+    emulator.add_fault("drop_connection")
+    await until(ready(service, 503))
+    assert readiness.problems() == {"payments": readiness.problem("payments")} != {"payments": None}
