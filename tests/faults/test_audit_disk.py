@@ -100,7 +100,7 @@ def test_f06_a_file_that_is_moved_is_opened_again_and_no_record_is_lost(tmp_path
         assert readiness(service)[0] == 200
 
 
-def test_f06_a_directory_that_is_gone_stops_signing_and_health_says_so_until_it_is_back(
+def test_f08_a_directory_that_is_gone_stops_signing_and_health_says_so_until_it_is_back(
     tmp_path: Path, kms: str
 ) -> None:
     audit = tmp_path / "audit"
