@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,6 +48,24 @@ def sends(data: bytes, *more: tuple[int, int]) -> Peer:
         side.send(data)
 
     return Peer(on_request, *more)
+
+
+def one_at_a_time(seconds: float = 0.02) -> Callable[[Side, int], Awaitable[None]]:
+    """Return what a server does that allows one request at a time on a connection, and ends others as the C core of gRPC does."""
+
+    async def slow(side: Side, stream: int) -> None:
+        if getattr(side, "busy", False):
+            side.send(frames.frame(Kind.RST_STREAM, 0, stream, frames.number(Code.ENHANCE_YOUR_CALM)))
+            return
+        side.busy = True  # type: ignore[attr-defined]
+
+        def done() -> None:
+            side.busy = False  # type: ignore[attr-defined]
+            side.send(answer(stream))
+
+        asyncio.get_running_loop().call_later(seconds, done)
+
+    return slow
 
 
 async def test_requests_share_one_connection_whatever_the_order_of_the_answers() -> None:
@@ -154,6 +173,9 @@ async def test_a_ping_is_answered() -> None:
         frames.frame(Kind.HEADERS, frames.END_HEADERS | frames.PADDED, 1, b"\xff"),
         frames.frame(Kind.HEADERS, frames.END_HEADERS, 1, block(OK)) * 2,
         frames.frame(Kind.SETTINGS, 0, 0, b"short"),
+        frames.settings([(Setting.MAX_FRAME_SIZE, 1)]),
+        frames.settings([(Setting.MAX_FRAME_SIZE, 2**24)]),
+        frames.settings([(Setting.INITIAL_WINDOW_SIZE, 2**31)]),
         frames.frame(Kind.WINDOW_UPDATE, 0, 0, b"1"),
         frames.frame(Kind.PUSH_PROMISE, frames.END_HEADERS, 1, b"\0\0\0\x02" + block(OK)),
         frames.frame(Kind.DATA, 0, 1, b"x" * 16_385),
@@ -376,9 +398,142 @@ async def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pyte
         await ask(one)
         await ask(one)
         assert len(peer.sides) == 1
-        monkeypatch.setattr("sealwright_providers.http2.pool.IDLE_SECONDS", 0)
+        monkeypatch.setattr("sealwright_providers.http2.pool.IDLE_SECONDS", 0.05)
+        await asyncio.sleep(0.1)
         await ask(one)
     assert len(peer.sides) == 2
+
+
+async def test_connections_that_one_burst_needed_do_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer(one_at_a_time(), (Setting.MAX_CONCURRENT_STREAMS, 1))
+    async with pool(peer) as one:
+        await asyncio.gather(*(ask(one) for _ in range(8)))
+        assert len(one._all) > 2
+        monkeypatch.setattr("sealwright_providers.http2.pool.IDLE_SECONDS", 0.05)
+        await asyncio.sleep(0.1)
+        await ask(one)
+        await asyncio.sleep(0.05)
+        assert len(one._all) <= 2
+
+
+@pytest.mark.parametrize("more", [b"", frames.frame(Kind.GOAWAY, 0, 0, frames.number(0) + frames.number(0))])
+async def test_a_server_that_takes_no_requests_is_dialled_once(more: bytes) -> None:
+    peer = Peer(good, *([] if more else [(Setting.MAX_CONCURRENT_STREAMS, 0)]))
+    peer.hello += more
+    async with pool(peer) as one:
+        for _ in range(2):
+            with pytest.raises(ConnectionDiedError):
+                await ask(one)
+        assert len(peer.sides) == 2
+        assert not one._all
+
+
+async def test_no_more_requests_are_sent_than_the_server_permits_even_to_a_new_connection() -> None:
+    peer = Peer(one_at_a_time(), (Setting.MAX_CONCURRENT_STREAMS, 1))
+    async with pool(peer) as one:
+        assert set(map(str, await asyncio.gather(*(ask(one) for _ in range(30))))) == {str(GOOD)}
+
+
+async def test_a_request_uses_the_room_that_others_leave_while_the_server_cannot_be_dialled() -> None:
+    peer = Peer(one_at_a_time(0.2), (Setting.MAX_CONCURRENT_STREAMS, 1))
+    async with pool(peer) as one:
+        await ask(one)
+        peer.stop_listening()
+        assert set(map(str, await asyncio.gather(*(ask(one) for _ in range(3))))) == {str(GOOD)}
+        assert len(peer.sides) == 1
+
+
+async def test_a_connection_that_the_server_has_half_closed_is_not_used() -> None:
+    async def leaving(side: Side, stream: int) -> None:
+        side.send(answer(stream))
+        side.writer.write_eof()
+
+    peer = Peer(leaving)
+    async with pool(peer) as one:
+        for _ in range(3):
+            assert await ask(one, repeatable=False) == GOOD
+            await asyncio.sleep(0.02)
+    assert len(peer.sides) == 3
+
+
+async def test_a_burst_of_long_requests_is_no_debt() -> None:
+    wide = frames.MAX_WINDOW - frames.DEFAULT_WINDOW
+    peer = Peer(good, (Setting.INITIAL_WINDOW_SIZE, frames.MAX_WINDOW))
+    peer.hello += frames.frame(Kind.WINDOW_UPDATE, 0, 0, frames.number(wide))
+    peer.connection_credit = wide
+    async with pool(peer) as one:
+        answers = await asyncio.gather(*(ask(one, b"x" * 65_536) for _ in range(90)))
+    assert set(map(str, answers)) == {str(GOOD)}
+
+
+@pytest.mark.parametrize("size", [0, 100, 65_536])
+async def test_a_server_may_keep_a_table_of_any_size(size: int) -> None:
+    peer = Peer(good, (Setting.HEADER_TABLE_SIZE, size))
+    async with pool(peer) as one:
+        for _ in range(3):
+            assert await ask(one) == GOOD
+
+
+async def test_a_longer_answer_than_is_accepted_does_not_wait_for_its_deadline() -> None:
+    async def long(side: Side, stream: int) -> None:
+        side.send(frames.frame(Kind.HEADERS, frames.END_HEADERS, stream, block(OK)))
+        left = connection.MAX_ANSWER_BYTES + 1  # what the window permits
+        while left:
+            size = min(left, frames.MAX_FRAME_BYTES)
+            side.send(frames.frame(Kind.DATA, 0, stream, b"x" * size))
+            left -= size
+
+    async with pool(Peer(long)) as one:
+        with pytest.raises(BadAnswerError):
+            await ask(one)
+
+
+@pytest.mark.parametrize("timeout", [0.0304, 0.0309, 0.03])
+def test_a_silent_connection_is_left_whatever_the_deadline_and_the_clock_of_uvloop(timeout: float) -> None:
+    async def silent(side: Side, stream: int) -> None:
+        if stream == 1:
+            side.send(answer(stream))
+
+    async def main() -> int:
+        peer = Peer(silent)
+        async with pool(peer) as one:
+            await ask(one)
+            await asyncio.sleep(0.01)
+            with pytest.raises(TimeoutError):
+                await ask(one, timeout=timeout)
+            assert await ask(one) == GOOD
+            await asyncio.sleep(0.01)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await ask(one, timeout=timeout)
+            assert await ask(one) == GOOD
+        return len(peer.sides)
+
+    assert uvloop.run(main()) == 3
+
+
+async def test_closing_ends_everything_even_if_the_one_who_closes_leaves() -> None:
+    async def never(_: Side, __: int) -> None:
+        return
+
+    peer = Peer(never, (Setting.MAX_CONCURRENT_STREAMS, 1))
+    async with pool(peer) as one:
+        under_way = asyncio.ensure_future(ask(one))
+        while not one._all:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.01)
+        peer.hello = b""
+        waiting = asyncio.ensure_future(ask(one))
+        await asyncio.sleep(0.05)
+        closing = asyncio.ensure_future(one.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        for task in (under_way, waiting):
+            with pytest.raises(PoolClosedError):
+                await task
+        with suppress(asyncio.CancelledError):
+            await closing
+        await one.aclose()
+        assert not one._all
 
 
 async def test_many_requests_wait_for_one_new_connection() -> None:

@@ -40,7 +40,9 @@ class Side:
         self.frames: list[tuple[int, int, int, bytes]] = []
         self.bodies: dict[int, bytes] = {}
         self.heads: dict[int, dict[bytes, bytes]] = {}
-        self.window = frames.DEFAULT_WINDOW
+        self.decoder = hpack.Decoder()
+        self.decoder.max_allowed_table_size = peer.table
+        self.window = frames.DEFAULT_WINDOW + peer.connection_credit
         self.windows: dict[int, int] = {}
 
     def send(self, data: bytes) -> None:
@@ -71,12 +73,11 @@ class Side:
                 if flags & frames.END_HEADERS:
                     if self.windows[stream] < 1 and self.peer.credit:
                         self.grant(stream, self.peer.credit)
-                    self.heads[stream] = {bytes(k): bytes(v) for k, v in hpack.Decoder().decode(head, raw=True)}
+                    self.heads[stream] = {bytes(k): bytes(v) for k, v in self.decoder.decode(head, raw=True)}
             if kind == Kind.DATA:
                 self.window -= size
                 self.windows[stream] -= size
-                # It does not know our settings when it sends its first request (RFC 9113 §6.9.2).
-                assert stream == 1 or min(self.window, self.windows[stream]) >= 0, "the client sent more than it may"
+                assert min(self.window, self.windows[stream]) >= 0, "the client sent more than it may"
                 self.bodies[stream] = self.bodies.get(stream, b"") + payload
                 if self.peer.credit:
                     self.grant(stream, self.peer.credit)
@@ -99,11 +100,17 @@ class Peer:
         self.on_request = on_request
         self.hello = frames.settings(settings)
         self.initial_window = dict(settings).get(Setting.INITIAL_WINDOW_SIZE, frames.DEFAULT_WINDOW)
+        self.table = dict(settings).get(Setting.HEADER_TABLE_SIZE, 4096)
+        self.connection_credit = 0
         self.credit = 0
         self.sides: list[Side] = []
         self.failures: list[BaseException] = []
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def stop_listening(self) -> None:
+        """Refuse new connections."""
+        self._server.close()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -111,7 +118,7 @@ class Peer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        self.stop_listening()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

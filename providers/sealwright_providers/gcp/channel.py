@@ -127,8 +127,6 @@ class KmsChannel:
 
     async def aclose(self) -> None:
         """Close the connections; calls in flight end. May be called twice."""
-        if self._pool.closed:
-            return
         await self._pool.aclose()
         if self._source is not None:
             await self._source.aclose()

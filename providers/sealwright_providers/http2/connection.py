@@ -34,7 +34,8 @@ _HELLO: Final = (
         [
             (Setting.HEADER_TABLE_SIZE, 0),
             (Setting.ENABLE_PUSH, 0),
-            (Setting.INITIAL_WINDOW_SIZE, MAX_ANSWER_BYTES),
+            # One more than is accepted: a server that keeps to the window would otherwise stop in the midst of a long answer.
+            (Setting.INITIAL_WINDOW_SIZE, MAX_ANSWER_BYTES + 1),
         ]
     )
     + frames.frame(Kind.WINDOW_UPDATE, 0, 0, frames.number(_WINDOW - frames.DEFAULT_WINDOW))
@@ -47,7 +48,9 @@ class Connection(asyncio.Protocol):
     Attributes:
         used: Whether it has already carried an answer.
         received: `loop.time()` when something came from the server.
+        greeted: Completes when the settings of the server have come, or fails.
         on_lost: Called with the connection when it has ended.
+        on_room: Called when another request can be sent that could not be sent before.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -59,13 +62,13 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._rest = b""
         self._block: tuple[int, int, bytes] | None = None
-        self._greeted = False
         self._retired = False
         self._window = frames.DEFAULT_WINDOW
         self._their_window = frames.DEFAULT_WINDOW
         self._their_frame = frames.MAX_FRAME_BYTES
         self._their_requests = MAX_REQUESTS
         self._consumed = 0
+        self._owed = 0
         self._decoder = hpack.Decoder(max_header_list_size=MAX_HEAD_BYTES)
         self._decoder.header_table_size = self._decoder.max_allowed_table_size = 0
         self._known: dict[bytes, Fields] = {}
@@ -82,17 +85,24 @@ class Connection(asyncio.Protocol):
         }
         self.used = False
         self.received = 0.0
-        self.on_lost: Any = None
+        self.greeted: asyncio.Future[None] = loop.create_future()
+        self.on_lost: Callable[[Connection], None] = lambda _: None
+        self.on_room: Callable[[], None] = lambda: None
 
     @property
     def usable(self) -> bool:
         """Whether another request may be sent at all."""
-        return not self._retired and self._transport is not None
+        return not self._retired and self._transport is not None and not self._transport.is_closing()
 
     @property
     def has_room(self) -> bool:
         """Whether another request may be sent now."""
-        return not self._retired and self._transport is not None and len(self._requests) < self._their_requests
+        return len(self._requests) < self._their_requests and self.usable
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self._requests
 
     async def exchange(self, block: bytes, body: bytes, timeout: float) -> Answer:
         """Send a request and return the answer.
@@ -117,16 +127,16 @@ class Connection(asyncio.Protocol):
             self._retired = True
         waiter: asyncio.Future[Answer] = self._loop.create_future()
         request = self._requests[stream] = Request(stream, waiter, self._their_window)
-        self._send_head(stream, block)
-        self._send_body(request, body)
         timer = self._loop.call_later(timeout, _expire, waiter)
         try:
+            self._send_head(stream, block)
+            self._send_body(request, body)
             return await waiter
         finally:
             timer.cancel()
-            if self._requests.pop(stream, None) is not None:
+            if stream in self._requests:
                 # Nobody waits any longer.
-                self._blocked.pop(stream, None)
+                self._forget(request)
                 self._write(frames.frame(Kind.RST_STREAM, 0, stream, frames.number(Code.CANCEL)))
                 self._end_if_over()
 
@@ -154,8 +164,11 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self._transport = None
         self._fail_all(ConnectionDiedError("the connection ended before the answer"))
-        if self.on_lost is not None:
-            self.on_lost(self)
+        self.on_lost(self)
+
+    def eof_received(self) -> None:
+        """See asyncio.Protocol. The transport closes itself, as soon as it has sent the rest."""
+        self._retired = True
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -178,10 +191,8 @@ class Connection(asyncio.Protocol):
         self._rest = data[at:]
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if not self._greeted:
-            if kind != Kind.SETTINGS or flags & frames.ACK:
-                raise FrameError("no SETTINGS at the start")
-            self._greeted = True
+        if not self.greeted.done() and (kind != Kind.SETTINGS or flags & frames.ACK):
+            raise FrameError("no SETTINGS at the start")
         if self._block is not None and kind != Kind.CONTINUATION:
             raise FrameError("header fields that do not go on")
         handler = self._handlers.get(kind)
@@ -199,7 +210,7 @@ class Connection(asyncio.Protocol):
 
     def _take_ping(self, flags: int, _: int, payload: bytes) -> None:
         if not flags & frames.ACK:
-            self._write(frames.frame(Kind.PING, frames.ACK, 0, payload))
+            self._owe(frames.frame(Kind.PING, frames.ACK, 0, payload))
 
     def _take_push(self, _: int, __: int, ___: bytes) -> None:
         raise FrameError("a push that was forbidden")
@@ -249,8 +260,7 @@ class Connection(asyncio.Protocol):
             self._finish(request, {})
 
     def _finish(self, request: Request, trailers: Fields) -> None:
-        del self._requests[request.stream]
-        if self._blocked.pop(request.stream, None) is not None:
+        if self._forget(request):
             # The answer came before the whole request was sent (RFC 9113 §8.1).
             self._write(frames.frame(Kind.RST_STREAM, 0, request.stream, frames.number(Code.NO_ERROR)))
         self.used = True
@@ -282,13 +292,20 @@ class Connection(asyncio.Protocol):
             if name == Setting.MAX_CONCURRENT_STREAMS:
                 self._their_requests = min(value, MAX_REQUESTS)
             elif name == Setting.MAX_FRAME_SIZE:
-                self._their_frame = max(value, frames.MAX_FRAME_BYTES)
+                if not frames.MAX_FRAME_BYTES <= value <= frames.MAX_FRAME_LIMIT:
+                    raise FrameError("a greatest frame that is not allowed")
+                self._their_frame = value
             elif name == Setting.INITIAL_WINDOW_SIZE:
+                if value > frames.MAX_WINDOW:
+                    raise FrameError("a window that is not allowed")
                 for request in self._requests.values():
                     request.window += value - self._their_window
                 self._their_window = value
-        self._write(frames.frame(Kind.SETTINGS, frames.ACK, 0))
+        self._owe(frames.frame(Kind.SETTINGS, frames.ACK, 0))
+        if not self.greeted.done():
+            self.greeted.set_result(None)
         self._send_more()
+        self.on_room()
 
     def _take_window(self, _: int, stream: int, payload: bytes) -> None:
         more = frames.read_number(payload) & frames.MAX_WINDOW
@@ -299,6 +316,9 @@ class Connection(asyncio.Protocol):
         self._send_more()
 
     def _send_head(self, stream: int, block: bytes) -> None:
+        if stream == 1:
+            # Peers may allow less than the table of 4,096 bytes that is the default, and we use none at all.
+            block = frames.NO_TABLE + block
         limit = frames.MAX_FRAME_BYTES
         if len(block) <= limit:
             self._write(frames.frame(Kind.HEADERS, frames.END_HEADERS, stream, block))
@@ -336,22 +356,44 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._out.append(data)
 
+    def _owe(self, data: bytes) -> None:
+        """Send an answer to something that the peer asked for. It must read what it asks for."""
+        self._owed += len(data)
+        self._write(data)
+
     def _flush(self) -> None:
         out, self._out = self._out, []
         if not out or self._transport is None or self._transport.is_closing():
             return
-        self._transport.write(b"".join(out))
-        if self._transport.get_write_buffer_size() > _MAX_UNREAD:
+        try:
+            self._transport.write(b"".join(out))
+        except RuntimeError:  # uvloop, when a connection was given up while it was being made
+            self._transport = None
+            self._fail_all(ConnectionDiedError("the connection was given up"))
+            return
+        if not self._transport.get_write_buffer_size():
+            self._owed = 0
+        elif self._owed > _MAX_UNREAD:
             self.abort()
 
-    def _fail(self, request: Request, error: Exception) -> None:
+    def _forget(self, request: Request) -> bool:
+        """Take a request off the list. Return whether it was not sent completely."""
+        full = len(self._requests) >= self._their_requests
         self._requests.pop(request.stream, None)
-        self._blocked.pop(request.stream, None)
+        if full:
+            self.on_room()
+        return self._blocked.pop(request.stream, None) is not None
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        self._forget(request)
         if not request.waiter.done():
             request.waiter.set_exception(error)
 
     def _fail_all(self, error: Exception) -> None:
         self._retired = True
+        if not self.greeted.done():
+            self.greeted.set_exception(error)
+            self.greeted.exception()  # Marks it as seen, in case nobody waits any longer.
         for request in list(self._requests.values()):
             self._fail(request, error)
 

@@ -12,9 +12,14 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES: Final = 9
 MAX_FRAME_BYTES: Final = 16_384
 """Greatest payload, as long as a peer permits no more (RFC 9113 §6.5.2)."""
+MAX_FRAME_LIMIT: Final = 2**24 - 1
+"""The most that a peer can permit."""
 DEFAULT_WINDOW: Final = 65_535
 MAX_WINDOW: Final = 2**31 - 1
 MAX_STREAM: Final = 2**31 - 1
+
+NO_TABLE: Final = b"\x20"
+"""Begins the first block of a side that keeps no table (RFC 7541 §6.3)."""
 
 END_STREAM: Final = 0x1
 ACK: Final = 0x1

@@ -20,6 +20,8 @@ IDLE_SECONDS: Final = 60.0
 _DIAL_SECONDS: Final = 10.0
 """What TCP, TLS and a name server may take together. Requests that cannot wait so long leave it to those after them."""
 _TRIES: Final = 3
+_ROUNDING_SECONDS: Final = 0.002
+"""uvloop counts in milliseconds, so that a deadline can pass a little before its time."""
 
 
 class Pool:
@@ -28,7 +30,9 @@ class Pool:
     def __init__(self, server: Server) -> None:
         self._dialer: Dialer[Connection] = Dialer(server, Connection)
         self._all: dict[Connection, None] = {}
-        self._dialling: asyncio.Task[Connection] | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._swept = 0.0
         self.closed = False
 
     async def request(self, block: bytes, body: bytes, *, timeout: float, repeatable: bool) -> Answer:
@@ -53,7 +57,7 @@ class Pool:
         while True:
             connection = self._ready(now)
             if connection is None:
-                connection = await self._fresh(end)
+                connection = await self._wait(end)
                 now = loop.time()
             try:
                 return await connection.exchange(block, body, end - now)
@@ -63,8 +67,12 @@ class Pool:
                 may = isinstance(error, NotProcessedError) or (connection.used and repeatable)
                 if not may or attempt == _TRIES:
                     raise
-            except (TimeoutError, asyncio.CancelledError):
-                if connection.received <= now and loop.time() >= end:
+            except TimeoutError:
+                if connection.received <= now:
+                    connection.retire()
+                raise
+            except asyncio.CancelledError:
+                if connection.received <= now and loop.time() >= end - _ROUNDING_SECONDS:
                     connection.retire()
                 raise
             attempt += 1
@@ -73,58 +81,86 @@ class Pool:
     async def aclose(self) -> None:
         """Close all connections. Requests under way fail. May be called twice."""
         self.closed = True
+        for connection in list(self._all):
+            connection.abort()
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.wait((self._dialling,))
-        for connection in list(self._all):
-            connection.abort()
 
     def _ready(self, now: float) -> Connection | None:
         """Return a connection that can take a request; None: there is none."""
+        if now - self._swept >= IDLE_SECONDS / 2:
+            self._swept = now
+            for connection in list(self._all):
+                if connection.idle and now - connection.received >= IDLE_SECONDS:
+                    connection.retire()
         for connection in self._all:
-            if not connection.has_room:
-                continue
-            if now - connection.received >= IDLE_SECONDS:
-                connection.retire()
-                continue
-            return connection
+            if connection.has_room and not (connection.idle and now - connection.received >= IDLE_SECONDS):
+                return connection
         return None
 
-    async def _fresh(self, end: float) -> Connection:
-        """Return a new connection, which others may be waiting for as well."""
+    async def _wait(self, end: float) -> Connection:
+        """Wait for a new connection, or for room on another one, and return it.
+
+        Raises:
+            TimeoutError: There was neither in time.
+            OSError: The server cannot be reached, and no connection is left.
+            BadAnswerError: The server does not speak HTTP/2.
+        """
+        loop = asyncio.get_running_loop()
+        failure: BaseException | None = None
         while True:
             if self.closed:
                 raise PoolClosedError("the pool is closed")
-            dialling = self._dialling
-            if dialling is None:
-                dialling = self._dialling = asyncio.ensure_future(self._dial())
-                dialling.add_done_callback(self._dialled)
-            left = end - asyncio.get_running_loop().time()
-            done, _ = await asyncio.wait((dialling,), timeout=max(0.0, left))
+            connection = self._ready(loop.time())
+            if connection is not None:
+                return connection
+            if failure is not None and not any(c.usable for c in self._all):
+                raise failure
+            if self._room is None or self._room.done():
+                self._room = loop.create_future()
+            waits: set[asyncio.Future[None]] = {self._room}
+            if failure is None:
+                waits.add(self._dial_once(loop))
+            left = max(0.0, end - loop.time())
+            done, _ = await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 raise TimeoutError("no connection in time")
-            if dialling.cancelled():
-                raise PoolClosedError("the pool is closed")
-            connection = dialling.result()
-            if connection.has_room:
-                return connection
+            for dialling in done - {self._room}:
+                failure = None if dialling.cancelled() else dialling.exception()
 
-    async def _dial(self) -> Connection:
+    def _dial_once(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        """Return the dial under way, which others may be waiting for as well."""
+        if self._dialling is None:
+            self._dialling = loop.create_task(self._dial())
+            self._dialling.add_done_callback(self._dialled)
+        return self._dialling
+
+    async def _dial(self) -> None:
         async with asyncio.timeout(_DIAL_SECONDS):
             connection = await self._dialer.open()
-        connection.received = asyncio.get_running_loop().time()
-        connection.on_lost = self._forget
-        if self.closed:
+            try:
+                # Not before: the server may permit fewer requests at a time than we would send.
+                await connection.greeted
+            except BaseException:
+                connection.abort()
+                raise
+        if self.closed or not connection.has_room:
             connection.abort()
-        if not connection.usable:
-            raise ConnectionDiedError("the connection ended at once, or its server does not speak HTTP/2")
+            raise ConnectionDiedError("the server takes no requests")
+        connection.received = asyncio.get_running_loop().time()
+        connection.on_lost, connection.on_room = self._forget, self._made_room
         self._all[connection] = None
-        return connection
 
-    def _dialled(self, task: asyncio.Task[Connection]) -> None:
+    def _dialled(self, task: asyncio.Task[None]) -> None:
         self._dialling = None
         if not task.cancelled():
             task.exception()  # Those who waited have it; there may be none.
 
     def _forget(self, connection: Connection) -> None:
         self._all.pop(connection, None)
+        self._made_room()  # or none is left that could have any
+
+    def _made_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
