@@ -102,7 +102,7 @@ def profile(running: Service, seconds: float, py_spy: str | None) -> tuple[int, 
     with tempfile.TemporaryDirectory(prefix="sealwright-bench-") as folder:
         raw, before, watching = Path(folder, "raw"), thread_cpu(pid), None
         if py_spy:
-            command = [py_spy, "record", "--nonblocking", "--threads", "--rate", "200", "--format", "raw"]
+            command = [py_spy, "record", "--threads", "--rate", "100", "--format", "raw"]
             command += ["--duration", str(max(1, round(seconds))), "--output", str(raw), "--pid", str(pid)]
             watching = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
         tokens = generator.sign(running, request, seconds).tokens

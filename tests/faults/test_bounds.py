@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sealwright.errors import RequestInvalidError, TokenTooLargeError
 from sealwright.server.rpc import bounds
 from sealwright.v1 import jwks_pb2, keys_pb2, signing_pb2
+from sealwright.v1.jwks_pb2_grpc import JwksServiceStub
+from sealwright.v1.keys_pb2_grpc import KeyServiceStub
+from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import CREDENTIALS, document
+from support.processes import process, write_config
 from support.service import audit_records, failure, running
 
 REQUESTS = [
@@ -95,3 +103,36 @@ async def test_f04_a_batch_of_repeated_names_does_not_hold_the_loop(tmp_path: An
         one = signing_pb2.SignJwtRequest(issuer="issuers/payments", claims_json=claims)
         answer = await service.signing.BatchSignJwt(signing_pb2.BatchSignJwtRequest(requests=[one] * 32))
         assert {r.error.code for r in answer.results} == {grpc.StatusCode.INVALID_ARGUMENT.value[0]}
+
+
+def test_a_flood_of_signatures_holds_up_no_administration_no_set_and_no_health(tmp_path: Path) -> None:
+    flood = signing_pb2.SignJwtRequest(issuer="issuers/payments", claims_json="{}")
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    with (
+        process(tmp_path, "sealwright-emulator", "aws", "--port", "0") as kms,
+        process(
+            tmp_path,
+            "sealwright",
+            "serve",
+            "--config",
+            write_config(tmp_path, document(tmp_path, kms.ready["endpoint"])),
+        ) as service,
+        ExitStack() as stack,
+    ):
+        address = service.ready["grpc"]
+        channels = [stack.enter_context(grpc.insecure_channel(address, options=options)) for _ in range(32)]
+        mine = stack.enter_context(grpc.insecure_channel(address, options=options))
+        keys, sets = KeyServiceStub(mine), JwksServiceStub(mine)
+        health: Any = health_pb2_grpc.HealthStub(mine)
+        keys.ListIssuers(keys_pb2.ListIssuersRequest(), timeout=10)
+        # More than gRPC's bound for calls that wait, on connections of 100 calls each.
+        calls = [SigningServiceStub(c).SignJwt.future(flood, timeout=60) for c in channels for _ in range(100)]
+        for _ in range(3):
+            keys.ListKeys(keys_pb2.ListKeysRequest(parent="issuers/payments"), timeout=20)
+            sets.GetJwks(jwks_pb2.GetJwksRequest(issuer="issuers/payments"), timeout=20)
+            health.Check(health_pb2.HealthCheckRequest(), timeout=20)
+        waiting = sum(not call.done() for call in calls)
+        outcomes = Counter(call.code().name for call in calls)
+    assert waiting
+    assert outcomes["OK"] > 100
+    assert set(outcomes) <= {"OK", "CANCELLED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}

@@ -351,6 +351,20 @@ async def test_nobody_uses_a_connection_that_was_silent_for_the_whole_of_a_reque
     assert len(peer.sides) == 2
 
 
+async def test_hasty_deadlines_do_not_cost_the_connection_again_and_again() -> None:
+    async def slow(side: Side, stream: int) -> None:
+        asyncio.get_running_loop().call_later(0.02, side.send, answer(stream))
+
+    peer = Peer(slow)
+    async with pool(peer) as one:
+        await ask(one)
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                await ask(one, timeout=0.002)
+        assert await ask(one) == GOOD
+    assert len(peer.sides) == 2
+
+
 async def test_a_slow_request_ends_alone_and_the_server_hears_of_it() -> None:
     async def slow(side: Side, stream: int) -> None:
         if stream != 3:
@@ -489,7 +503,11 @@ async def test_a_longer_answer_than_is_accepted_does_not_wait_for_its_deadline()
 
 
 @pytest.mark.parametrize("timeout", [0.0304, 0.0309, 0.03])
-def test_a_silent_connection_is_left_whatever_the_deadline_and_the_clock_of_uvloop(timeout: float) -> None:
+def test_a_silent_connection_is_left_whatever_the_deadline_and_the_clock_of_uvloop(
+    monkeypatch: pytest.MonkeyPatch, timeout: float
+) -> None:
+    monkeypatch.setattr("sealwright_providers.http2.pool._LEAVE_SECONDS", 0)
+
     async def silent(side: Side, stream: int) -> None:
         if stream == 1:
             side.send(answer(stream))

@@ -161,6 +161,24 @@ def test_whatever_comes_in_whatever_pieces_is_an_answer_or_an_error(noise: bytes
     asyncio.run(run())
 
 
+async def test_hasty_deadlines_cost_no_other_connection_again_and_again() -> None:
+    peer = Peer()
+    async with pool(peer) as one:
+        slow = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"  # and its content never comes
+        await asyncio.gather(*(ask(one) for _ in range(5)))
+        assert len(one._idle) == 5
+        peer.answers = [slow]
+        with pytest.raises(TimeoutError):
+            await ask(one, timeout=0.02)
+        assert not one._idle  # the first time they may all be dead
+        await asyncio.gather(*(ask(one) for _ in range(5)))
+        for _ in range(4):
+            peer.answers = [slow]
+            with pytest.raises(TimeoutError):
+                await ask(one, timeout=0.02)
+        assert len(one._idle) == 1
+
+
 async def test_a_request_that_must_not_be_repeated_gets_a_new_connection() -> None:
     peer = Peer(GOOD, None)
     async with pool(peer) as one:

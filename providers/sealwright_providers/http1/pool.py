@@ -8,6 +8,7 @@ request may be repeated (RFC 9112 §9.3.1). Only what happens on a new connectio
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from datetime import UTC, datetime
 from typing import Final
@@ -17,6 +18,7 @@ from sealwright_providers.http1.connection import Connection, Reply, clock_error
 
 IDLE_SECONDS: Final = 60.0
 """How long a connection is kept that nobody uses."""
+_LEAVE_SECONDS: Final = 1.0
 
 
 class Pool:
@@ -26,6 +28,7 @@ class Pool:
         self._dialer = Dialer(server, Connection)
         self._idle: dict[Connection, None] = {}
         self._busy: set[Connection] = set()
+        self._left = -math.inf
         self._date: tuple[bytes | None, float] = (None, 0.0)
         self.closed = False
 
@@ -50,22 +53,36 @@ class Pool:
         if self.closed:
             raise PoolClosedError("the pool is closed")
         loop = asyncio.get_running_loop()
-        end = loop.time() + timeout
-        used = self._take(loop.time()) if repeatable else None
+        start = loop.time()
+        end = start + timeout
+        used = self._take(start) if repeatable else None
         if used is not None:
             try:
                 return await self._exchange(used, message, timeout)
             except ConnectionDiedError:
                 self.close_idle()
             except TimeoutError:
-                # The server may be slow, or a middlebox swallows what the old connections send. The next requests find out.
-                self.close_idle()
+                self._suspect(start)
                 raise
             if self.closed:
                 raise PoolClosedError("the pool is closed")
         async with asyncio.timeout_at(end):
             fresh = await self._dialer.open()
         return await self._exchange(fresh, message, end - loop.time())
+
+    def _suspect(self, sent: float) -> None:
+        """Close the idle connections that have brought no answer since a request was sent that got none.
+
+        The server may be slow, or a middlebox swallows what old connections send: the next requests find out. Not more often than
+        once a second: callers with hasty deadlines must not cost the others their connections again and again.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._left < _LEAVE_SECONDS:
+            return
+        self._left = now
+        for connection in [c for c in self._idle if c.idle_since <= sent]:
+            del self._idle[connection]
+            connection.abort()
 
     def close_idle(self) -> None:
         """Close all connections that nobody uses now."""

@@ -398,9 +398,9 @@ class Connection(asyncio.Protocol):
             self._fail(request, error)
 
     def _end_if_over(self) -> None:
-        if self._retired and not self._requests and self._transport is not None:
-            self._flush()
-            self._transport.close()
+        if self._retired and not self._requests:
+            # Not `close`: it would wait for the other side to end TLS, which some servers never do.
+            self.abort()
 
 
 def _expire(waiter: asyncio.Future[Answer]) -> None:

@@ -9,6 +9,7 @@ requests after it use a new one.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final
 
 from sealwright_providers.dial import ConnectionDiedError, Dialer, PoolClosedError, Server
@@ -20,6 +21,7 @@ IDLE_SECONDS: Final = 60.0
 _DIAL_SECONDS: Final = 10.0
 """What TCP, TLS and a name server may take together. Requests that cannot wait so long leave it to those after them."""
 _TRIES: Final = 3
+_LEAVE_SECONDS: Final = 1.0
 _ROUNDING_SECONDS: Final = 0.002
 """uvloop counts in milliseconds, so that a deadline can pass a little before its time."""
 
@@ -32,7 +34,7 @@ class Pool:
         self._all: dict[Connection, None] = {}
         self._dialling: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._swept = 0.0
+        self._swept = self._left = -math.inf
         self.closed = False
 
     async def request(self, block: bytes, body: bytes, *, timeout: float, repeatable: bool) -> Answer:
@@ -68,12 +70,11 @@ class Pool:
                 if not may or attempt == _TRIES:
                     raise
             except TimeoutError:
-                if connection.received <= now:
-                    connection.retire()
+                self._suspect(connection, now)
                 raise
             except asyncio.CancelledError:
-                if connection.received <= now and loop.time() >= end - _ROUNDING_SECONDS:
-                    connection.retire()
+                if loop.time() >= end - _ROUNDING_SECONDS:
+                    self._suspect(connection, now)
                 raise
             attempt += 1
             now = loop.time()
@@ -98,6 +99,19 @@ class Pool:
             if connection.has_room and not (connection.idle and now - connection.received >= IDLE_SECONDS):
                 return connection
         return None
+
+    def _suspect(self, connection: Connection, sent: float) -> None:
+        """Leave the connections over which nothing has come since a request was sent that got no answer.
+
+        Not more often than once a second: callers with hasty deadlines must not cost the others their connection again and again.
+        """
+        now = asyncio.get_running_loop().time()
+        if connection.received > sent or now - self._left < _LEAVE_SECONDS:
+            return
+        self._left = now
+        for one in list(self._all):
+            if one.received <= sent:
+                one.retire()
 
     async def _wait(self, end: float) -> Connection:
         """Wait for a new connection, or for room on another one, and return it.
