@@ -58,6 +58,19 @@ def ended(one: socket.socket) -> bool:
     return True
 
 
+async def answered(one: socket.socket) -> None:
+    """Wait until the other side has sent something."""
+    one.settimeout(0)
+
+    async def done() -> bool:
+        try:
+            return bool(one.recv(65536))
+        except BlockingIOError:
+            return False
+
+    await until(done)
+
+
 async def closed(some: list[socket.socket], number: int | None = None) -> None:
     """Wait until the other side has closed this number of them, or all."""
     gone: set[socket.socket] = set()
@@ -101,6 +114,7 @@ class Door:
         await until(done)
 
     async def later(self, seconds: float) -> None:
-        await asyncio.sleep(0.05)  # whatever has arrived is read first
+        for _ in range(5):  # Whatever has arrived is read and answered first, even if this process gets its turn late.
+            await asyncio.sleep(0.01)
         self.clock.now += seconds
         self.connections.sweep()

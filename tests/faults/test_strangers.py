@@ -18,7 +18,7 @@ import aiohttp
 import grpc
 import pytest
 
-from faults.strangers import HALF, WHOLE, Door, closed, connections, ended
+from faults.strangers import HALF, WHOLE, Door, answered, closed, connections, ended
 from sealwright.app import build
 from sealwright.config import parse
 from sealwright.server.descriptors import limits
@@ -114,10 +114,12 @@ async def test_f02_a_connection_must_complete_its_headers(door: Callable[..., Do
 async def test_f02_an_idle_connection_is_closed_and_a_used_one_is_not(door: Callable[..., Door]) -> None:
     strange = door()
     with connections(strange.address, 1, WHOLE) as (one,):
+        await answered(one)
         for _ in range(5):
             await strange.later(70)
             assert not ended(one)
             one.sendall(WHOLE)
+            await answered(one)
         await strange.later(74)
         assert not ended(one)
         await strange.later(2)
