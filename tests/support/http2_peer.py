@@ -122,6 +122,7 @@ class Peer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)
         assert not self.failures, self.failures
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -138,4 +139,4 @@ class Peer:
             self.failures.append(e)
         finally:
             self._tasks.discard(task)
-            writer.close()
+            writer.transport.abort()  # `close` would wait for a client that does not read.

@@ -28,18 +28,8 @@ _KNOWN_BLOCKS: Final = 64
 _KNOWN_BLOCK_BYTES: Final = 1024
 _FIRST_FINAL_STATUS: Final = b"200"
 
-_HELLO: Final = (
-    frames.PREFACE
-    + frames.settings(
-        [
-            (Setting.HEADER_TABLE_SIZE, 0),
-            (Setting.ENABLE_PUSH, 0),
-            # One more than is accepted: a server that keeps to the window would otherwise stop in the midst of a long answer.
-            (Setting.INITIAL_WINDOW_SIZE, MAX_ANSWER_BYTES + 1),
-        ]
-    )
-    + frames.frame(Kind.WINDOW_UPDATE, 0, 0, frames.number(_WINDOW - frames.DEFAULT_WINDOW))
-)
+# One more byte than is accepted: a server that keeps to the window would otherwise stop in the midst of a long answer.
+_HELLO: Final = frames.hello(MAX_ANSWER_BYTES + 1, _WINDOW)
 
 
 class Connection(asyncio.Protocol):

@@ -95,6 +95,17 @@ def settings(values: Iterable[tuple[int, int]]) -> bytes:
     return frame(Kind.SETTINGS, 0, 0, b"".join(_SETTING.pack(*pair) for pair in values))
 
 
+def hello(stream_window: int, window: int) -> bytes:
+    """Return what a client sends first: it keeps no table of header fields, and takes no pushes.
+
+    Args:
+        stream_window: Bytes that the server may send of one answer.
+        window: Bytes that it may send of all together, before more are granted.
+    """
+    wanted = ((Setting.HEADER_TABLE_SIZE, 0), (Setting.ENABLE_PUSH, 0), (Setting.INITIAL_WINDOW_SIZE, stream_window))
+    return PREFACE + settings(wanted) + frame(Kind.WINDOW_UPDATE, 0, 0, number(window - DEFAULT_WINDOW))
+
+
 def read_settings(payload: bytes) -> list[tuple[int, int]]:
     """Return the parameters of a SETTINGS frame.
 
