@@ -33,6 +33,8 @@ H2LOAD = shutil.which("h2load")
 NAME = "h2load" if H2LOAD else "a client in Python (h2load is missing: apt-get install nghttp2-client)"
 SAMPLE = 5
 """Tokens that are verified in each round."""
+BESIDE_SECONDS = 1 if H2LOAD else 5
+"""How much longer a load lasts that runs beside another. The client in Python has to start first."""
 _LEAD = 0.3
 """Seconds until all connections of a load are made."""
 _PER_CLIENT = 40.0

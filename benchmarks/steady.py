@@ -62,7 +62,7 @@ def _rate(answers: Answers) -> float:
 def _with_pages(running: Service, scale: Scale, rate: float) -> Round:
     """Measure SignJwt while JWK Sets are fetched."""
     request = sign_request("ES256")
-    with generator.beside(Target(running.jwks_url), scale.seconds + 1, JWKS_RATE):
+    with generator.beside(Target(running.jwks_url), scale.seconds + generator.BESIDE_SECONDS, JWKS_RATE):
         return generator.sign(running, request, scale.seconds, Shape(rate=rate))
 
 
