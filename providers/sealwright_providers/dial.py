@@ -11,6 +11,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import aiohappyeyeballs
 
+from sealwright.provider import ConfigurationError
+
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _ADDRESSES_SECONDS: Final = 10.0
@@ -61,6 +63,18 @@ class Server:
     context: ssl.SSLContext | None = field(default=None, repr=False)
     proxy: tuple[str, int] | None = None
     proxy_authorization: str = field(default="", repr=False)
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of a file, or those of the system. Reads files.
+
+    Raises:
+        ConfigurationError: The file cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as e:
+        raise ConfigurationError([f"ca_file: {ca_file}: cannot be used ({type(e).__name__})"]) from e
 
 
 class Dialer(Generic[P]):

@@ -75,6 +75,12 @@ def test_i11_many_issuers_are_measured_beside_one() -> None:
     assert sum(line.startswith("3 issuers x 2 series: ") for line in lines) == 3
 
 
+def test_i11_the_clients_of_google_are_measured() -> None:
+    lines = run("google_calls.py", *["--seconds", "0.2", "--rounds", "1", "--concurrency", "4"])
+    assert len(lines) == 4
+    assert all(" µs (" in line for line in lines[1:])
+
+
 def test_i11_the_parts_of_a_call_are_measured() -> None:
     lines = run("parts.py", *["--calls", "20", "--rounds", "1"])
     assert len(lines) == 6

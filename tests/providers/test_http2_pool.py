@@ -122,7 +122,7 @@ async def test_nobody_uses_a_connection_that_was_silent_for_the_whole_of_a_reque
     assert len(peer.sides) == 2
 
 
-async def test_hasty_deadlines_do_not_cost_the_connection_again_and_again() -> None:
+async def test_very_short_deadlines_do_not_close_the_connection_again_and_again() -> None:
     async def slow(side: Side, stream: int) -> None:
         asyncio.get_running_loop().call_later(0.02, side.send, answer(stream))
 

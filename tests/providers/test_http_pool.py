@@ -161,7 +161,7 @@ def test_whatever_comes_in_whatever_pieces_is_an_answer_or_an_error(noise: bytes
     asyncio.run(run())
 
 
-async def test_hasty_deadlines_cost_no_other_connection_again_and_again() -> None:
+async def test_very_short_deadlines_do_not_close_other_connections_again_and_again() -> None:
     peer = Peer()
     async with pool(peer) as one:
         slow = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"  # and its content never comes

@@ -12,6 +12,7 @@ from botocore.config import Config
 
 from sealwright.provider import ConfigurationError
 from sealwright_providers.aws.settings import AwsSettings, is_exposed
+from sealwright_providers.dial import tls_context
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +28,6 @@ def client_config(settings: AwsSettings, **more: Any) -> Config:
     )
 
 
-def tls_context(settings: AwsSettings) -> ssl.SSLContext:
-    """Return a context that trusts the certificates of the settings. Reads files.
-
-    Raises:
-        ConfigurationError: `ca_file` cannot be used.
-    """
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file)
-    except (OSError, ValueError) as e:
-        raise ConfigurationError([f"ca_file: {settings.ca_file}: cannot be used ({type(e).__name__})"]) from e
-
-
 class Session(botocore.session.Session):
     """A session of the SDK that knows one rule for all clients, also those that its credential chain makes (STS, SSO).
 
@@ -52,7 +41,7 @@ class Session(botocore.session.Session):
             ConfigurationError: `ca_file` cannot be used.
         """
         super().__init__()
-        tls_context(settings)
+        tls_context(settings.ca_file)
         self._settings = settings
         self._trusted = settings.ca_file or ssl.get_default_verify_paths().cafile or True
         self.set_config_variable("region", settings.region)

@@ -15,13 +15,13 @@ import botocore.session
 
 from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.aws.credentials import CredentialSource
-from sealwright_providers.aws.endpoint import Session, endpoint_of, tls_context
+from sealwright_providers.aws.endpoint import Session, endpoint_of
 from sealwright_providers.aws.errors import REPLACEABLE, to_provider_error
 from sealwright_providers.aws.identity import account_of
 from sealwright_providers.aws.settings import AwsSettings
 from sealwright_providers.aws.sigv4 import Credentials, Signer
 from sealwright_providers.aws.transport import REPEATABLE, Answer
-from sealwright_providers.dial import BadAnswerError, Server
+from sealwright_providers.dial import BadAnswerError, Server, tls_context
 from sealwright_providers.http1.connection import Reply
 from sealwright_providers.http1.pool import Pool
 
@@ -55,7 +55,7 @@ class HttpTransport:
         session = await asyncio.to_thread(Session, settings)
         endpoint = await asyncio.to_thread(endpoint_of, session, settings)
         parts = urlsplit(endpoint)
-        context = await asyncio.to_thread(tls_context, settings) if parts.scheme == "https" else None
+        context = await asyncio.to_thread(tls_context, settings.ca_file) if parts.scheme == "https" else None
         port = parts.port or _DEFAULT_PORTS[parts.scheme]
         # No proxies from the environment: only the configuration says where requests go.
         return cls(

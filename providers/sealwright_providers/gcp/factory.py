@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import Final
 
-from sealwright.provider import ConfigurationError, KeyProvider, ProviderNotInstalledError
+from sealwright.provider import KeyProvider, ProviderNotInstalledError
 from sealwright_providers.gcp.settings import GcpSettings
 
 
@@ -24,6 +23,7 @@ class GcpFactory:
             ConfigurationError: There are no credentials, or a file cannot be used.
         """
         try:
+            from sealwright_providers.dial import tls_context  # noqa: PLC0415
             from sealwright_providers.gcp.channel import KmsChannel  # noqa: PLC0415
             from sealwright_providers.gcp.credentials import CredentialSource, load  # noqa: PLC0415
             from sealwright_providers.gcp.provider import GcpProvider  # noqa: PLC0415
@@ -33,15 +33,8 @@ class GcpFactory:
         if not settings.insecure_endpoint:
             # Both read files, and the search for credentials may ask the metadata server.
             source = CredentialSource(await asyncio.to_thread(load, settings.credentials_file))
-            context = await asyncio.to_thread(_tls_context, settings.ca_file)
+            context = await asyncio.to_thread(tls_context, settings.ca_file)
         return GcpProvider(settings, KmsChannel(settings.endpoint, source, context))
-
-
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ValueError) as e:
-        raise ConfigurationError([f"ca_file: the file cannot be used ({type(e).__name__})"]) from e
 
 
 FACTORY: Final = GcpFactory()

@@ -19,6 +19,7 @@ from sealwright_providers.http1.connection import Connection, Reply, clock_error
 IDLE_SECONDS: Final = 60.0
 """How long a connection is kept that nobody uses."""
 _LEAVE_SECONDS: Final = 1.0
+"""Shortest time between two times that idle connections are closed because a request got no answer."""
 
 
 class Pool:
@@ -74,7 +75,7 @@ class Pool:
         """Close the idle connections that have brought no answer since a request was sent that got none.
 
         The server may be slow, or a middlebox swallows what old connections send: the next requests find out. Not more often than
-        once a second: callers with hasty deadlines must not cost the others their connections again and again.
+        once a second: callers with very short deadlines must not close the connections that others use again and again.
         """
         now = asyncio.get_running_loop().time()
         if now - self._left < _LEAVE_SECONDS:

@@ -283,11 +283,11 @@ class Connection(asyncio.Protocol):
                 self._their_requests = min(value, MAX_REQUESTS)
             elif name == Setting.MAX_FRAME_SIZE:
                 if not frames.MAX_FRAME_BYTES <= value <= frames.MAX_FRAME_LIMIT:
-                    raise FrameError("a greatest frame that is not allowed")
+                    raise FrameError("MAX_FRAME_SIZE is out of range")
                 self._their_frame = value
             elif name == Setting.INITIAL_WINDOW_SIZE:
                 if value > frames.MAX_WINDOW:
-                    raise FrameError("a window that is not allowed")
+                    raise FrameError("INITIAL_WINDOW_SIZE is out of range")
                 for request in self._requests.values():
                     request.window += value - self._their_window
                 self._their_window = value

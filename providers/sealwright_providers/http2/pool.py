@@ -22,6 +22,7 @@ _DIAL_SECONDS: Final = 10.0
 """What TCP, TLS and a name server may take together. Requests that cannot wait so long leave it to those after them."""
 _TRIES: Final = 3
 _LEAVE_SECONDS: Final = 1.0
+"""Shortest time between two times that connections are left because a request got no answer."""
 _ROUNDING_SECONDS: Final = 0.002
 """uvloop counts in milliseconds, so that a deadline can pass a little before its time."""
 
@@ -103,7 +104,7 @@ class Pool:
     def _suspect(self, connection: Connection, sent: float) -> None:
         """Leave the connections over which nothing has come since a request was sent that got no answer.
 
-        Not more often than once a second: callers with hasty deadlines must not cost the others their connection again and again.
+        Not more often than once a second: callers with very short deadlines must not close the connection that others use.
         """
         now = asyncio.get_running_loop().time()
         if connection.received > sent or now - self._left < _LEAVE_SECONDS:

@@ -36,8 +36,10 @@ class KeyChanges:
     async def write(self, issuer: Issuer, keys: Sequence[Key]) -> bool:
         """Write keys unless another writer has changed the issuer since it was read. Return whether they were written.
 
+        This replica has read what was written when this returns.
+
         Raises:
-            StoreUnavailableError: The store cannot be written, or its answer was lost.
+            StoreUnavailableError: The store cannot be written, its answer was lost, or it could not be read afterwards.
         """
         if not await self._store.change_keys(issuer.state, keys):
             return False

@@ -128,7 +128,6 @@ class KeyOperations:
             if dry_run or not retired:
                 return _rotation(issuer, issuer.changed(retired), names, retired)
             if await self._changes.write(issuer, retired):
-                await self._changes.refresh()
                 self._wake()
                 after = await self._changes.current(name)
                 return _rotation(after, after.state.keys, names, retired)

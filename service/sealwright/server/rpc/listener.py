@@ -62,9 +62,9 @@ _BUSY: Final = frozenset(
         f"/{health_names.SERVICE_NAME}/Check",
     }
 )
-"""Methods that thousands may call at once. Each has a queue of its own in gRPC, so that administration, which shares the
-last one, waits behind none of them. Not every method has one, since grpc.aio waits anew for each queue whenever a call arrives:
-with 13 of them a token took 3 % more CPU."""
+"""Methods that thousands may call at once. Each has a queue of its own in gRPC. Administration shares another queue, so it does not
+wait behind them. Not every method has a queue, because grpc.aio starts a new wait for each queue whenever a call arrives: with 13
+queues a token took 3 % more CPU."""
 
 AddServices = Callable[[Boundary], None]
 
