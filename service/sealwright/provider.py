@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field
 
@@ -137,8 +137,7 @@ class KeyDescription:
     imported: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawSignature:
+class RawSignature(NamedTuple):
     """A signature as the backend returned it.
 
     Attributes:
@@ -148,10 +147,14 @@ class RawSignature:
         request_id: The backend's ID of the call, to find it in the KMS's own log; None where the backend gives none.
     """
 
-    value: bytes = field(repr=False)
+    value: bytes
     encoding: SignatureEncoding
-    key_uri: str = field(repr=False)
+    key_uri: str
     request_id: str | None = None
+
+    def __repr__(self) -> str:
+        """Return a text without the signature and the key URI."""
+        return f"RawSignature(encoding={self.encoding!r}, request_id={self.request_id!r})"
 
 
 async def _nobody(_uri: str) -> None:

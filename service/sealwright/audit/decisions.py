@@ -54,13 +54,13 @@ class Decision:
 
     __slots__ = ("_arrival", "_call", "_event", "_fields", "_limit", "_on_error", "_settled", "_urgent", "_writer")
 
-    def __init__(self, writer: AuditWriter, limit: RefusalLimit, event: str, arrival: Arrival) -> None:
+    def __init__(self, writer: AuditWriter, limit: RefusalLimit, event: str, arrival: Arrival | Call) -> None:
         self._writer = writer
         self._limit = limit
         self._event = event
         self._urgent = event in URGENT
         self._arrival = arrival
-        self._call = arrival if isinstance(arrival, Call) else None
+        self._call = arrival if type(arrival) is Call else None
         self._fields: dict[str, Any] = {}
         self._on_error: Outcome | None = None
         self._settled = False
@@ -78,10 +78,7 @@ class Decision:
 
     def identify(self, caller: str) -> None:
         """Note who makes the call."""
-        arrival = self._arrival
-        self._call = Call(
-            method=arrival.method, request_id=arrival.request_id, peer=arrival.peer, end=arrival.end, caller=caller
-        )
+        self._call = Call(*self._arrival[:4], caller)
 
     def note(self, **fields: Any) -> None:
         """Add fields to the record; a later value replaces an earlier one.
@@ -103,8 +100,7 @@ class Decision:
     def part(self, request_id: str) -> Decision:
         """Return a decision of its own for one request of a batch."""
         call = self.call
-        own = Call(method=call.method, request_id=request_id, peer=call.peer, end=call.end, caller=call.caller)
-        part = Decision(self._writer, self._limit, "sign", own)
+        part = Decision(self._writer, self._limit, "sign", call.part(request_id))
         part.note(batch_request_id=call.request_id)
         return part
 
@@ -195,7 +191,7 @@ class Decision:
         arrival = self._arrival
         caller = {} if self._call is None else {"caller": self._call.caller}
         head = {"method": arrival.method, "request_id": arrival.request_id, **caller, "peer": arrival.peer}
-        return {**head, "outcome": outcome.value, "reason": reason, **self._fields}
+        return {**head, "outcome": outcome, "reason": reason, **self._fields}
 
 
 class Audit:
@@ -205,7 +201,7 @@ class Audit:
         self._writer = writer
         self._limit = limit
 
-    def decision(self, arrival: Arrival, event: str) -> Decision:
+    def decision(self, arrival: Arrival | Call, event: str) -> Decision:
         """Open the decision about a call.
 
         Args:

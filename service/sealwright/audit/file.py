@@ -21,6 +21,7 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOF
 _RESERVE_BYTES: Final = 1024 * 1024
 """Room that is kept back for records of revocations and of changes to keys, which must be possible on a full disk."""
 _ROOM_CHECK_SECONDS: Final = 1.0
+_NOT_SUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _OUT_OF_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -44,6 +45,7 @@ class AuditFile:
         self._name = replica_id
         self._parts = 0
         self._stop_using_it = False
+        self._synced_writes = hasattr(os, "RWF_DSYNC")
         self.path = self._directory / f"{replica_id}.jsonl"
         self._reserve = self._directory / f".{replica_id}.reserve"
         self._room_checked = time.monotonic()
@@ -122,8 +124,9 @@ class AuditFile:
         length = len(data)
         try:
             while data:
-                data = data[os.write(self._file, data) :]
-            os.fdatasync(self._file)
+                data = data[self._write(data) :]
+            if not self._synced_writes:
+                os.fdatasync(self._file)
         except OSError:
             with contextlib.suppress(OSError):
                 # Somebody else may have truncated the file since `prepare`.
@@ -132,6 +135,17 @@ class AuditFile:
             raise
         self._size += length
         self.torn = False
+
+    def _write(self, data: bytes) -> int:
+        """Append some data, and return how much. The system syncs it in the same call if it can (pwritev2(2))."""
+        if self._synced_writes:
+            try:
+                return os.pwritev(self._file, [data], 0, os.RWF_DSYNC)  # O_APPEND appends, whatever the offset
+            except OSError as error:
+                if error.errno not in _NOT_SUPPORTED:
+                    raise
+                self._synced_writes = False
+        return os.write(self._file, data)
 
     def append_urgent(self, data: bytes) -> None:
         """Append data like `append`; on a full disk use the room that was kept back.

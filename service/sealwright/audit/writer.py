@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
@@ -72,6 +72,7 @@ class AuditWriter:
         self._pending: list[_Pending] = []
         self._groups: SimpleQueue[list[_Pending] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._gathering = Gathering()
@@ -95,7 +96,9 @@ class AuditWriter:
 
     def submit(self, event: str, record: Mapping[str, Any], *, urgent: bool = False) -> asyncio.Future[None]:
         """Hand a record over. The future completes when the record is durable, or fails with AuditUnavailableError."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         if self._closed:
             _fail(future, "the audit is closed")
@@ -109,8 +112,11 @@ class AuditWriter:
         self._pending.append(_Pending(body, future, urgent))
         if self._idle.is_set():
             self._idle.clear()
-            # Not now: the records of everything that this turn of the loop brings share one sync.
-            loop.call_soon(self._hand_over)
+            if self.under_way == 1:
+                self._hand_over()
+            else:
+                # Not now: the records of everything that this turn of the loop brings share one sync.
+                loop.call_soon(self._hand_over)
         return future
 
     def reopen(self) -> None:
@@ -142,6 +148,7 @@ class AuditWriter:
         if self._thread is not None:
             self._groups.put(None)
             await asyncio.to_thread(self._thread.join)
+        self._gathering.close()
         self._file.close()
 
     def _hand_over(self) -> None:
@@ -269,4 +276,4 @@ def _encode(record: Mapping[str, Any]) -> bytes:
 
 
 def _timestamp(time: datetime) -> str:
-    return f"{time.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"
+    return f"{time.isoformat(timespec='milliseconds')[:-6]}Z"

@@ -17,6 +17,7 @@ from sealwright.jose.readers import Readers
 
 __all__ = ["ALGORITHMS", "KEY_KINDS", "MIN_RSA_BITS", "Algorithm", "PublicKey"]
 
+_HASHES: Final = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 _JWK_OVERHEAD: Final = 130
 """Bytes of a JWK in a set beside the public key: names, kid, alg and use."""
 
@@ -86,7 +87,7 @@ class Algorithm:
         """
         if self.hash is None or self.kind.secret:
             raise ValueError(f"{self.name} signs the message itself")
-        return hashlib.new(self.hash.name, message).digest()
+        return _HASHES[self.hash.name](message).digest()
 
     def representative(self, key: PublicKey, message: bytes) -> bytes:
         """Compute the message representative, which depends on the key: mu (FIPS 204 §6.2), 64 bytes, with an empty context.

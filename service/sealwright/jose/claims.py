@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from json.encoder import encode_basestring as _json_string
+from typing import Any, Final, NamedTuple, NoReturn
 
 from sealwright.errors import (
     ClaimNotAllowedError,
@@ -16,7 +17,7 @@ from sealwright.errors import (
     Violation,
     ViolationsError,
 )
-from sealwright.jose.strict_json import LargeInteger, Member, StrictJsonError, parse_object
+from sealwright.jose.strict_json import LargeInteger, Member, StrictJsonError, parse_object, plain_names
 
 FIELD: Final = "claims_json"
 _SERVICE_OWNED: Final = ("iss", "iat")
@@ -102,11 +103,10 @@ class _Problems:
         self.violations.append(violation)
         self.first.setdefault(kind, violation)
 
-    def raise_any(self) -> None:
-        for kind in (RequestInvalidError, ClaimNotAllowedError, LifetimeTooLongError):
-            first = self.first.get(kind)
-            if first is not None:
-                raise kind(self.violations, first=first)
+    def raise_first(self) -> NoReturn:
+        """Raise all of them, as an error of the kind that counts most."""
+        kind = next(k for k in (RequestInvalidError, ClaimNotAllowedError, LifetimeTooLongError) if k in self.first)
+        raise kind(self.violations, first=self.first[kind])
 
 
 def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime, jwt_id: str) -> Claims:
@@ -124,33 +124,27 @@ def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime,
         LifetimeTooLongError: `exp` is more than `max_lifetime` after `iat`.
     """
     problems = _Problems()
-    members: Sequence[Member]
-    try:
-        members = parse_object(request.claims_json, FIELD)
-    except StrictJsonError as e:
-        members = e.members
-        for violation in e.violations:
-            problems.add(violation.field, violation.description)
-    given = {m.name: m for m in members}
-    _names(given, problems)
+    given, others = _read(request.claims_json, problems)
     issue_time = _seconds(now)
     subject = _subject(given, request, problems)
     audience, audience_text = _audience(given, request, problems)
     expire_time = _expire_time(given, request, policy, issue_time, problems)
     not_before = _not_before(given, request, expire_time, problems)
     jwt_id = _jwt_id(given, policy, jwt_id, problems)
-    problems.raise_any()
+    if problems.violations:
+        problems.raise_first()
 
-    own = [f'"iss":{_json_text(policy.issuer)}']
+    own = [f'"iss":{_json_string(policy.issuer)}']
     if subject is not None:
-        own.append(f'"sub":{_json_text(subject)}')
+        own.append(f'"sub":{_json_string(subject)}')
     if audience_text is not None:
         own.append(f'"aud":{audience_text}')
     own.append(f'"iat":{issue_time}')
     if not_before is not None:
         own.append(f'"nbf":{not_before}')
-    own.append(f'"exp":{expire_time},"jti":{_json_text(jwt_id)}')
-    own += [m.text for m in members if m.name not in _REGISTERED]
+    own.append(f'"exp":{expire_time},"jti":{_json_string(jwt_id)}')
+    if others:
+        own.append(others)
     return Claims(
         payload=f"{{{','.join(own)}}}".encode(),
         subject=subject,
@@ -160,6 +154,26 @@ def build_claims(request: ClaimsRequest, policy: ClaimsPolicy, *, now: datetime,
         not_before=not_before,
         jwt_id=jwt_id,
     )
+
+
+def _read(text: str, problems: _Problems) -> tuple[Mapping[str, Member], str]:
+    """Return the members of the caller's JSON by name, and the text of those that are not registered claims.
+
+    If none of them is registered or looks like it, that is the text itself, and nobody asks for the members.
+    """
+    names = plain_names(text)
+    if names is not None and _REGISTERED.isdisjoint(map(str.casefold, names)):
+        return {}, text[1:-1]
+    members: Sequence[Member]
+    try:
+        members = parse_object(text, FIELD)
+    except StrictJsonError as e:
+        members = e.members
+        for violation in e.violations:
+            problems.add(violation.field, violation.description)
+    given = {m.name: m for m in members}
+    _names(given, problems)
+    return given, ",".join([m.text for m in members if m.name not in _REGISTERED])
 
 
 def _seconds(moment: datetime) -> int:
@@ -181,7 +195,7 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def _names(given: dict[str, Member], problems: _Problems) -> None:
+def _names(given: Mapping[str, Member], problems: _Problems) -> None:
     """Refuse what the service sets, and look-alikes: Go's encoding/json reads `ISS`, or `sub` with a long s, as `iss` or `sub`."""
     for name in _SERVICE_OWNED:
         if name in given:
@@ -197,7 +211,7 @@ def _as_careless_readers_see(name: str) -> str:
     return name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
 
 
-def _subject(given: dict[str, Member], request: ClaimsRequest, problems: _Problems) -> str | None:
+def _subject(given: Mapping[str, Member], request: ClaimsRequest, problems: _Problems) -> str | None:
     asked = request.subject
     if asked is not None and not (asked and _is_unicode(asked) and _is_plain(asked)):
         problems.add("subject", "must be Unicode text, not empty, without control and bidirectional characters")
@@ -213,7 +227,7 @@ def _subject(given: dict[str, Member], request: ClaimsRequest, problems: _Proble
 
 
 def _audience(
-    given: dict[str, Member],
+    given: Mapping[str, Member],
     request: ClaimsRequest,
     problems: _Problems,
 ) -> tuple[tuple[str, ...], str | None]:
@@ -240,7 +254,7 @@ def _audience(
     return tuple(values), member.raw
 
 
-def _number(given: dict[str, Member], name: str, problems: _Problems) -> int | None:
+def _number(given: Mapping[str, Member], name: str, problems: _Problems) -> int | None:
     """Return a NumericDate claim. RFC 7519 §2 allows fractions, but some verifiers read only whole seconds."""
     member = given.get(name)
     if member is None:
@@ -254,7 +268,7 @@ def _number(given: dict[str, Member], name: str, problems: _Problems) -> int | N
 
 
 def _expire_time(
-    given: dict[str, Member],
+    given: Mapping[str, Member],
     request: ClaimsRequest,
     policy: ClaimsPolicy,
     issue_time: int,
@@ -284,7 +298,9 @@ def _expire_time(
     return expire_time
 
 
-def _not_before(given: dict[str, Member], request: ClaimsRequest, expire_time: int, problems: _Problems) -> int | None:
+def _not_before(
+    given: Mapping[str, Member], request: ClaimsRequest, expire_time: int, problems: _Problems
+) -> int | None:
     asked = None if request.not_before is None else _seconds(request.not_before)
     claimed = _number(given, "nbf", problems)
     if claimed is not None and asked is not None and claimed != asked:
@@ -298,7 +314,7 @@ def _not_before(given: dict[str, Member], request: ClaimsRequest, expire_time: i
     return not_before
 
 
-def _jwt_id(given: dict[str, Member], policy: ClaimsPolicy, fresh: str, problems: _Problems) -> str:
+def _jwt_id(given: Mapping[str, Member], policy: ClaimsPolicy, fresh: str, problems: _Problems) -> str:
     member = given.get("jti")
     if member is None:
         return fresh

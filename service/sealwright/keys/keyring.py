@@ -259,7 +259,11 @@ class Keyring:
         if stale is not None:
             raise StateTooOldError(stale, retry_after=RETRY_SECONDS)
         key = record.keys.get(kid)
-        return key is not None and lifecycle.published(key.record, snapshot.now(elapsed))
+        if key is None:
+            return False
+        # Without a time at which it leaves the set, any time will do.
+        now = snapshot.floor if key.record.withdraw_time is None else snapshot.now(elapsed)
+        return lifecycle.published(key.record, now)
 
     def at(self, name: str) -> Issuer:
         """Return an issuer as it is now, to show and to publish.

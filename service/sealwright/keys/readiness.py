@@ -103,7 +103,7 @@ class Readiness:
 
     def unable(self) -> list[str]:
         """Return the names of the issuers that cannot sign now."""
-        return [i.name for i in self._keyring.issuers if not self.can_sign(i.name)]
+        return [name for name, problem in self.problems().items() if problem is not None]
 
     async def wait(self, seconds: float) -> None:
         """Wait until every issuer can sign, or is blocked by something that waiting will not fix soon.

@@ -21,6 +21,7 @@ class Deadlines:
     def __init__(self) -> None:
         self._ends: dict[asyncio.Task[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # Kept, since Python 3.11 asks the system each time.
 
     async def call(self, function: Callable[..., Awaitable[T]], arguments: tuple[Any, ...], seconds: float) -> T:
         """Call a function, which also gets `timeout`, the seconds that it may take.
@@ -28,9 +29,14 @@ class Deadlines:
         Raises:
             TimeoutError: It had not ended by then, and was cancelled.
         """
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        task = cast("asyncio.Task[Any]", asyncio.current_task(loop))
         cancelled_before = task.cancelling()
-        self._begin(task, seconds)
+        self._ends[task] = loop.time() + seconds
+        if self._timer is None:
+            self._timer = loop.call_later(STEP_SECONDS, self._sweep, loop)
         try:
             result = await function(*arguments, timeout=seconds)
         except BaseException as fault:
@@ -41,12 +47,6 @@ class Deadlines:
         if self._end(task):
             task.uncancel()
         return result
-
-    def _begin(self, task: asyncio.Task[Any], seconds: float) -> None:
-        loop = task.get_loop()
-        self._ends[task] = loop.time() + seconds
-        if self._timer is None:
-            self._timer = loop.call_later(STEP_SECONDS, self._sweep, loop)
 
     def _end(self, task: asyncio.Task[Any]) -> bool:
         """Return whether the task was cancelled here."""

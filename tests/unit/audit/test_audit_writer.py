@@ -72,16 +72,52 @@ class Disk:
                 raise OSError(self.truncate_error, os.strerror(self.truncate_error))
             truncate(file, length)
 
+        def synced_write(file: int, buffers: list[bytes], _offset: int, flags: int) -> int:
+            assert flags == os.RWF_DSYNC
+            written = limited_write(file, buffers[0])
+            failing_sync(file)
+            return written
+
         monkeypatch.setattr(os, "write", limited_write)
         monkeypatch.setattr(os, "fdatasync", failing_sync)
+        monkeypatch.setattr(os, "pwritev", synced_write)
         monkeypatch.setattr(os, "ftruncate", failing_truncate)
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+@pytest.fixture(params=["one call", "two calls"])
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Faults of a disk, for a system that syncs as it writes and for one that does not."""
+    if request.param == "two calls":
+        monkeypatch.delattr(os, "RWF_DSYNC")
     one = Disk()
     one.install(monkeypatch)
     return one
+
+
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+async def test_a_file_system_that_does_not_sync_as_it_writes_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    asked: list[int] = []
+    synced: list[int] = []
+    sync = os.fdatasync
+
+    def refuse(file: int, *_more: Any) -> int:
+        asked.append(file)
+        raise OSError(error, os.strerror(error))
+
+    def note(file: int) -> None:
+        synced.append(file)
+        sync(file)
+
+    monkeypatch.setattr(os, "pwritev", refuse)
+    monkeypatch.setattr(os, "fdatasync", note)
+    one = writer(tmp_path)
+    await one.write("sign", {"n": 1})
+    await one.write("sign", {"n": 2})
+    await one.aclose()
+    assert [r["n"] for r in records(one.path)] == [1, 2]
+    assert (len(asked), len(synced)) == (1, 2)
 
 
 async def test_a_record_says_when_who_and_what(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sealwright.errors import InvalidRequestError
 from sealwright.jose.claims import ClaimsPolicy, ClaimsRequest, build_claims
-from sealwright.jose.strict_json import MAX_DEPTH, LargeInteger, StrictJsonError, depth, parse_object
+from sealwright.jose.strict_json import MAX_DEPTH, LargeInteger, StrictJsonError, depth, parse_object, plain_names
 
 POLICY = ClaimsPolicy(issuer="https://i", default_lifetime=timedelta(minutes=1), max_lifetime=timedelta(hours=1))
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -125,6 +125,60 @@ def test_the_language_is_that_of_another_strict_reader(text: str) -> None:
             parse_object(text, "c")
     else:
         assert {m.name: plain(m.value) for m in parse_object(text, "c")} == expected
+
+
+PLAIN_TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters='"\\\\'), max_size=8)
+PLAIN_SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(10**18) + 1, 10**18 - 1), PLAIN_TEXT)
+PLAIN_OBJECTS = st.dictionaries(PLAIN_TEXT, PLAIN_SCALARS | st.lists(PLAIN_SCALARS, max_size=4), max_size=6)
+
+
+def compact(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+@given(PLAIN_OBJECTS)
+def test_the_names_of_a_plain_object_are_found_at_a_glance(value: dict[str, Any]) -> None:
+    assert plain_names(compact(value)) == list(value)
+
+
+@given(PLAIN_OBJECTS.map(compact), st.data())
+def test_what_looks_plain_is_what_the_strict_parser_accepts(text: str, data: st.DataObject) -> None:
+    """Put some characters in place of others, and ask both."""
+    at = data.draw(st.integers(0, len(text)))
+    text = text[:at] + data.draw(SOUP.map(lambda s: s[:3])) + text[at + data.draw(st.integers(0, 3)) :]
+    names = plain_names(text)
+    if names is not None:
+        members = parse_object(text, "c")
+        assert [m.name for m in members] == names
+        assert ",".join(m.text for m in members) == text[1:-1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}x",
+        "{,}",
+        '{"a":1,}',
+        '{"a":1,"a":2}',
+        '{"a":01}',
+        '{"a":1.5}',
+        '{"a":1234567890123456789}',
+        '{"a": 1}',
+        '{"a":"\\u0062"}',
+        '{"a":"\x7f"}',
+        '{"a":"\u00fc"}',
+        '{"a":{}}',
+        '{"a":[[]]}',
+        '{"a":NaN}',
+        '{"a":"b}',
+        "{" + ",".join(f'"{n}":0' for n in range(1001)) + "}",
+        '{"a":"' + "b" * 2**16 + '"}',
+    ],
+)
+def test_what_needs_a_second_look_is_not_plain(text: str) -> None:
+    assert plain_names(text) is None
 
 
 @given(OBJECTS, st.data())
