@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from sealwright.provider import ProviderUnsupportedError
@@ -15,6 +16,8 @@ _ALIAS_ARN = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):kms:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):alias/[A-Za-z0-9:/_-]{1,250}"
 )
 _ALIAS = re.compile(r"alias/[A-Za-z0-9:/_-]{1,250}")
+_REMEMBERED: Final = 4096
+"""For how many key URIs it is remembered that they are inside the region and the account."""
 
 
 _PARTITIONS: Final = {
@@ -45,6 +48,7 @@ def account_in(arn: str) -> str | None:
     return match["account"] if match else None
 
 
+@lru_cache(_REMEMBERED)
 def pinned_arn(uri: str, *, region: str, account: str | None) -> str:
     """Return the key ARN of a pinned URI inside the provider's region and account.
 

@@ -28,6 +28,7 @@ from sealwright_providers.http1.pool import Pool
 _TARGET: Final = "TrentService."
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _BLOBS: Final = ("Mac", "PublicKey", "Signature")
+_OK: Final = int(HTTPStatus.OK)
 
 
 class HttpTransport:
@@ -44,6 +45,7 @@ class HttpTransport:
         self._signer = Signer(settings.region, _host(endpoint))
         self._credentials = CredentialSource(session)
         self._pool = pool
+        self._loop = asyncio.get_running_loop()
 
     @classmethod
     async def open(cls, settings: AwsSettings) -> HttpTransport:
@@ -68,14 +70,14 @@ class HttpTransport:
             raise ProviderTimeoutError("the deadline passed before AWS KMS could be called")
         if self._pool.closed:
             raise ProviderUnavailableError("the provider is closed")
-        body = json.dumps(fields, default=_blob, separators=(",", ":")).encode()
+        body = _json(fields).encode()
         try:
-            reply = await self._reply(operation, body, asyncio.get_running_loop().time() + timeout)
+            reply = await self._reply(operation, body, self._loop.time() + timeout)
         except TimeoutError:
             raise ProviderTimeoutError("AWS KMS did not answer before the deadline") from None
         except (BadAnswerError, OSError) as e:
             raise ProviderUnavailableError("AWS KMS cannot be reached") from e
-        if reply.status != HTTPStatus.OK:
+        if reply.status != _OK:
             raise to_provider_error(
                 _code(reply.body),
                 reply.status,
@@ -104,7 +106,7 @@ class HttpTransport:
             async with asyncio.timeout_at(end):
                 credentials = await self._credentials.current()
         reply = await self._post(operation, body, credentials, end)
-        if reply.status == HTTPStatus.OK or _code(reply.body) not in REPLACEABLE:
+        if reply.status == _OK or _code(reply.body) not in REPLACEABLE:
             return reply
         async with asyncio.timeout_at(end):
             others = await self._credentials.other_than(credentials)
@@ -112,7 +114,7 @@ class HttpTransport:
 
     async def _post(self, operation: str, body: bytes, credentials: Credentials, end: float) -> Reply:
         message = self._signer.request(credentials, _TARGET + operation, body, time.time())
-        left = end - asyncio.get_running_loop().time()
+        left = end - self._loop.time()
         return await self._pool.request(message, timeout=left, repeatable=operation in REPEATABLE)
 
 
@@ -129,9 +131,12 @@ def _blob(value: object) -> str:
     raise TypeError("not a value of the AWS API")
 
 
+_json: Final = json.JSONEncoder(default=_blob, separators=(",", ":")).encode
+
+
 def _object(raw: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(raw)
+        value = json.loads(raw.decode())
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

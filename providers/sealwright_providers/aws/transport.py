@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 REPEATABLE: Final = frozenset(
     {
@@ -20,8 +19,7 @@ REPEATABLE: Final = frozenset(
 """Operations that KMS may get twice. CreateKey would make two keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer of AWS KMS.
 
     Attributes:

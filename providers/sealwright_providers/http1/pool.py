@@ -26,6 +26,7 @@ class Pool:
     """Connections to one server. It does not limit their number, since the guard around a provider limits the calls."""
 
     def __init__(self, server: Server) -> None:
+        self._loop = asyncio.get_running_loop()
         self._dialer = Dialer(server, Connection)
         self._idle: dict[Connection, None] = {}
         self._busy: set[Connection] = set()
@@ -53,8 +54,7 @@ class Pool:
         """
         if self.closed:
             raise PoolClosedError("the pool is closed")
-        loop = asyncio.get_running_loop()
-        start = loop.time()
+        start = self._loop.time()
         end = start + timeout
         used = self._take(start) if repeatable else None
         if used is not None:
@@ -69,7 +69,7 @@ class Pool:
                 raise PoolClosedError("the pool is closed")
         async with asyncio.timeout_at(end):
             fresh = await self._dialer.open()
-        return await self._exchange(fresh, message, end - loop.time())
+        return await self._exchange(fresh, message, end - self._loop.time())
 
     def _suspect(self, sent: float) -> None:
         """Close the idle connections that have brought no answer since a request was sent that got none.
@@ -77,7 +77,7 @@ class Pool:
         The server may be slow, or a middlebox swallows what old connections send: the next requests find out. Not more often than
         once a second: callers with very short deadlines must not close the connections that others use again and again.
         """
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if now - self._left < _LEAVE_SECONDS:
             return
         self._left = now
@@ -121,7 +121,7 @@ class Pool:
         if self.closed or not connection.reusable:
             connection.abort()
             return
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         connection.idle_since = now
         connection.on_lost = self._forget
         self._idle[connection] = None

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import socket
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from sealwright.server.addresses import Address, CannotListenError
+from sealwright.server.connections import Connections
 from sealwright.server.descriptors import ConnectionLimits
-from sealwright.server.http.connections import Connections
 from sealwright.server.http.hosts import for_loopback
-from sealwright.server.http.protocol import Server
+from sealwright.server.http.protocol import Connection, Server
 from sealwright.server.http.public import Page, handler
+from sealwright.server.peers import Peer, tcp_peer
 from sealwright.server.settings import TlsSettings
 from sealwright.server.shedding import Shedding
+from sealwright.server.sockets import listen
 from sealwright.server.tls import TlsFiles, https_context
 
 _GRACE_SECONDS: Final = 5.0
-_BACKLOG: Final = 1024
-_NO_SUCH_FAMILY: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 class HttpListener:
@@ -61,7 +57,10 @@ class HttpListener:
         self._files: TlsFiles | None = None
         answer = for_loopback(handler(pages)) if only_loopback else handler(pages)
         self._server = Server(answer, name)
-        self._connections = Connections(self._server, limits, Shedding(name))
+        self._connections = Connections(self._connection, limits, Shedding(name), peer=tcp_peer)
+
+    def _connection(self, _peer: Peer) -> Connection:
+        return self._server()
 
     async def start(self) -> None:
         """Bind and serve.
@@ -74,46 +73,11 @@ class HttpListener:
             self._files = TlsFiles(self._tls, "HTTPS", for_grpc=False)
             context = https_context(self._files)
         try:
-            sockets = await self._bind()
+            sockets = await listen(self.address, share_port=self._share_port)
         except OSError as e:
             raise CannotListenError(self._name, self.address, e) from e
         self.address = Address(self.address.host, sockets[0].getsockname()[1])
-        self._connections.start(sockets, context)
-
-    async def _bind(self) -> list[socket.socket]:
-        """Return a listening socket for each address of the host; `[::]` has one for both families, as in gRPC."""
-        host, port = self.address.host, self.address.port
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        with contextlib.ExitStack() as bound:
-            sockets: list[socket.socket] = []
-            missing: OSError | None = None
-            for family, address in dict.fromkeys((f[0], f[4]) for f in found):
-                place = (address[0], port or (sockets[0].getsockname()[1] if sockets else 0), *address[2:])
-                try:
-                    listening = self._socket(family, place)
-                except OSError as e:
-                    if e.errno not in _NO_SUCH_FAMILY:
-                        raise
-                    missing = e
-                    continue
-                sockets.append(bound.enter_context(listening))
-            if not sockets:
-                raise missing or OSError(errno.EADDRNOTAVAIL, "no such address")
-            bound.pop_all()
-        return sockets
-
-    def _socket(self, family: int, place: tuple[object, ...]) -> socket.socket:
-        listening = socket.create_server(
-            place,
-            family=family,
-            backlog=_BACKLOG,
-            reuse_port=self._share_port,
-            dualstack_ipv6=self.address.every_address,
-        )
-        listening.settimeout(0)
-        return listening
+        self._connections.start(sockets, None if context is None else lambda: context)
 
     @property
     def certificate_end(self) -> datetime | None:

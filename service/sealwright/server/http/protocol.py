@@ -1,6 +1,6 @@
 """HTTP connections of strangers: what is malformed is counted and answered, and leaves nothing in the log.
 
-Each phase of a connection has its time. `http/connections.py` ends those that exceed it.
+Each phase of a connection has its time. `server/connections.py` ends those that exceed it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
 from sealwright import metrics
+from sealwright.server.http.answers import Answers, whole
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,11 @@ class Server(web.Server):
         super().__init__(handler, access_log=None)
         self._listener = listener
         self._clock = clock
+        self._answers = Answers()
 
     def __call__(self) -> Connection:
         """Return the protocol for a new connection."""
-        return Connection(self, self._listener, self._clock)
+        return Connection(self, self._listener, self._clock, self._answers)
 
 
 class Connection(web.RequestHandler):
@@ -78,9 +80,22 @@ class Connection(web.RequestHandler):
         phase: What it is waiting for.
     """
 
-    __slots__ = ("_clock", "_end", "_listener", "_may_upgrade", "_since", "_wire", "phase", "when_lost", "when_made")
+    __slots__ = (
+        "_answers",
+        "_asked",
+        "_clock",
+        "_end",
+        "_even",
+        "_listener",
+        "_may_upgrade",
+        "_since",
+        "_wire",
+        "phase",
+        "when_lost",
+        "when_made",
+    )
 
-    def __init__(self, server: Server, listener: str, clock: Callable[[], float]) -> None:
+    def __init__(self, server: Server, listener: str, clock: Callable[[], float], answers: Answers) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -90,6 +105,9 @@ class Connection(web.RequestHandler):
         )
         self._listener = listener
         self._clock = clock
+        self._answers = answers
+        self._even = True  # All that has come are whole requests without content, and all of them are answered.
+        self._asked = b""
         self._wire: asyncio.Transport | None = None
         self._end = b""
         self._may_upgrade = False
@@ -105,6 +123,11 @@ class Connection(web.RequestHandler):
     def deadline(self) -> float:
         """Reading of the clock at which its phase has lasted too long."""
         return self._since + self.phase.value[0]
+
+    @property
+    def blameless(self) -> bool:
+        """Whether a client that lets its time pass has done nothing wrong: it is idle."""
+        return self.phase is Phase.IDLE
 
     def waiting_since(self) -> float | None:
         """Return since when it has been waiting for its client, or None while a request is being answered."""
@@ -134,6 +157,17 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self._even:
+            answer = self._answers.find(data)
+            if answer is not None and self._wire is not None and self._gives_again():
+                self._end = data[-_OVERLAP:]
+                self._wire.write(answer)
+                self._enter(Phase.IDLE)
+                return
+            self._even = False
+            self._asked = data if whole(data) else b""
+        else:
+            self._asked = b""
         for piece in self._pieces(data):
             super().data_received(piece)
         if self._messages or self._request_in_progress:
@@ -141,6 +175,10 @@ class Connection(web.RequestHandler):
                 self._enter(Phase.ANSWER)
         elif self.phase in {Phase.FIRST_BYTE, Phase.IDLE}:
             self._enter(Phase.HEADERS)
+
+    def _gives_again(self) -> bool:
+        """Return whether an answer may go out at once. A client that does not take its answers has to wait for aiohttp."""
+        return not (self._close or self._force_close or self.writing_paused)
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:
         """Cut data where a request may begin.
@@ -185,9 +223,20 @@ class Connection(web.RequestHandler):
         if request.version < HttpVersion11 and "Transfer-Encoding" in request.headers:
             resp.force_close()  # HTTP/1.0 has no transfer codings: where the request ends is doubtful (RFC 9112 §6.1)
         try:
-            return await super().finish_response(request, resp, start_time)
+            sent, reset = await super().finish_response(request, resp, start_time)
         finally:
             self._enter(Phase.ANSWER if self._messages else Phase.IDLE)
+        if self._asked and not reset:
+            self._settle(request, sent)
+        return sent, reset
+
+    def _settle(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
+        """Note that the only request that had come is answered, and keep the answer for the next one like it."""
+        asked, self._asked = self._asked, b""
+        plain = request.version == HttpVersion11 and not request.body_exists and not self._may_upgrade
+        if plain and request.keep_alive and answer.keep_alive and not self._messages:
+            self._even = True
+            self._answers.keep(asked, answer)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log a fault of ours; count a fault of the client."""

@@ -14,6 +14,7 @@ from sealwright.issuer_settings import IssuerSettings
 from sealwright.keys.issuer import JwksDocument, entity_tag
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.readiness import Readiness
+from sealwright.server.http.answers import Repeatable
 
 _TAGS = re.compile(r'(?:W/)?("[^"]*")')
 _CORS: Final = {"Access-Control-Allow-Origin": "*"}
@@ -160,11 +161,15 @@ def handler(pages: Callable[[str], Page]) -> Callable[[web.BaseRequest], Awaitab
             return web.Response(status=204, headers=preflight | {"Allow": _METHODS, "Access-Control-Max-Age": "86400"})
         if request.method not in {"GET", "HEAD"}:
             return web.Response(status=405, headers=_NO_STORE | {"Allow": _METHODS})
-        page = pages(request.rel_url.raw_path)
+        path = request.rel_url.raw_path
+        page = pages(path)
         etag = page.headers.get("ETag")
+        if etag is None:
+            return web.Response(status=page.status, body=page.body, headers=page.headers)
         asked = ",".join(request.headers.getall("If-None-Match", ()))
-        if etag and asked and matches(asked, etag):
-            return web.Response(status=304, headers={k: v for k, v in page.headers.items() if k != "Content-Type"})
-        return web.Response(status=page.status, body=page.body, headers=page.headers)
+        status, body, headers = page.status, page.body, page.headers
+        if asked and matches(asked, etag):
+            status, body, headers = 304, b"", {k: v for k, v in page.headers.items() if k != "Content-Type"}
+        return Repeatable(lambda: pages(path) is page, status=status, body=body, headers=headers)
 
     return handle
