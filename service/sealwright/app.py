@@ -44,7 +44,6 @@ from sealwright.server.rpc.jwks import JwksService
 from sealwright.server.rpc.keys import KeyService
 from sealwright.server.rpc.listener import AddServices, GrpcListener
 from sealwright.server.rpc.signing import SigningService
-from sealwright.server.rpc.unix_front import UnixPeers
 from sealwright.signing import Signer
 from sealwright.sql.store import SqlStore
 from sealwright.v1.jwks_pb2_grpc import add_JwksServiceServicer_to_server
@@ -206,12 +205,12 @@ class App:
 
     async def _listen(self, audit: Audit, add_services: AddServices) -> None:
         settings = self._config.server
-        unix, callers = UnixPeers(), CallerCertificates()
+        callers = CallerCertificates()
         authentication = Authentication(
             self._clock,
             callers,
             local=settings.insecure_local and not settings.grpc_is_unix,
-            unix=unix if settings.grpc_is_unix else None,
+            unix=settings.grpc_is_unix,
         )
         boundary = Boundary(authentication, audit)
         public = PublicPages(self.keyring, self.readiness, alive=lambda: self._alive)
@@ -223,9 +222,7 @@ class App:
         self._admin = HttpListener(
             "admin", settings.admin, admin.page, limits["admin"], share_port=share, only_loopback=True
         )
-        self._grpc = GrpcListener(
-            settings, boundary, add_services, limits["grpc"], callers=callers, unix=unix, share_port=share
-        )
+        self._grpc = GrpcListener(settings, boundary, add_services, limits["grpc"], callers=callers, share_port=share)
         for listener in (self._http, self._admin):
             await listener.start()
             self._closers.push_async_callback(listener.close)

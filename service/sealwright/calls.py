@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A call whose caller is not known yet.
 
     Attributes:
@@ -14,22 +13,31 @@ class Arrival:
         request_id: Names the call in answers, logs and audit records.
         peer: Network address of the caller, in gRPC's form (`ipv4:127.0.0.1:51422`).
         end: Reading of the stopwatch (`Clock.elapsed`, in seconds) at which the call must be over.
-        left: Seconds until its caller's own deadline; None: there is none.
     """
 
     method: str
     request_id: str
     peer: str
     end: float
-    left: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Arrival):
+class Call(NamedTuple):
     """An authenticated call.
 
     Attributes:
+        method: See `Arrival`.
+        request_id: See `Arrival`.
+        peer: See `Arrival`.
+        end: See `Arrival`.
         caller: Who makes the call (see `access.identity`).
     """
 
+    method: str
+    request_id: str
+    peer: str
+    end: float
     caller: str
+
+    def part(self, request_id: str) -> Call:
+        """Return one request of a batch as a call of its own."""
+        return self._replace(request_id=request_id)

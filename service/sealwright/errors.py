@@ -1,6 +1,6 @@
 """Every error that a caller can receive: one tree, and each class has a stable reason.
 
-A gRPC interceptor turns these errors into `google.rpc.Status` (AIP-193). Messages are for people. They contain no key URI,
+The boundary of gRPC turns these errors into `google.rpc.Status` (AIP-193). Messages are for people. They contain no key URI,
 account, SDK text, token or claim value. Programs read `reason` and `metadata`.
 """
 

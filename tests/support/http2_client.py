@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from sealwright.http2 import frames
+from sealwright.http2.frames import Code, Kind
 from sealwright_providers.dial import Server
-from sealwright_providers.http2 import frames
-from sealwright_providers.http2.frames import Code, Kind
 from sealwright_providers.http2.pool import Pool
 from sealwright_providers.http2.requests import Answer
 from support.http2_peer import OK, TRAILERS, Peer, Side, answer, block

@@ -8,8 +8,8 @@ from typing import Self
 
 import hpack
 
-from sealwright_providers.http2 import frames
-from sealwright_providers.http2.frames import Kind, Setting
+from sealwright.http2 import frames
+from sealwright.http2.frames import Kind, Setting
 
 Headers = list[tuple[bytes, bytes]]
 OK: Headers = [(b":status", b"200"), (b"content-type", b"application/grpc")]

@@ -17,12 +17,12 @@ from urllib.parse import quote
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2  # type: ignore[import-untyped]
 
+from sealwright.http2.frames import Code, header_field
 from sealwright.provider import ProviderTimeoutError, ProviderUnavailableError
 from sealwright_providers.dial import BadAnswerError, PoolClosedError, Server
 from sealwright_providers.gcp.credentials import CredentialSource, Headers
 from sealwright_providers.gcp.errors import CredentialsRefusedError, to_provider_error
 from sealwright_providers.gcp.limits import limited
-from sealwright_providers.http2.frames import Code, header_field
 from sealwright_providers.http2.pool import Pool
 from sealwright_providers.http2.requests import Answer, StreamResetError
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import hpack
 
+from sealwright.http2 import frames
+from sealwright.http2.frames import Code, FrameError, Kind, Setting
 from sealwright_providers.dial import BadAnswerError, ConnectionDiedError
-from sealwright_providers.http2 import frames
-from sealwright_providers.http2.frames import Code, FrameError, Kind, Setting
 from sealwright_providers.http2.requests import Answer, Fields, NotProcessedError, Request, StreamResetError
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
@@ -309,14 +309,7 @@ class Connection(asyncio.Protocol):
         if stream == 1:
             # Peers may allow less than the table of 4,096 bytes that is the default, and we use none at all.
             block = frames.NO_TABLE + block
-        limit = frames.MAX_FRAME_BYTES
-        if len(block) <= limit:
-            self._write(frames.frame(Kind.HEADERS, frames.END_HEADERS, stream, block))
-            return
-        pieces = [block[at : at + limit] for at in range(0, len(block), limit)]
-        for index, piece in enumerate(pieces):
-            kind = Kind.CONTINUATION if index else Kind.HEADERS
-            self._write(frames.frame(kind, frames.END_HEADERS if index == len(pieces) - 1 else 0, stream, piece))
+        self._write(frames.header_block(stream, block))
 
     def _send_body(self, request: Request, body: bytes) -> None:
         """Send as much of the content as the peer has room for; the rest when it says that it has."""

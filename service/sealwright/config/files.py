@@ -19,7 +19,7 @@ from sealwright.sql.settings import StoreSettings
 LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "aws": ("aiohappyeyeballs", "boto3", "httptools"),
     "azure": ("aiohappyeyeballs", "azure.identity", "azure.keyvault.keys", "httptools"),
-    "gcp": ("aiohappyeyeballs", "google.cloud.kms_v1", "google_crc32c", "hpack"),
+    "gcp": ("aiohappyeyeballs", "google.cloud.kms_v1", "google_crc32c"),
     "pkcs11": ("pkcs11",),
 }
 """The modules that each built-in kind of provider imports when it opens. The extra has the name of the kind."""

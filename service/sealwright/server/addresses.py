@@ -119,20 +119,19 @@ AnyAddress = Annotated[Address | UnixSocket, PlainValidator(parse_address_or_soc
 class CannotListenError(ConfigurationError):
     """A listener cannot listen on its address."""
 
-    def __init__(self, listener: str, address: Address | UnixSocket, cause: Exception) -> None:
+    def __init__(self, listener: str, address: Address | UnixSocket, cause: OSError) -> None:
         """Make the message.
 
         Args:
             listener: Name of its setting: `grpc`, `http` or `admin`.
             address: The address.
-            cause: What the operating system or gRPC reported.
+            cause: What the operating system reported.
         """
         super().__init__([f"server.{listener}: cannot listen on {address}: {_reason(cause)}"])
 
 
-def _reason(cause: Exception) -> str:
-    if isinstance(cause, OSError) and cause.errno:
+def _reason(cause: OSError) -> str:
+    if cause.errno:
         # asyncio repeats the address in its text. The codes of getaddrinfo are negative, and strerror(3) does not know them.
         return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
-    # gRPC raises a RuntimeError whose text has source lines of its C core.
     return "it is in use, or is not an address of this machine"

@@ -24,6 +24,8 @@ _BLOCK = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n.*?^-----END \1--
 _CERTIFICATE_LABELS: Final = {b"CERTIFICATE", b"X509 CERTIFICATE"}
 _ENCRYPTED: Final = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED")
 _MIN_RSA_BITS: Final = 2048
+_HTTP2_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2. RFC 9113 §9.2.2 and appendix A prohibit the others."""
 _WARN_BEFORE: Final = timedelta(days=30)
 
 
@@ -92,7 +94,7 @@ def read(settings: TlsSettings, *, for_grpc: bool) -> Credentials:
 
     Args:
         settings: Names the files.
-        for_grpc: Whether gRPC uses them, which accepts fewer kinds of keys, and needs the callers' authorities.
+        for_grpc: Whether gRPC uses them, whose clients accept fewer kinds of keys, and which needs the callers' authorities.
 
     Raises:
         ConfigurationError: A file cannot be used.
@@ -113,6 +115,34 @@ def https_context(settings: TlsSettings) -> ssl.SSLContext:
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load(context, settings)
+    return context
+
+
+def grpc_context(settings: TlsSettings, used: Credentials) -> ssl.SSLContext:
+    """Return a context for gRPC, which requires a client certificate. The files have been checked by `read`.
+
+    Args:
+        settings: Names the files.
+        used: What they held when they were checked. Callers' certificates must chain to any of its `roots`.
+
+    Raises:
+        ConfigurationError: The key cannot be used, or is not that of the certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_HTTP2_CIPHERS)
+    context.set_alpn_protocols(["h2"])
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags = ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_TRUSTED_FIRST
+    context.load_verify_locations(cadata=used.roots_pem.decode("ascii"))
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    _load(context, settings)
+    return context
+
+
+def _load(context: ssl.SSLContext, settings: TlsSettings) -> None:
     try:
         # A password is given so that OpenSSL never asks for one on the terminal.
         context.load_cert_chain(settings.certificate, settings.private_key, password="")
@@ -125,7 +155,6 @@ def https_context(settings: TlsSettings) -> ssl.SSLContext:
         raise _refused("private_key", settings.private_key, problem) from None
     except (OSError, ValueError) as e:  # replaced since they were read
         raise _refused("private_key", settings.private_key, str(e)) from None
-    return context
 
 
 def _check_kind(key: object, path: str, *, for_grpc: bool) -> None:
@@ -136,7 +165,7 @@ def _check_kind(key: object, path: str, *, for_grpc: bool) -> None:
         isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
     ):
         # Measured with grpcio 1.85: its clients refuse P-521 and Ed25519.
-        raise _refused("certificate", path, "gRPC can only use certificates with RSA, P-256 and P-384 keys")
+        raise _refused("certificate", path, "clients of gRPC can only use certificates with RSA, P-256 and P-384 keys")
 
 
 def _certificates(setting: str, path: str) -> tuple[x509.Certificate, ...]:

@@ -1,6 +1,6 @@
 """The file of a Unix socket, which only one service at a time may have.
 
-gRPC replaces any socket that it finds at its path. When it stops, it removes the file, even if another program has made it.
+A listener replaces a socket that nobody listens on, and a socket does not tell whether a service is only starting.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class SocketFile:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
     def unlock(self) -> None:
-        """Let others have the path. gRPC has removed its socket when `stop` returns."""
+        """Let others have the path. The socket has been removed."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -74,5 +74,5 @@ class SocketFile:
                 return e.errno not in {
                     errno.ENOTSOCK,
                     errno.EPROTOTYPE,
-                }  # gRPC reports what is not a socket of its kind
+                }  # binding it reports what is not a socket
             return True

@@ -117,7 +117,7 @@ class _Worker:
 class Supervisor:
     """Starts each worker as a new process, replaces workers that crash or hang, and forwards signals.
 
-    It never forks, because gRPC and HSM clients do not work after a fork. Workers end when their supervisor ends.
+    It never forks, because HSM clients do not work after a fork. Workers end when their supervisor ends.
     """
 
     def __init__(

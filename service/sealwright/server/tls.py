@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-import grpc
-
 from sealwright.errors import ConfigurationError
 from sealwright.server import certificates
 from sealwright.server.settings import TlsSettings
@@ -84,6 +82,14 @@ class TlsFiles:
         """
         return certificates.https_context(self._settings)
 
+    def grpc_context(self) -> ssl.SSLContext:
+        """Return a context for mutual TLS.
+
+        Raises:
+            ConfigurationError: The files have changed since they were checked, and cannot be used.
+        """
+        return certificates.grpc_context(self._settings, self.used)
+
     def _advise(self, now: datetime) -> None:
         self._next_advice = now + _ADVICE_INTERVAL
         advice = self.used.advice(now)
@@ -125,19 +131,21 @@ def https_context(files: TlsFiles) -> ssl.SSLContext:
     return listening
 
 
-def grpc_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Return credentials for mutual TLS that use a renewed certificate from the next handshake on.
+def grpc_context(files: TlsFiles) -> Callable[[], ssl.SSLContext]:
+    """Return what makes a context of mutual TLS for each connection, with the certificate that is in use then.
 
-    Each handshake gets a context of its own. TLS tickets of other handshakes have other keys then, so no connection is resumed
-    without showing a certificate. gRPC has no setting for that.
+    Each handshake gets a context of its own. A session of TLS 1.2 or a ticket of another handshake is unknown to it, so no
+    connection is resumed without showing a certificate. Python has no setting for that.
     """
+    made = files.grpc_context()
 
-    def configuration() -> grpc.ServerCertificateConfiguration:
-        used = files.used
-        return grpc.ssl_server_certificate_configuration([(used.key, used.chain_pem)], root_certificates=used.roots_pem)
-
-    def renewed() -> grpc.ServerCertificateConfiguration:
+    def context() -> ssl.SSLContext:
+        nonlocal made
         files.renewed()
-        return configuration()
+        try:
+            made = files.grpc_context()
+        except ConfigurationError as e:  # changed again since they were checked
+            log.warning("gRPC still uses the old certificate: %s", e)
+        return made
 
-    return grpc.dynamic_ssl_server_credentials(configuration(), renewed, require_client_authentication=True)
+    return context

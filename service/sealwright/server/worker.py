@@ -71,7 +71,7 @@ def run_worker(build: Callable[[], Service], announce: Announce, lifeline: int |
     uvloop.run(_serve(build, announce, lifeline))
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """Keep the garbage collector away from what lives as long as the process.
 
     Modules, clients and settings are some hundred thousand objects. Walking through them again and again took a quarter of the CPU
@@ -88,8 +88,7 @@ async def _serve(build: Callable[[], Service], announce: Announce, lifeline: int
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with giving_way():  # gRPC starts its threads with its first object
-        service = build()
+    service = build()
     loop.add_signal_handler(signal.SIGHUP, service.reopen)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with contextlib.ExitStack() as ending:
@@ -105,7 +104,7 @@ async def _serve(build: Callable[[], Service], announce: Announce, lifeline: int
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
             ready.cancel()
-            _settle_memory()
+            settle_memory()
             if not stop.is_set():
                 announce(service.addresses)
             await stopping

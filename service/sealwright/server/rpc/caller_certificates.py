@@ -1,6 +1,6 @@
 """Checks the certificate of a caller at each call, because a connection outlives certificates and authorities.
 
-gRPC verifies a certificate in the handshake alone. Here, what was true then must still be true: the leaf and each certificate above
+TLS verifies a certificate in the handshake alone. Here, what was true then must still be true: the leaf and each certificate above
 it are valid at the time of the call, and the chain ends at a certificate of the CA file that is in force now.
 """
 
@@ -65,7 +65,7 @@ class CallerCertificates:
         """Return the caller that a certificate names.
 
         Args:
-            leaf: The caller's certificate, in PEM, as gRPC has verified it.
+            leaf: The caller's certificate, in PEM, as TLS has verified it.
             chain: The certificates that the caller sent with it, in PEM.
 
         Raises:
@@ -108,7 +108,7 @@ def _times(
 ) -> Iterator[Times]:
     """Yield when each chain from a certificate to an anchor is valid.
 
-    gRPC accepts any certificate of the CA file as the end of a chain, not only self-signed ones.
+    Any certificate of the CA file may be the end of a chain, not only self-signed ones, as in the handshake.
     """
     own = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     if certificate in anchors:

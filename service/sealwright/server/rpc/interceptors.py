@@ -6,13 +6,13 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_status import rpc_status
 
 from sealwright import metrics
 from sealwright.audit.decisions import Audit
@@ -21,7 +21,8 @@ from sealwright.calls import Arrival
 from sealwright.errors import InternalError, RequestInvalidError, SealwrightError, ShuttingDownError, Violation
 from sealwright.server.rpc import bounds
 from sealwright.server.rpc.admission import Admission, overload
-from sealwright.server.rpc.authentication import Authentication, Context
+from sealwright.server.rpc.authentication import Authentication
+from sealwright.server.rpc.call import Call
 from sealwright.server.rpc.receiving import SMALL_MESSAGE, Received, Receiving
 from sealwright.server.rpc.status import Prepared, to_status
 
@@ -45,10 +46,11 @@ Work = Callable[[Any, Any], Awaitable[Any]]
 class _Method:
     name: str
     work: Work
-    decode: Callable[[bytes], Any] | None
+    decode: Callable[[bytes], Any]
+    encode: Callable[[Any], bytes]
 
     def request(self, body: Received) -> Any:
-        """Decode a request here and not in gRPC, which answers with the text of the exception, and check its bounds.
+        """Decode a request, and check its bounds.
 
         Raises:
             RequestInvalidError: The bytes are not a message of the right type, or a field or the whole is too long.
@@ -58,7 +60,7 @@ class _Method:
         if isinstance(body, SealwrightError):
             raise body
         try:
-            request: Any = self.decode(body) if self.decode else body
+            request: Any = self.decode(body)
         except DecodeError:
             violation = Violation("", "the request is not a protobuf message of its type")
             raise RequestInvalidError([violation]) from None
@@ -69,26 +71,26 @@ class _Method:
         return request
 
 
-class Boundary(grpc.GenericRpcHandler):
+class Boundary:
     """Runs every call of ours, and turns every error into a status. An unexpected error becomes INTERNAL with the request id.
 
-    The boundary also counts the calls under way, because `grpc.aio.Server.stop` does not wait for code that runs after an abort.
-    It refuses new calls once the service drains, because `stop` cancels calls that the core has accepted but Python has not seen.
+    Servicers are added to it as to a server of gRPC. It refuses new calls once the service drains.
 
-    Servicers are added to it as to a server, and it is a handler of the server itself, since grpc.aio runs each interceptor in a
-    coroutine.
+    Attributes:
+        methods: What begins a call, by the path of its method.
     """
 
     def __init__(self, authentication: Authentication, audit: Audit) -> None:
         self.receiving = Receiving()
         self.admission = Admission()
+        self.methods: dict[str, Callable[[Call], None]] = {}
+        self.draining = False
         self._overloaded = Prepared(overload())
         self._refused: Counter[tuple[str, str]] = Counter()
         self._authentication = authentication
         self._audit = audit
         self._under_way: set[asyncio.Task[Any]] = set()
-        self.handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        self.draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
         """See grpc.aio.Server. Generated code adds the same methods by `add_registered_method_handlers`."""
@@ -98,15 +100,9 @@ class Boundary(grpc.GenericRpcHandler):
     ) -> None:
         """See grpc.aio.Server."""
         for name, handler in method_handlers.items():
-            method = _Method(name, cast("Work", handler.unary_unary), handler.request_deserializer)
-            # On the wire it is the same as unary, but it lets us decide when the request is received.
-            self.handlers[f"/{service_name}/{name}"] = grpc.stream_unary_rpc_method_handler(
-                self._handler(method), response_serializer=handler.response_serializer
-            )
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """See grpc.GenericRpcHandler."""
-        return self.handlers.get(handler_call_details.method)
+            decode, encode = handler.request_deserializer, handler.response_serializer
+            method = _Method(name, cast("Work", handler.unary_unary), cast("Any", decode), cast("Any", encode))
+            self.methods[f"/{service_name}/{name}"] = partial(self._begin, method)
 
     def report(self) -> None:
         """Log how many calls failed since the last report, and why."""
@@ -126,83 +122,111 @@ class Boundary(grpc.GenericRpcHandler):
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    def _handler(self, method: _Method) -> Callable[[Any, Context], Awaitable[Any]]:
-        run = self._public if method.name in _PUBLIC else self._decided
-        if method.name in _UNSTOPPABLE:
-            run = self._unstoppable
-        sheddable = method.name in _SHEDDABLE
+    def _begin(self, method: _Method, call: Call) -> None:
+        """Refuse a call at once, or answer it in a task."""
+        start = time.perf_counter()
+        arrival = self._authentication.arrival(method.name, call)
+        place: str | None = None
+        if method.name in _SHEDDABLE and call.complete and not self.draining:
+            place = self.admission.admit(lambda: self._name(call))
+            if place is None:
+                self._shed(method, arrival, call, start)
+                return
+        self._spawn(self._answer(method, arrival, call, None, start), call, place)
 
-        async def handle(_messages: Any, context: Context) -> Any:
-            task = cast("asyncio.Task[Any]", asyncio.current_task())
-            self._watch(task)
-            start = time.perf_counter()
-            arrival = self._authentication.arrival(method.name, context)
-            refusal = self._shed(arrival, context) if sheddable and not self.draining else None
-            if refusal is not None and self._audit.omits(self._name(context)):
-                await self._abort_quickly(arrival, context, start)
-            error: SealwrightError
-            body: Received = b""
-            try:
-                if not self.draining:  # else it is refused, whatever it is
-                    body = refusal or await self.receiving.receive(context, arrival.peer, task)
-                answer = await run(method, arrival, body, context)
-            except SealwrightError as e:
-                error = e
-            except asyncio.CancelledError:
-                _count(method.name, "CANCELLED", "", start)
-                raise
-            except Exception:
-                log.exception("request %s: %s failed", arrival.request_id, method.name)
-                error = InternalError(f"the request failed; the service's log has the cause under {arrival.request_id}")
-            else:
-                _count(method.name, "OK", "", start)
-                return answer
-            finally:
-                self.receiving.release(body)
-            self._note(method.name, error, start)
-            # There is exactly one abort: a second one would hide the first behind a UsageError.
-            status = rpc_status.to_status(to_status(error, arrival.request_id))
-            await context.abort(status.code, status.details, status.trailing_metadata)
-            raise AssertionError("abort returned")
-
-        return handle
-
-    def _shed(self, arrival: Arrival, context: Context) -> SealwrightError | None:
-        if arrival.left is not None:
-            self.admission.note(arrival.peer, arrival.method, arrival.left)
-        return self.admission.refusal(lambda: self._name(context))
-
-    async def _abort_quickly(self, arrival: Arrival, context: Context, start: float) -> None:
-        """Refuse a call in an overload that has no record of its own. There are thousands in a second."""
+    def _shed(self, method: _Method, arrival: Arrival, call: Call, start: float) -> None:
+        """Refuse a call in an overload. There are thousands in a second, so most of them have no record of their own."""
         refusal = self._overloaded
+        if not self._audit.omits(self._name(call)):
+            self._spawn(self._answer(method, arrival, call, refusal.error, start), call)
+            return
         self._note(arrival.method, refusal.error, start)
-        await context.abort(refusal.code, refusal.details, refusal.trailing_metadata(arrival.request_id))
+        call.fail(refusal.code, refusal.message, refusal.details(arrival.request_id))
+
+    def _spawn(self, answer: Coroutine[Any, Any, None], call: Call, place: str | None = None) -> None:
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        task = loop.create_task(answer)
+        self._watch(task, place)
+        call.run(task, self._authentication.longest(call))
+
+    async def _answer(
+        self, method: _Method, arrival: Arrival, call: Call, refusal: SealwrightError | None, start: float
+    ) -> None:
+        error: SealwrightError
+        body: Received = b""
+        try:
+            if not self.draining:  # else it is refused, whatever it is
+                found = refusal or call.whole(SMALL_MESSAGE)
+                body = await self._receive(method, call) if found is None else found
+            answer = method.encode(await self._run(method, arrival, body, call))
+        except SealwrightError as e:
+            error = e
+        except asyncio.CancelledError:
+            _count(method.name, "CANCELLED", "", start)
+            raise
+        except Exception:
+            log.exception("request %s: %s failed", arrival.request_id, method.name)
+            error = InternalError(f"the request failed; the service's log has the cause under {arrival.request_id}")
+        else:
+            _count(method.name, "OK", "", start)
+            call.answer(answer)
+            return
+        finally:
+            self.receiving.release(body)
+        self._note(method.name, error, start)
+        status = to_status(error, arrival.request_id)
+        call.fail(status.code, status.message, status.SerializeToString())
+
+    async def _receive(self, method: _Method, call: Call) -> Received:
+        """Return a request that did not come whole with its call. It is admitted when it has come: until then it costs nothing."""
+        admits = method.name in _SHEDDABLE and not call.complete
+        body = await self.receiving.receive(call, _task())
+        if admits:
+            place = self.admission.admit(lambda: self._name(call))
+            if place is None:
+                self.receiving.release(body)
+                return self._overloaded.error
+            _task().add_done_callback(lambda _: self.admission.leave(place))
+        return body
+
+    async def _run(self, method: _Method, arrival: Arrival, body: Received, call: Call) -> Any:
+        if method.name in _PUBLIC:
+            self._refuse_if_draining()
+            return await method.work(method.request(body), None)
+        if method.name in _UNSTOPPABLE:
+            return await self._unstoppable(method, arrival, body, call)
+        return await self._decided(method, arrival, body, call)
 
     def _note(self, method: str, error: SealwrightError, start: float) -> None:
         _count(method, error.code.value, error.reason, start)
         self._refused[method, error.reason] += 1
 
-    def _name(self, context: Context) -> str:
+    def _name(self, call: Call) -> str:
         try:
-            return self._authentication.caller(context)
+            return self._authentication.caller(call.peer)
         except SealwrightError:
             return ""  # All who cannot be named share what one caller gets.
 
-    def _watch(self, task: asyncio.Task[Any]) -> None:
+    def _watch(self, task: asyncio.Task[Any], place: str | None = None) -> None:
+        """Remember a task until it has ended, and then give its place back, if it has one."""
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._ended if place is None else partial(self._ended, place=place))
 
-    async def _unstoppable(self, method: _Method, arrival: Arrival, body: Received, context: Context) -> Any:
-        task = asyncio.create_task(self._decided(method, arrival, body, context))
+    def _ended(self, task: asyncio.Task[Any], place: str | None = None) -> None:
+        self._under_way.discard(task)
+        if place is not None:
+            self.admission.leave(place)
+        if not task.cancelled():
+            task.exception()  # Marks it as seen. `_answer` has logged it.
+
+    async def _unstoppable(self, method: _Method, arrival: Arrival, body: Received, call: Call) -> Any:
+        task = asyncio.create_task(self._decided(method, arrival, body, call))
         self._watch(task)
-        task.add_done_callback(_retrieve)
         return await asyncio.shield(task)
 
-    async def _public(self, method: _Method, _arrival: Arrival, body: Received, context: Context) -> Any:
-        self._refuse_if_draining()
-        return await method.work(method.request(body), context)
-
-    async def _decided(self, method: _Method, arrival: Arrival, body: Received, context: Context) -> Any:
+    async def _decided(self, method: _Method, arrival: Arrival, body: Received, call: Call) -> Any:
         """Run a call inside its decision.
 
         The order is the same for every call: who calls, whether the request is within bounds, whether the caller may make it (the
@@ -210,7 +234,7 @@ class Boundary(grpc.GenericRpcHandler):
         """
         async with self._audit.decision(arrival, EVENTS[method.name]) as decision:
             self._refuse_if_draining()
-            decision.identify(self._authentication.caller(context))
+            decision.identify(self._authentication.caller(call.peer))
             return await method.work(method.request(body), decision)
 
     def _refuse_if_draining(self) -> None:
@@ -218,10 +242,8 @@ class Boundary(grpc.GenericRpcHandler):
             raise ShuttingDownError("this replica is shutting down", retry_after=0)
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Mark an exception as seen, in case the caller has left and nobody waits for the task."""
-    if not task.cancelled():
-        task.exception()
+def _task() -> asyncio.Task[Any]:
+    return cast("asyncio.Task[Any]", asyncio.current_task())
 
 
 def _count(name: str, code: str, reason: str, start: float) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,6 +16,8 @@ from sealwright.access.settings import Role
 from sealwright.audit.decisions import Decision
 from sealwright.errors import CallerNotPermittedError, RequestInvalidError, Violation
 from sealwright.issuer_settings import IssuerSettings
+from sealwright.keys import lifecycle
+from sealwright.keys.issuer import Issuer
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.operations import KeyOperations, ShownKey, shown
 from sealwright.keys.revocation import AllKeysOf, KeyRevocation, OneKey, Scope
@@ -30,6 +33,11 @@ _READERS: Final = frozenset({Role.AUDITOR, Role.ROTATOR, Role.REVOKER})
 _ANY: Final = frozenset(Role)
 _ROTATORS: Final = frozenset({Role.ROTATOR})
 _REVOKERS: Final = frozenset({Role.REVOKER})
+
+
+_RECENT: Final = timedelta(seconds=2)
+_SETTLING_SECONDS: Final = 0.02
+_SETTLING_LOOKS: Final = 25
 
 
 class KeyService(keys_pb2_grpc.KeyServiceServicer):
@@ -71,10 +79,23 @@ class KeyService(keys_pb2_grpc.KeyServiceServicer):
         issuer = parse_issuer(request.parent, "parent")
         decision.note(issuer=issuer)
         self._authoriser.require(decision.call.caller, _READERS, issuer)
-        found = self._keyring.at(issuer)
+        found = await self._settled(issuer)
         page, token = _page(found.state.keys, request.page_size, request.page_token)
         keys = shown(page, found.state.keys, found)
         return keys_pb2.ListKeysResponse(keys=[_key(k) for k in keys], next_page_token=token)
+
+    async def _settled(self, name: str) -> Issuer:
+        """Return an issuer. A key that was published a moment ago is about to get its `ready_time`, so that is waited for.
+
+        It is shown without it if that takes longer, because the store cannot be written.
+        """
+        for _ in range(_SETTLING_LOOKS):
+            issuer = self._keyring.at(name)
+            recent = [k for k in issuer.state.keys if issuer.now - k.publish_time < _RECENT]
+            if not any(lifecycle.queued(k) and k.ready_time is None for k in recent):
+                break
+            await asyncio.sleep(_SETTLING_SECONDS)
+        return self._keyring.at(name)
 
     async def GetKey(  # noqa: N802 - the name in the proto
         self, request: keys_pb2.GetKeyRequest, decision: Decision

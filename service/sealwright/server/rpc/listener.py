@@ -3,85 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import socket
+import ssl
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, cast
+from functools import partial
+from typing import Any, Final
 
-import grpc
 from grpc_health.v1 import health as health_names
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from sealwright.errors import ConfigurationError
 from sealwright.server.addresses import Address, CannotListenError, UnixSocket
+from sealwright.server.connections import Connections
 from sealwright.server.descriptors import ConnectionLimits
+from sealwright.server.http2.connection import Connection
+from sealwright.server.http2.stream import Stream
+from sealwright.server.peers import Peer, certificates, tcp_peer
+from sealwright.server.rpc.call import Call
 from sealwright.server.rpc.caller_certificates import CallerCertificates
-from sealwright.server.rpc.crowding import Crowding
+from sealwright.server.rpc.heads import TOO_LONG, UNKNOWN_METHOD, Head, read_head
 from sealwright.server.rpc.interceptors import Boundary
-from sealwright.server.rpc.receiving import MAX_MESSAGE
-from sealwright.server.rpc.unix_front import UnixFront, UnixPeers
+from sealwright.server.rpc.library import Library
 from sealwright.server.settings import ServerSettings
 from sealwright.server.shedding import Shedding
 from sealwright.server.socket_file import SocketFile
-from sealwright.server.tls import TlsFiles, grpc_credentials
+from sealwright.server.sockets import UnixListener, listen
+from sealwright.server.tls import TlsFiles, grpc_context
 
 SIGNING: Final = "sealwright.v1.SigningService"
 SERVICES: Final = ("", SIGNING, "sealwright.v1.JwksService", "sealwright.v1.KeyService")
 
 _DRAIN_PAUSE: Final = 0.2
-"""Seconds for which the listener refuses new calls before it closes; see `Boundary`."""
-
-_HANDSHAKE_MS: Final = 10_000
-"""Longest time until a connection has completed its TLS handshake and sent its HTTP/2 settings."""
-
-_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_concurrent_streams", 128),
-    # Calls that wait in gRPC before this service sees them. Beyond the first number gRPC ends some of them at once, beyond the
-    # second all: at twice the capacity, `Admission` can become too slow to refuse the rest itself.
-    ("grpc.server.max_pending_requests", 500),
-    ("grpc.server.max_pending_requests_hard_limit", 1_000),
-    ("grpc.http2.bdp_probe", 0),  # it would raise the bytes that are held of a request before anybody asks for it
-    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    # Clients connect again without losing a call, and show their certificate again. Calls take at most a minute.
-    ("grpc.max_connection_age_ms", 3_600_000),
-    ("grpc.max_connection_age_grace_ms", 90_000),
-)
-
-_BUSY: Final = frozenset(
-    {
-        f"/{SIGNING}/SignJwt",
-        f"/{SIGNING}/BatchSignJwt",
-        f"/{SIGNING}/VerifyJwt",
-        "/sealwright.v1.JwksService/GetJwks",
-        f"/{health_names.SERVICE_NAME}/Check",
-    }
-)
-"""Methods that thousands may call at once. Each has a queue of its own in gRPC. Administration shares another queue, so it does not
-wait behind them. Not every method has a queue, because grpc.aio starts a new wait for each queue whenever a call arrives: with 13
-queues a token took 3 % more CPU."""
+"""Seconds for which the listener refuses new calls before it ends connections; see `Boundary`."""
+_TEND_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.02
+_CLOSING_SECONDS: Final = 3.0
+"""How long clients have for taking their answers, at the end."""
 
 AddServices = Callable[[Boundary], None]
 
 
-class _Registrar:
-    """Adds servicers to a server. It registers only the methods that many call."""
+class _Connection(Connection[Head]):
+    """A connection that knows its client's certificates."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+    def __init__(self, peer: Peer, begin: Callable[[Peer, Stream], None]) -> None:
+        super().__init__(read_head, TOO_LONG, partial(begin, peer))
+        self._peer = peer
 
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
-    ) -> None:
-        """See grpc.aio.Server."""
-        chosen = {name: h for name, h in method_handlers.items() if f"/{service_name}/{name}" in _BUSY}
-        self._server.add_registered_method_handlers(service_name, chosen)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self._peer.certificates = certificates(tls)
+        super().connection_made(transport)
 
 
 class GrpcListener:
@@ -99,37 +78,26 @@ class GrpcListener:
         limits: ConnectionLimits,
         *,
         callers: CallerCertificates,
-        unix: UnixPeers,
         share_port: bool,
     ) -> None:
-        self._limits = limits
-        self._callers = callers
-        self._jobs: list[asyncio.Task[None]] = []
         self.address = settings.grpc
         self._settings = settings
         self._boundary = boundary
+        self._limits = limits
+        self._callers = callers
+        self._share_port = share_port
+        self._jobs: list[asyncio.Task[None]] = []
+        self._refusing: set[asyncio.Task[None]] = set()
         self._files: TlsFiles | None = None
         self._socket_file: SocketFile | None = None
-        self._front: UnixFront | None = None
+        self._unix: UnixListener | None = None
+        self._connections: Connections[_Connection] | None = None
         if isinstance(settings.grpc, UnixSocket):
             self._socket_file = SocketFile(settings.grpc.path)
-            self._front = UnixFront(settings.grpc.path, unix, limits, Shedding("grpc"))
-        # gRPC shares ports by default. A second service would then silently receive half of the calls.
-        own = (("grpc.so_reuseport", int(share_port)), ("grpc.max_allowed_incoming_connections", limits.total))
-        options = (*_OPTIONS, *own)
         add_services(boundary)
-        self._server = grpc.aio.server(options=options)
-        registrar = _Registrar(self._server)
-        registrar.add_generic_rpc_handlers((boundary,))
-        for path, handler in boundary.handlers.items():
-            _, service, name = path.split("/")
-            registrar.add_registered_method_handlers(service, {name: handler})
+        self._methods = dict(boundary.methods)
         self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, cast("grpc.aio.Server", registrar))
-        if settings.reflection:
-            reflection.enable_server_reflection(
-                (*SERVICES[1:], health_names.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-            )
+        self._methods |= _library(self._health, reflects=settings.reflection)
 
     async def start(self) -> None:
         """Bind and serve.
@@ -138,42 +106,62 @@ class GrpcListener:
             ConfigurationError: The address cannot be bound, or the TLS files cannot be used.
         """
         await self.set_serving(signing=False)
+        context = self._context()
         try:
-            if self._socket_file is not None:
-                await self._socket_file.take()
-            self.address = self._bind()
-            await self._server.start()
-            if self._front is not None:
-                self._front.start()
-        except (RuntimeError, OSError) as e:
-            await self._server.stop(None)
-            if self._front is not None:
-                await self._front.close()
+            sockets = await self._listen()
+        except OSError as e:
             if self._socket_file is not None:
                 self._socket_file.unlock()
             raise CannotListenError("grpc", self.address, e) from e
-        if isinstance(self.address, Address):
-            crowding = Crowding(self.address.port, self._limits, Shedding("grpc"))
-            self._jobs.append(asyncio.create_task(crowding.run()))
-        self._jobs.append(asyncio.create_task(self._boundary.receiving.run()))
-        self._jobs.append(asyncio.create_task(self._boundary.admission.run()))
-        self._jobs.append(asyncio.create_task(self._boundary.run()))
+        peer = tcp_peer if self._unix is None else self._unix.peer
+        make = partial(_Connection, begin=self._begin)
+        self._connections = Connections(make, self._limits, Shedding("grpc"), peer=peer)
+        self._connections.start(sockets, context)
+        jobs = (self._boundary.receiving.run(), self._boundary.admission.run(), self._boundary.run(), self._tend())
+        self._jobs += [asyncio.create_task(job) for job in jobs]
 
-    def _bind(self) -> Address | UnixSocket:
-        address, settings = self._settings.grpc, self._settings
+    async def _listen(self) -> list[socket.socket]:
+        address = self.address
         if isinstance(address, UnixSocket):
-            assert self._front is not None  # noqa: S101 - for mypy
-            self._server.add_insecure_port(self._front.prepare())
-            return address
-        if settings.insecure_local:
-            port = self._server.add_insecure_port(str(address))
-        elif settings.tls is not None:
-            self._files = TlsFiles(settings.tls, "gRPC", for_grpc=True)
-            self._callers.use(self._files)
-            port = self._server.add_secure_port(str(address), grpc_credentials(self._files))
-        else:
+            if self._socket_file is not None:
+                await self._socket_file.take()
+            self._unix = UnixListener(address.path)
+            return [self._unix.socket]
+        sockets = await listen(address, share_port=self._share_port)
+        self.address = Address(address.host, sockets[0].getsockname()[1])
+        return sockets
+
+    def _context(self) -> Callable[[], ssl.SSLContext] | None:
+        settings = self._settings
+        if isinstance(settings.grpc, UnixSocket) or settings.insecure_local:
+            return None
+        if settings.tls is None:
             raise ConfigurationError(["server.tls: must be given"])
-        return Address(address.host, port)
+        self._files = TlsFiles(settings.tls, "gRPC", for_grpc=True)
+        self._callers.use(self._files)
+        return grpc_context(self._files)
+
+    def _begin(self, peer: Peer, stream: Stream) -> None:
+        """Begin a call."""
+        head: Head = stream.head
+        call = Call(stream, peer)
+        begin = self._methods.get(head.path)
+        if head.refusal is None and begin is not None:
+            begin(call)
+            return
+        task = asyncio.create_task(call.refuse(head.refusal or UNKNOWN_METHOD))
+        self._refusing.add(task)
+        task.add_done_callback(self._refusing.discard)
+        stream.on_lost = task.cancel
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(_TEND_SECONDS)
+            for connection in self._open():
+                connection.tend()
+
+    def _open(self) -> list[_Connection]:
+        return [] if self._connections is None else self._connections.open()
 
     @property
     def certificate_end(self) -> datetime | None:
@@ -189,18 +177,48 @@ class GrpcListener:
 
     async def drain(self) -> None:
         """Refuse new calls, wait for the running calls to end, and close."""
-        await self._health.enter_graceful_shutdown()
         self._boundary.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await self._health.enter_graceful_shutdown()
         self._boundary.receiving.drain()
+        for connection in self._open():
+            connection.leave()
         await asyncio.sleep(_DRAIN_PAUSE)
-        if self._front is not None:
-            self._front.stop()
-        await self._server.stop(self._settings.drain_seconds)
+        if self._connections is not None:
+            await self._connections.close()
+            await self._end_connections()
+        if self._unix is not None:
+            self._unix.remove()
         await self._boundary.idle()
-        if self._front is not None:
-            await self._front.close()
         self._boundary.report()
         for job in self._jobs:
             job.cancel()
         if self._socket_file is not None:
             self._socket_file.unlock()
+
+    async def _end_connections(self) -> None:
+        for connection in self._open():
+            connection.finish()
+        await self._until(lambda: not any(c.busy for c in self._open()), self._settings.drain_seconds)
+        await self._until(lambda: not self._open(), _CLOSING_SECONDS)
+        for connection in self._open():
+            connection.abort()
+
+    @staticmethod
+    async def _until(done: Callable[[], bool], seconds: float) -> None:
+        for _ in range(math.ceil(seconds / _POLL_SECONDS)):
+            if done():
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _library(servicer: health.HealthServicer, *, reflects: bool) -> Mapping[str, Callable[[Call], None]]:
+    """Return the methods of health and, if wanted, of reflection."""
+    library: Any = Library()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, library)
+    if reflects:
+        names = (*SERVICES[1:], health_names.SERVICE_NAME, reflection.SERVICE_NAME)
+        add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+        add(reflection.aio.ReflectionServicer(names), library)
+    return dict(library.methods)

@@ -1,24 +1,24 @@
-"""Receives requests within bounds: how many at once, for how long, and how much of them is kept.
+"""Receives requests that do not come at once, within bounds: how many at a time, for how long, and how much of them is kept.
 
-gRPC makes room for a whole message as soon as it is asked for one, and knows one limit for all methods. So a call asks for its
-message only when it has a place. Without a place, gRPC holds no more of a call than its flow control allows.
+A call asks for the rest of its message only when it has a place. Without a place, flow control lets no more of it come than
+`STREAM_WINDOW`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sealwright.errors import OverloadedError, RequestInvalidError, SealwrightError, Violation
-from sealwright.server.rpc.authentication import Context
+from sealwright.server.http2.session import STREAM_WINDOW
+from sealwright.server.rpc.call import Call
 
-MAX_MESSAGE: Final = 2 * 1024 * 1024 + 64 * 1024
-"""Most bytes of a request: those of a batch."""
 SMALL_MESSAGE: Final = 256 * 1024
-"""Most bytes of any other request. The largest token that any issuer allows is much smaller."""
+"""Most bytes of a request that is no batch. The largest token that any issuer allows is much smaller."""
 RECEIVE_SECONDS: Final = 10.0
 """Longest time until a request is complete."""
 PATIENCE_SECONDS: Final = 2.0
@@ -28,10 +28,8 @@ PLACES_PER_CONNECTION: Final = 8
 WAITING: Final = 2048
 """Most calls that wait for a place."""
 _HELD_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes of large requests whose calls are under way."""
+"""Most bytes of requests whose calls are under way, and that did not fit into the window of a stream."""
 _SWEEP_SECONDS: Final = 1.0
-_GONE_SECONDS: Final = 0.1
-"""If a caller has gone, gRPC first reports that there is no message, and cancels the call in a moment."""
 
 Received = bytes | SealwrightError
 """A request, or why it was not received."""
@@ -40,11 +38,12 @@ Received = bytes | SealwrightError
 class _Connection:
     """The requests of one connection."""
 
-    __slots__ = ("peer", "receiving", "waiting")
+    __slots__ = ("peer", "queued", "receiving", "waiting")
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.receiving = 0
+        self.queued = False
         self.waiting: deque[asyncio.Future[None]] = deque()
 
 
@@ -62,29 +61,33 @@ class Receiving:
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
 
-    async def receive(self, context: Context, peer: str, task: asyncio.Task[Any]) -> Received:
+    async def receive(self, call: Call, task: asyncio.Task[Any]) -> Received:
         """Return the request of a call, or the error to answer it with. `release` a request when its call is over.
 
         Args:
-            context: The call.
-            peer: Its connection. One connection cannot take all places.
+            call: The call. One connection cannot take all places.
             task: The task that runs the call.
         """
         self._began[task] = self._clock()
+        peer = call.peer.address
         try:
+            if call.complete:  # It only has to be put together, and waits for nobody.
+                return self._held_or_refused(await call.read())
             group = self._connections.get(peer) or self._connections.setdefault(peer, _Connection(peer))
             if group.receiving >= PLACES_PER_CONNECTION or self._receiving >= PLACES or group.waiting:
-                if self._waiting >= WAITING:
-                    return OverloadedError("too many requests are arriving", retry_after=1)
+                if self._waiting >= WAITING and not self._makes_room_for(group):
+                    return _too_many()
                 await self._place(group)
             else:
                 self._take(group)
             self._reading[task] = self._clock()
             try:
-                message = await context.read()
+                message = await call.read()
             finally:
                 del self._reading[task]
                 self._leave(group)
+        except OverloadedError as error:  # It had to make room for another connection.
+            return error
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
@@ -93,10 +96,12 @@ class Receiving:
         finally:
             del self._began[task]
             self._late.discard(task)
-        if not isinstance(message, bytes):
-            await asyncio.sleep(_GONE_SECONDS)
-            return _invalid("the request is empty: it has no message")
-        if len(message) > SMALL_MESSAGE:
+        return self._held_or_refused(message)
+
+    def _held_or_refused(self, message: bytes | None) -> Received:
+        if message is None:
+            return _invalid("the request has no complete message")
+        if len(message) > STREAM_WINDOW:
             if self._held + len(message) > _HELD_BYTES:
                 return OverloadedError("too many large requests are under way", retry_after=1)
             self._held += len(message)
@@ -104,7 +109,7 @@ class Receiving:
 
     def release(self, message: Received) -> None:
         """Forget a request."""
-        if isinstance(message, bytes) and len(message) > SMALL_MESSAGE:
+        if isinstance(message, bytes) and len(message) > STREAM_WINDOW:
             self._held -= len(message)
 
     async def run(self) -> None:
@@ -136,18 +141,35 @@ class Receiving:
         group.receiving += 1
         self._receiving += 1
 
+    def _makes_room_for(self, group: _Connection) -> bool:
+        """End the newest call of the connection with the most that wait. Return whether one has more than this one."""
+        largest = max(self._turns, key=lambda g: len(g.waiting))
+        if len(largest.waiting) <= len(group.waiting) + 1:
+            return False
+        self._waiting -= 1
+        turn = largest.waiting.pop()
+        if not turn.done():
+            turn.set_exception(_too_many())
+        return True
+
     async def _place(self, group: _Connection) -> None:
         """Wait for a place. Connections take turns, and each is served in the order of its calls."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         group.waiting.append(turn)
         self._waiting += 1
-        if len(group.waiting) == 1:
+        if not group.queued:
+            group.queued = True
             self._turns.append(group)
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._leave(group)
+            else:
+                with contextlib.suppress(ValueError):  # `_admit` or `_makes_room_for` may have met it already.
+                    group.waiting.remove(turn)
+                    self._waiting -= 1
+                self._forget(group)
             raise
 
     def _leave(self, group: _Connection) -> None:
@@ -158,7 +180,7 @@ class Receiving:
         self._forget(group)
 
     def _forget(self, group: _Connection) -> None:
-        if not group.receiving and not group.waiting:
+        if not group.receiving and not group.waiting and not group.queued:
             self._connections.pop(group.peer, None)
 
     def _admit(self) -> None:
@@ -174,10 +196,15 @@ class Receiving:
                     self._take(group)
                     turn.set_result(None)
                     break
-            if group.waiting:
+            group.queued = bool(group.waiting)
+            if group.queued:
                 self._turns.append(group)
             else:
                 self._forget(group)
+
+
+def _too_many() -> OverloadedError:
+    return OverloadedError("too many requests are arriving", retry_after=1)
 
 
 def _invalid(problem: str) -> RequestInvalidError:

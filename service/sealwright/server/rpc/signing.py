@@ -40,7 +40,9 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
         self, request: signing_pb2.SignJwtRequest, decision: Decision
     ) -> signing_pb2.SignJwtResponse:
         """See signing.proto."""
-        return _response(await self._signer.sign(decision, _request(request)))
+        response = signing_pb2.SignJwtResponse()
+        _fill(response, await self._signer.sign(decision, _request(request)))
+        return response
 
     async def BatchSignJwt(  # noqa: N802 - the name in the proto
         self, request: signing_pb2.BatchSignJwtRequest, decision: Decision
@@ -52,31 +54,34 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
             problem = f"must be 1 to {MAX_BATCH} requests with at most {MAX_BATCH_BYTES} bytes in all"
             raise RequestInvalidError([Violation("requests", problem)])
         decision.delegate()
-        turns = asyncio.Semaphore(_BATCH_WIDTH)
+        response = signing_pb2.BatchSignJwtResponse()
+        left = iter([(single, response.results.add()) for single in request.requests])
 
-        async def one(single: signing_pb2.SignJwtRequest) -> signing_pb2.BatchSignJwtResult:
-            async with turns:
-                return await self._result(decision.part(uuid7()), single)
+        async def work() -> None:
+            for single, result in left:
+                await self._sign_into(result, decision.part(uuid7()), single)
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(r)) for r in request.requests]
-        return signing_pb2.BatchSignJwtResponse(results=[t.result() for t in tasks])
+            for _ in range(min(count, _BATCH_WIDTH)):
+                group.create_task(work())
+        return response
 
-    async def _result(self, decision: Decision, request: signing_pb2.SignJwtRequest) -> signing_pb2.BatchSignJwtResult:
+    async def _sign_into(
+        self, result: signing_pb2.BatchSignJwtResult, decision: Decision, request: signing_pb2.SignJwtRequest
+    ) -> None:
         request_id = decision.call.request_id
         error: SealwrightError
         try:
             async with decision:
                 bounds.check(request)
-                return signing_pb2.BatchSignJwtResult(
-                    response=_response(await self._signer.sign(decision, _request(request)))
-                )
+                _fill(result.response, await self._signer.sign(decision, _request(request)))
+                return
         except SealwrightError as e:
             error = e
         except Exception:
             log.exception("request %s of a batch failed", request_id)
             error = InternalError(f"the request failed; the service's log has the cause under {request_id}")
-        return signing_pb2.BatchSignJwtResult(error=to_status(error, request_id))
+        result.error.CopyFrom(to_status(error, request_id))
 
     async def VerifyJwt(  # noqa: N802 - the name in the proto
         self, request: signing_pb2.VerifyJwtRequest, decision: Decision
@@ -139,12 +144,11 @@ def _lifetime(duration: Duration, violations: list[Violation]) -> timedelta | No
         return None
 
 
-def _response(signed: SignedToken) -> signing_pb2.SignJwtResponse:
-    return signing_pb2.SignJwtResponse(
-        token=signed.token,
-        kid=signed.kid,
-        algorithm=signed.algorithm,
-        issue_time=Timestamp(seconds=signed.claims.issue_time),
-        expire_time=Timestamp(seconds=signed.claims.expire_time),
-        jwt_id=signed.claims.jwt_id,
-    )
+def _fill(response: signing_pb2.SignJwtResponse, signed: SignedToken) -> None:
+    claims = signed.claims
+    response.token = signed.token
+    response.kid = signed.kid
+    response.algorithm = signed.algorithm
+    response.issue_time.seconds = claims.issue_time
+    response.expire_time.seconds = claims.expire_time
+    response.jwt_id = claims.jwt_id

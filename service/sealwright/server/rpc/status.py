@@ -8,7 +8,6 @@ from typing import Final
 
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
-from grpc_status import rpc_status
 
 from sealwright.errors import DOMAIN, SealwrightError, Violation
 
@@ -41,26 +40,25 @@ class Prepared:
     Attributes:
         error: The error.
         code: Its status code.
-        details: Its status message.
+        message: Its status message.
     """
 
     def __init__(self, error: SealwrightError) -> None:
-        status = rpc_status.to_status(to_status(error, _ANY_ID))
-        self.error, self.code, self.details = error, status.code, status.details
-        ((self._key, value),) = status.trailing_metadata
-        self._value = bytes(value)  # type: ignore[arg-type] # the name of the field says that it is binary
+        status = to_status(error, _ANY_ID)
+        self.error, self.code, self.message = error, status.code, status.message
+        self._details: bytes = status.SerializeToString()
 
-    def trailing_metadata(self, request_id: str) -> tuple[tuple[str, bytes], ...]:
-        """Return the metadata of the status.
+    def details(self, request_id: str) -> bytes:
+        """Return the serialized status.
 
         Args:
             request_id: A UUID, as text.
         """
-        return ((self._key, self._value.replace(_ANY_ID.encode(), request_id.encode())),)
+        return self._details.replace(_ANY_ID.encode(), request_id.encode())
 
 
 def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
-    """List at most 50 violations and 4 kB of them, then their number: gRPC drops trailers larger than 8 kB."""
+    """List at most 50 violations and 4 kB of them, then their number: clients drop trailers larger than 8 kB."""
     bad = error_details_pb2.BadRequest()
     size = 0
     for shown, violation in enumerate(violations):

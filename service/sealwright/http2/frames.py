@@ -1,4 +1,4 @@
-"""Frames of HTTP/2 (RFC 9113 §4 and §6), and header fields as a client writes them (RFC 7541 §6.2)."""
+"""Frames of HTTP/2 (RFC 9113 §4 and §6), and header fields that no table remembers (RFC 7541 §6.2)."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class Setting(IntEnum):
     MAX_CONCURRENT_STREAMS = 0x3
     INITIAL_WINDOW_SIZE = 0x4
     MAX_FRAME_SIZE = 0x5
+    MAX_HEADER_LIST_SIZE = 0x6
 
 
 class Code(IntEnum):
@@ -63,13 +64,26 @@ class Code(IntEnum):
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    STREAM_CLOSED = 0x5
+    FRAME_SIZE_ERROR = 0x6
     REFUSED_STREAM = 0x7
     CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
     ENHANCE_YOUR_CALM = 0xB
 
 
 class FrameError(Exception):
-    """The peer sent something that is not HTTP/2."""
+    """The peer sent something that is not HTTP/2.
+
+    Attributes:
+        code: The error code for it.
+    """
+
+    def __init__(self, problem: str, code: Code = Code.PROTOCOL_ERROR) -> None:
+        super().__init__(problem)
+        self.code = code
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -86,7 +100,7 @@ def head(data: bytes, at: int) -> tuple[int, int, int, int]:
     """
     high, low, kind, flags, stream = _HEAD.unpack_from(data, at)
     if high or low > MAX_FRAME_BYTES:
-        raise FrameError("a frame that is too long")
+        raise FrameError("a frame that is too long", Code.FRAME_SIZE_ERROR)
     return low, kind, flags, stream & MAX_STREAM
 
 
@@ -113,7 +127,7 @@ def read_settings(payload: bytes) -> list[tuple[int, int]]:
         FrameError: It is not made of whole parameters.
     """
     if len(payload) % _SETTING.size:
-        raise FrameError("SETTINGS of a wrong size")
+        raise FrameError("SETTINGS of a wrong size", Code.FRAME_SIZE_ERROR)
     return list(_SETTING.iter_unpack(payload))
 
 
@@ -129,7 +143,7 @@ def read_number(payload: bytes, at: int = 0) -> int:
         FrameError: The payload is too short.
     """
     if len(payload) < at + _NUMBER.size:
-        raise FrameError("a frame that is too short")
+        raise FrameError("a frame that is too short", Code.FRAME_SIZE_ERROR)
     return int(_NUMBER.unpack_from(payload, at)[0])
 
 
@@ -146,9 +160,29 @@ def unpadded(kind: int, flags: int, payload: bytes) -> bytes:
         start, end = 1, end - payload[0]
     if kind == Kind.HEADERS and flags & PRIORITY:
         start += 5
+    if len(payload) < start:
+        raise FrameError("fields that are not there", Code.FRAME_SIZE_ERROR)
     if start > end:
         raise FrameError("more padding than payload")
     return payload[start:end]
+
+
+def header_block(stream: int, block: bytes, flags: int = 0) -> bytes:
+    """Return the frames of a block of header fields: HEADERS, and CONTINUATION for what does not fit in it.
+
+    Args:
+        stream: Its stream.
+        block: The encoded fields.
+        flags: `END_STREAM`, if nothing follows it.
+    """
+    if len(block) <= MAX_FRAME_BYTES:
+        return frame(Kind.HEADERS, flags | END_HEADERS, stream, block)
+    pieces = [block[at : at + MAX_FRAME_BYTES] for at in range(0, len(block), MAX_FRAME_BYTES)]
+    first, last = (
+        frame(Kind.HEADERS, flags, stream, pieces[0]),
+        frame(Kind.CONTINUATION, END_HEADERS, stream, pieces[-1]),
+    )
+    return b"".join((first, *(frame(Kind.CONTINUATION, 0, stream, p) for p in pieces[1:-1]), last))
 
 
 def header_field(name: bytes, value: bytes, *, secret: bool = False) -> bytes:

@@ -1,0 +1,400 @@
+"""Calls of gRPC: their header fields, their messages, their end, and the services of gRPC's own packages."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from urllib.parse import unquote
+
+import grpc
+import hpack
+import pytest
+from google.rpc.code_pb2 import Code  # type: ignore[import-untyped]
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sealwright.http2 import frames
+from sealwright.http2.frames import END_STREAM, PADDED, Kind, Setting
+from sealwright.server.http2.session import STREAM_WINDOW, MalformedError
+from sealwright.server.peers import Peer
+from sealwright.server.rpc.call import MAX_MESSAGE, Call
+from sealwright.server.rpc.heads import MAX_METADATA_BYTES, TOO_LONG, UNKNOWN_METHOD, Head, read_head, status_block
+from sealwright.server.rpc.library import MAX_REQUEST, Library
+from support.http2_caller import Client, frame, head, prefixed, reset, wants, window
+from support.http2_peer import TRAILERS, block
+
+END: Final = block(TRAILERS)
+ACK: Final = frame(Kind.SETTINGS, frames.ACK)
+Pairs = list[tuple[bytes, bytes]]
+FIELDS: Pairs = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a.B/C"), (b"te", b"trailers")]
+FIELDS.append((b"content-type", b"application/grpc"))
+
+
+def having(name: bytes, value: bytes) -> Pairs:
+    """Return the fields of a call in which one is added or replaced."""
+    return list({**dict(FIELDS), name: value}.items())
+
+
+def test_a_call_is_read_from_its_fields() -> None:
+    assert read_head(FIELDS) == Head("/a.B/C", None, b"identity", None)
+    assert read_head(having(b"grpc-timeout", b"3S")) == Head("/a.B/C", 3.0, b"identity", None)
+    assert read_head([*FIELDS, (b"grpc-encoding", b"gzip"), (b"grpc-encoding", b"br")]).encoding == b"gzip"
+    assert read_head(having(b":path", b"/\xe9")).path == "/\u00e9"
+
+
+TIMES: Final = ["1H=3600", "2M=120", "30S=30", "250m=0.25", "7u=7e-6", "9n=9e-9", "99999999S=99999999", "0S=0"]
+
+
+@pytest.mark.parametrize("case", TIMES)
+def test_a_timeout_has_a_number_and_a_unit(case: str) -> None:
+    text, seconds = case.encode().split(b"=")
+    assert read_head(having(b"grpc-timeout", text)).timeout == pytest.approx(float(seconds))
+
+
+@pytest.mark.parametrize("text", [b"", b"1", b"S", b"-1S", b"1.5S", b"1s", b"123456789S", b" 1S", b"1S ", b"\xd9\xa1S"])
+def test_a_malformed_timeout_is_refused(text: bytes) -> None:
+    refusal = read_head(having(b"grpc-timeout", text)).refusal
+    assert refusal == (b"", Code.INTERNAL, "grpc-timeout is malformed")
+
+
+@pytest.mark.parametrize("value", [b"application/grpc", b"application/grpc+proto", b"application/grpc;charset=utf-8"])
+def test_content_types_of_grpc_are_accepted(value: bytes) -> None:
+    assert read_head(having(b"content-type", value)).refusal is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        FIELDS[:-1],
+        *(having(b"content-type", b"application/" + t) for t in (b"json", b"grpc+json", b"grpc-web", b"grpcx", b"")),
+        *(having(b":method", method) for method in (b"GET", b"PUT", b"post")),
+    ],
+)
+def test_what_is_not_grpc_is_answered_with_415(fields: Pairs) -> None:
+    whole = getattr(read_head(fields).refusal, "block", b"")
+    assert hpack.Decoder().decode(whole, raw=True) == [(b":status", b"415")]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *([f for f in FIELDS if f[0] != name] for name in (b":method", b":scheme", b":path")),
+        *([*FIELDS[:4], FIELDS[n], *FIELDS[4:]] for n in range(3)),
+        *([FIELDS[n], *FIELDS] for n in range(3)),
+        [*FIELDS, (b":authority", b"localhost")],
+        *([(name, b"200"), *FIELDS] for name in (b":status", b":protocol", b":", b":Path")),
+        *([*FIELDS, (name, b"1")] for name in (b"", b"Upper", b"a b", b"a:b", b"a\0", b"\x7f", b"\xe9", b"a\n")),
+        *([*FIELDS, (name, b"1")] for name in (b"connection", b"keep-alive", b"transfer-encoding", b"upgrade")),
+        *(having(b"te", value) for value in (b"gzip", b"trailers, deflate", b"")),
+        *(having(name, value) for name in (b":path", b"x") for value in (b"a\0", b"\rb", b"a\nb")),
+    ],
+)
+def test_fields_that_break_the_rules_of_http2_are_malformed(fields: Pairs) -> None:
+    with pytest.raises(MalformedError):
+        read_head(fields)
+
+
+def test_metadata_of_more_than_16_kb_is_refused() -> None:
+    size = sum(len(name) + len(value) + 32 for name, value in FIELDS) + 32 + 1
+    for value, refusal in ((MAX_METADATA_BYTES - size, None), (MAX_METADATA_BYTES - size + 1, TOO_LONG.refusal)):
+        assert read_head([*FIELDS, (b"x", b"v" * value)]).refusal == refusal
+
+
+def test_the_first_reason_is_the_refusal() -> None:
+    fields = having(b"grpc-timeout", b"?")
+    for name, value, code in (
+        (b"grpc-encoding", b"br", Code.UNIMPLEMENTED),
+        (b"x", b"v" * MAX_METADATA_BYTES, Code.RESOURCE_EXHAUSTED),
+        (b"content-type", b"text/html", Code.UNKNOWN),
+    ):
+        fields = list({**dict(fields), name: value}.items())
+        assert getattr(read_head(fields).refusal, "code", None) == code
+
+
+@given(st.text())
+def test_any_message_can_be_read_from_its_field(text: str) -> None:
+    fields = dict(hpack.Decoder().decode(status_block(Code.INTERNAL, "?" + text, first=False), raw=True))
+    assert all(0x20 <= byte < 0x7F for byte in fields[b"grpc-message"])
+    assert unquote(fields[b"grpc-message"].decode("ascii")) == "?" + text.encode(errors="replace").decode()
+    assert fields[b"grpc-status"] == b"13"
+
+
+def test_a_message_is_encoded_only_where_it_must_be() -> None:
+    assert b"grpc-message" + b"\x18" + b" a~$&%25 %0A%C3%A9%7F%00" in status_block(
+        2, " a~$&% \n\u00e9\x7f\0", first=False
+    )
+
+
+def test_an_answer_without_messages_begins_and_ends_in_one_block() -> None:
+    fields = hpack.Decoder().decode(status_block(Code.UNIMPLEMENTED, "", [b"CAU", b"x"], first=True), raw=True)
+    assert [(bytes(name), bytes(value)) for name, value in fields] == [
+        (b":status", b"200"),
+        (b"content-type", b"application/grpc"),
+        (b"grpc-status", b"12"),
+        (b"grpc-accept-encoding", b"identity,deflate,gzip"),
+        (b"grpc-status-details-bin", b"CAU"),
+        (b"grpc-status-details-bin", b"x"),
+    ]
+
+
+def begin(*data: bytes, encoding: bytes = b"identity", complete: bool = True) -> tuple[Client, Call]:
+    """Return a client, and its call whose content has come in these pieces."""
+    client = Client(reads=read_head)
+    client.now = time.monotonic()  # as `Call.run` reads it
+    client.send(head(1, 0, block(having(b"grpc-encoding", encoding))), *(frame(Kind.DATA, 0, 1, d) for d in data))
+    if complete:
+        client.send(frame(Kind.DATA, END_STREAM, 1))
+    return client, Call(client.begun[0], Peer("ipv4:127.0.0.1:1", "127.0.0.1"))
+
+
+async def turns() -> None:
+    """Let the tasks do what they can."""
+    for _ in range(8):
+        await asyncio.sleep(0)
+
+
+async def answer(client: Client) -> tuple[int, str, bytes]:
+    """Return the status, the message and the content of an answer that must be well-formed."""
+    await turns()
+    content, blocks, decoder = b"", [], hpack.Decoder()
+    for kind, flags, _, payload in await client.got():
+        if kind == Kind.DATA:
+            content += payload
+        elif kind == Kind.HEADERS:
+            blocks.append((flags & END_STREAM, dict(decoder.decode(payload, raw=True))))
+    assert [b":status" in fields for _, fields in blocks] == [True] + [False] * (len(blocks) - 1)
+    assert [bool(last) for last, _ in blocks] == [False] * (len(blocks) - 1) + [True]
+    fields = blocks[-1][1]
+    return int(fields[b"grpc-status"]), unquote(fields.get(b"grpc-message", b"").decode()), content
+
+
+@pytest.mark.parametrize("message", [b"", b"x", b"x" * 100])
+async def test_a_short_message_is_taken_whole(message: bytes) -> None:
+    client, call = begin(prefixed(message)[:3], prefixed(message)[3:])
+    assert call.whole(100) == message
+    call.answer(message)
+    assert await answer(client) == (Code.OK, "", prefixed(message))
+    assert not call._stream.open
+
+
+LONG: Final = prefixed(b"x" * 101)
+NOT_WHOLE: Final = {
+    "long": [LONG, b"x" * 101],
+    "two": [prefixed(b"a") * 2, b"a"],
+    "cut": [LONG[:9], None],
+    "none": [b"", None],
+}
+NOT_WHOLE["compressed"] = [prefixed(gzip.compress(b"abc"), 1), b"abc"]
+
+
+@pytest.mark.parametrize(("data", "message"), NOT_WHOLE.values(), ids=NOT_WHOLE)
+async def test_any_other_message_is_read(data: bytes, message: bytes | None) -> None:
+    _, call = begin(data, encoding=b"gzip")
+    assert call.whole(100) is call.whole(100) is None
+    assert await call.read() == message
+
+
+async def test_messages_are_read_one_by_one_as_they_come() -> None:
+    client, call = begin(complete=False)
+    found: list[bytes | None] = []
+
+    async def read_all() -> None:
+        while not found or found[-1] is not None:
+            found.append(await call.read())
+
+    reading = asyncio.create_task(read_all())
+    for n, byte in enumerate(prefixed(b"ab") + prefixed(b"") + prefixed(b"third")):
+        client.send(frame(Kind.DATA, 0, 1, bytes((byte,))))
+        await turns()
+        assert len(found) == sum(n >= last for last in (6, 11, 21))
+    client.send(frame(Kind.DATA, END_STREAM, 1))
+    await reading
+    assert found == [b"ab", b"", b"third", None]
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+async def test_messages_are_decompressed_that_say_so(encoding: bytes) -> None:
+    compress = gzip.compress if encoding == b"gzip" else zlib.compress
+    most = compress(bytes(MAX_MESSAGE))
+    _, call = begin(prefixed(compress(b"a" * 99), 1), prefixed(b"plain"), prefixed(most, 1), encoding=encoding)
+    assert [await call.read() for _ in range(4)] == [b"a" * 99, b"plain", bytes(MAX_MESSAGE), None]
+
+
+BAD: Final = {
+    "unknown flag": (Code.INTERNAL, prefixed(b"x", 2)),
+    "compressed by nothing": (Code.INTERNAL, prefixed(zlib.compress(b"x"), 1)),
+    "too long": (Code.RESOURCE_EXHAUSTED, b"\0" + frames.number(MAX_MESSAGE + 1)),
+    "not compressed": (Code.INTERNAL, prefixed(b"hello", 1)),
+    "empty": (Code.INTERNAL, prefixed(b"", 1)),
+    "cut": (Code.INTERNAL, prefixed(gzip.compress(b"hello")[:-9], 1)),
+    "bomb": (Code.RESOURCE_EXHAUSTED, prefixed(gzip.compress(bytes(MAX_MESSAGE + 1)), 1)),
+}
+
+
+@pytest.mark.parametrize(("code", "data"), BAD.values(), ids=BAD)
+async def test_a_message_that_cannot_be_received_ends_its_call(code: int, data: bytes, request: Any) -> None:
+    client, call = begin(data, encoding=b"identity" if "by nothing" in request.node.name else b"gzip", complete=False)
+    with pytest.raises(asyncio.CancelledError):
+        await call.read()
+    assert (await answer(client))[0] == code
+    assert not call._stream.open
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0", b"\xc8" + bytes(200)], ids=len)
+async def test_a_caller_may_send_a_long_message_and_no_more(padding: bytes) -> None:
+
+    client, call = begin(complete=False)
+    client.send(ACK)
+    reading = asyncio.create_task(call.read())
+    left, credit = prefixed(bytes(100_000)), STREAM_WINDOW
+    while left:
+        await turns()
+        credit += sum(
+            frames.read_number(p) for kind, _, n, p in await client.got() if (kind, n) == (Kind.WINDOW_UPDATE, 1)
+        )
+        assert credit, "the caller waits for a window, and the call for content"
+        pad = padding if credit > 2 * len(padding) else b""
+        size = min(1000, len(left), credit - len(pad))
+        client.send(frame(Kind.DATA, PADDED if pad else 0, 1, pad[:1] + left[:size] + pad[1:]))
+        left, credit = left[size:], credit - size - len(pad)
+    assert (await reading, credit) == (bytes(100_000), 0)
+
+
+async def test_a_failure_after_the_first_message_keeps_what_was_sent() -> None:
+    client, call = begin()
+    await call.write(b"a")
+    call.fail(Code.ABORTED, "no more", b"\x08\x0a")
+    call.fail(Code.INTERNAL, "too late")
+    assert await answer(client) == (Code.ABORTED, "no more", prefixed(b"a"))
+
+
+async def test_a_call_whose_answer_is_not_taken_in_time_has_one_beginning() -> None:
+
+    client, call = begin()
+    client.send(wants(Setting.INITIAL_WINDOW_SIZE, 0))
+    task = asyncio.create_task(asyncio.sleep(0))
+    call.run(task, 5)
+    call.answer(b"a")
+    client.now += 6
+    client.connection.tend()
+    client.send(window(1, 100))
+    assert (await answer(client))[2] in {b"", prefixed(b"a")}
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("how", ["reset", "lost", "late"])
+async def test_the_task_of_a_call_is_cancelled_when_nobody_waits_for_it(how: str) -> None:
+    client, call = begin()
+    task = asyncio.create_task(asyncio.Event().wait())
+    call.run(task, 5)
+    client.now += 4
+    client.connection.tend()
+    await asyncio.sleep(0)
+    assert not task.done()
+    if how == "reset":
+        client.send(reset(1))
+    elif how == "lost":
+        client.connection.connection_lost(None)
+    else:
+        client.now += 2
+        client.connection.tend()
+        assert (await answer(client))[:2] == (Code.DEADLINE_EXCEEDED, "the deadline has passed")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not call._stream.open
+
+
+@pytest.mark.parametrize("fields", [FIELDS, having(b":method", b"GET")], ids=["gRPC", "HTTP"])
+async def test_a_refusal_waits_until_the_message_begins_to_come(fields: Pairs) -> None:
+    client, call = begin(complete=False)
+    refusing = asyncio.create_task(call.refuse(read_head(fields).refusal or UNKNOWN_METHOD))
+    await asyncio.sleep(0)
+    assert await client.got_exactly()
+    client.send(frame(Kind.DATA, 0, 1, b"\0"))
+    await refusing
+    (_, _, _, payload), end = await client.got()
+    status = dict(hpack.Decoder().decode(payload, raw=True))[b":status"]
+    assert status == (b"200" if fields == FIELDS else b"415")
+    assert end == (Kind.RST_STREAM, 0, 1, frames.number(0))
+
+
+class Servicer:
+    """Says what it gets, in capitals."""
+
+    async def unary(self, request: str, context: Any) -> str:
+        if request == "missing":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "it is missing")
+        if request == "broken":
+            raise ValueError(request)
+        return request.upper()
+
+    async def stream(self, request: str, context: Any) -> None:
+        for letter in request:
+            await context.write(letter.upper())
+        if request == "wait":
+            await asyncio.Event().wait()
+
+    async def chat(self, requests: AsyncIterator[str], _: Any) -> AsyncIterator[str]:
+        async for request in requests:
+            yield request.upper()
+
+
+def serve(method: str, call: Call) -> Library:
+    servicer, library = Servicer(), Library()
+    codec: Any = {"request_deserializer": bytes.decode, "response_serializer": str.encode}
+    handlers: Any = {
+        "Unary": grpc.unary_unary_rpc_method_handler(servicer.unary, **codec),
+        "Stream": grpc.unary_stream_rpc_method_handler(servicer.stream, **codec),
+        "Chat": grpc.stream_stream_rpc_method_handler(servicer.chat, **codec),
+    }
+    library.add_registered_method_handlers("a.B", handlers)
+    library.methods[f"/a.B/{method}"](call)
+    return library
+
+
+LARGE: Final = prefixed(b"x" * (MAX_REQUEST + 1))
+NO_MESSAGE: Final = (Code.INVALID_ARGUMENT, "the request has no complete message", b"")
+NOT_ITS_TYPE: Final = (Code.INVALID_ARGUMENT, "the request is not a protobuf message of its type", b"")
+TOO_LARGE: Final = (Code.RESOURCE_EXHAUSTED, f"the message has more than {MAX_REQUEST} bytes", b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "expected"),
+    [
+        ("Unary", prefixed(b"abc"), (Code.OK, "", prefixed(b"ABC"))),
+        ("Unary", prefixed(b""), (Code.OK, "", prefixed(b""))),
+        ("Unary", prefixed(b"x" * MAX_REQUEST), (Code.OK, "", prefixed(b"X" * MAX_REQUEST))),
+        ("Unary", prefixed(b"missing"), (Code.NOT_FOUND, "it is missing", b"")),
+        ("Unary", prefixed(b"broken"), (Code.INTERNAL, "the request failed", b"")),
+        ("Unary", b"", NO_MESSAGE),
+        ("Stream", prefixed(b"abc")[:-1], NO_MESSAGE),
+        ("Stream", prefixed(b"abc"), (Code.OK, "", prefixed(b"A") + prefixed(b"B") + prefixed(b"C"))),
+        ("Stream", prefixed(b""), (Code.OK, "", b"")),
+        ("Chat", prefixed(b"ab") + prefixed(b"c"), (Code.OK, "", prefixed(b"AB") + prefixed(b"C"))),
+        ("Chat", b"", (Code.OK, "", b"")),
+        *((method, prefixed(b"\xff"), NOT_ITS_TYPE) for method in ("Unary", "Stream", "Chat")),
+        *((method, LARGE, TOO_LARGE) for method in ("Unary", "Stream", "Chat")),
+    ],
+)
+async def test_the_services_of_grpc_answer(method: str, data: bytes, expected: tuple[int, str, bytes]) -> None:
+    client, call = begin(data)
+    library = serve(method, call)
+    assert await answer(client) == expected
+    assert not library._under_way
+
+
+async def test_a_chat_answers_each_message_as_it_comes_and_ends_when_it_is_reset() -> None:
+    client, call = begin(complete=False)
+    library = serve("Chat", call)
+    for text in (b"abc", b"def"):
+        client.send(frame(Kind.DATA, 0, 1, prefixed(text)))
+        await turns()
+        assert await client.contents() == [prefixed(text.upper())]
+    assert (client.connection.busy, len(library._under_way)) == (False, 1)
+    client.send(reset(1))
+    await turns()
+    assert not library._under_way
