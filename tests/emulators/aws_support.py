@@ -80,7 +80,7 @@ async def connect(emulator: AwsEmulator, **options: Any) -> AsyncIterator[Kms]:
         "aws_access_key_id": emulator.access_key,
         "aws_secret_access_key": emulator.secret_key,
         "config": Config(
-            retries={"total_max_attempts": 1}, parameter_validation=False, read_timeout=5, connect_timeout=5
+            retries={"total_max_attempts": 1}, parameter_validation=False, read_timeout=30, connect_timeout=5
         ),
     }
     client = await asyncio.to_thread(lambda: _SESSION.client("kms", **(settings | options)))

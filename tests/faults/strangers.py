@@ -8,10 +8,11 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+from sealwright.server.connections import Connections
 from sealwright.server.descriptors import ConnectionLimits
-from sealwright.server.http.connections import Connections
 from sealwright.server.http.protocol import Server
 from sealwright.server.http.public import Page, handler
+from sealwright.server.peers import tcp_peer
 from sealwright.server.shedding import Shedding
 from support.service import until
 
@@ -96,16 +97,19 @@ class Door:
             body = b"x" * 50_000 if request.path == "/large" else b"ok"
             return await handler(lambda _: Page(body))(request)
 
+        server = Server(handle, "http", self.clock)
         self.connections = Connections(
-            Server(handle, "http", self.clock),
+            lambda _: server(),
             ConnectionLimits(total, per_address),
             Shedding("http", self.clock),
             self.clock,
+            peer=tcp_peer,
         )
         listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         listening.settimeout(0)
         self.address = f"127.0.0.1:{listening.getsockname()[1]}"
-        self.connections.start([listening], more.get("tls"))
+        tls = more.get("tls")
+        self.connections.start([listening], (lambda: tls) if tls else None)
 
     async def holds(self, number: int) -> None:
         async def done() -> bool:

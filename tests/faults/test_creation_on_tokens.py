@@ -37,8 +37,10 @@ def hsm(module: FaultyModule) -> Iterator[SoftHsm]:
         module.mend()
 
 
-def on_token(directory: Path, hsm: SoftHsm, module: FaultyModule, algorithm: str = "ES256") -> dict[str, Any]:
-    table = hsm.settings(module=module.path, sessions=4, manage_timeout="700ms")
+def on_token(
+    directory: Path, hsm: SoftHsm, module: FaultyModule, algorithm: str = "ES256", timeout: str = "700ms"
+) -> dict[str, Any]:
+    table = hsm.settings(module=module.path, sessions=4, manage_timeout=timeout)
     one = issuer("payments", series=[series(algorithm, provider="hsm")])
     return document(directory, "", one, providers={"hsm": table})
 
@@ -82,7 +84,7 @@ async def test_f54_a_generation_whose_outcome_is_unclear_gets_another_intent(
 async def test_f14_a_token_that_does_not_sign_with_a_new_key_yet_is_asked_again(
     tmp_path: Path, hsm: SoftHsm, module: FaultyModule, algorithm: str
 ) -> None:
-    config = on_token(tmp_path, hsm, module, algorithm)
+    config = on_token(tmp_path, hsm, module, algorithm, timeout="20s")  # nothing hangs here, but a machine may be slow
     module.fail(Call.SIGN_INIT, DEVICE_ERROR)
     async with running(config, wait=False) as service:
 

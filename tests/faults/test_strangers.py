@@ -22,7 +22,6 @@ from faults.strangers import HALF, WHOLE, Door, answered, closed, connections, e
 from sealwright.app import build
 from sealwright.config import parse
 from sealwright.server.descriptors import limits
-from sealwright.server.rpc.listener import _OPTIONS as OPTIONS
 from sealwright.server.settings import ServerSettings
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
@@ -201,7 +200,7 @@ async def test_f02_a_listener_without_descriptors_goes_on_later(door: Callable[.
 async def test_f02_half_a_tls_handshake_is_closed(
     door: Callable[..., Door], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr("sealwright.server.http.connections.HEADER_SECONDS", 0.3)
+    monkeypatch.setattr("sealwright.server.connections.HANDSHAKE_SECONDS", 0.3)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     files = Files(tmp_path)
     context.load_cert_chain(files.settings.certificate, files.settings.private_key)
@@ -239,8 +238,8 @@ async def test_f02_strangers_on_admin_do_not_keep_operators_away(service: Servic
 async def test_f02_half_a_grpc_connection_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes, *, tls: bool
 ) -> None:
-    quick = [("grpc.server_handshake_timeout_ms", 300) if o[0].endswith("handshake_timeout_ms") else o for o in OPTIONS]
-    monkeypatch.setattr("sealwright.server.rpc.listener._OPTIONS", tuple(quick))
+    monkeypatch.setattr("sealwright.server.connections.HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr("sealwright.server.http2.lifetime.GREETING_SECONDS", 0.3)
     async with AwsEmulator() as emulator:
         config = document(tmp_path, emulator.endpoint)
         if tls:

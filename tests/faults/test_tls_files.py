@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sealwright.access.identity import caller_of_certificate
 from sealwright.errors import CallerUnauthenticatedError, ConfigurationError
-from sealwright.server.tls import TlsFiles, grpc_credentials, https_context
+from sealwright.server.http2.connection import Connection
+from sealwright.server.rpc.heads import TOO_LONG, read_head
+from sealwright.server.tls import TlsFiles, grpc_context, https_context
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document
 from support.service import running
@@ -185,7 +187,7 @@ async def test_f33_text_outside_the_boundaries_is_ignored(files: Files, change: 
     for which, path in files.paths.items():
         files.write(which, change(path.read_bytes()))
     opened = files.opened()
-    grpc_credentials(opened)
+    grpc_context(opened)()
     https_context(opened)
     assert opened.used.chain == (files.leaf,)
     assert opened.used.roots == (files.root,)
@@ -197,17 +199,20 @@ async def test_f33_text_outside_the_boundaries_is_ignored(files: Files, change: 
 
 async def call(opened: TlsFiles, files: Files) -> str:
     """Return whether a caller with a certificate reaches a gRPC server with these files."""
-    server = grpc.aio.server()
-    port = server.add_secure_port("localhost:0", grpc_credentials(opened))
-    await server.start()
+    loop = asyncio.get_running_loop()
+    connection, lost = Connection(read_head, TOO_LONG, lambda _: None), asyncio.Event()
+    connection.when_lost = lost.set
+    server = await loop.create_server(lambda: connection, "127.0.0.1", 0, ssl=grpc_context(opened)())
+    port = server.sockets[0].getsockname()[1]
     key = p256()
     credentials = grpc.ssl_channel_credentials(pem(files.root), key_pem(key), pem(files.certificate(key)))
     try:
         async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
             await asyncio.wait_for(channel.channel_ready(), 5)
-            return "reached"
+        await asyncio.wait_for(lost.wait(), 5)
     finally:
-        await server.stop(0)
+        server.close()
+    return "reached"
 
 
 async def test_f36_every_kind_of_key_that_is_accepted_can_be_used_by_grpc(files: Files) -> None:

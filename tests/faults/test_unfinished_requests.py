@@ -16,8 +16,10 @@ import pytest
 from faults.raw_http2 import RawConnection, frame, headers, unfinished
 from faults.strangers import Clock
 from sealwright.errors import OverloadedError, RequestInvalidError, SealwrightError
+from sealwright.server.peers import Peer
 from sealwright.server.rpc import receiving
-from sealwright.server.rpc.receiving import MAX_MESSAGE, PLACES, PLACES_PER_CONNECTION, SMALL_MESSAGE, Receiving
+from sealwright.server.rpc.call import MAX_MESSAGE
+from sealwright.server.rpc.receiving import PLACES, PLACES_PER_CONNECTION, SMALL_MESSAGE, Receiving
 from sealwright.v1 import signing_pb2
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from sealwright_testing.emulators.aws import AwsEmulator, ThreadedAwsEmulator
@@ -170,7 +172,10 @@ async def test_f03_large_requests_under_way_are_bounded(service: Service, monkey
 class Call:
     """A call whose message the test sends."""
 
-    def __init__(self) -> None:
+    complete = False
+
+    def __init__(self, peer: str) -> None:
+        self.peer = Peer(peer, peer)
         self.message: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def read(self) -> Any:
@@ -185,12 +190,12 @@ class Calls:
         self.receiving = Receiving(self.clock)
 
     def begin(self, peer: str) -> tuple[Call, asyncio.Task[Any]]:
-        call = Call()
+        call = Call(peer)
 
         async def handle() -> Any:
             task = asyncio.current_task()
             assert task is not None
-            return await self.receiving.receive(call, peer, task)  # type: ignore[arg-type]
+            return await self.receiving.receive(call, task)  # type: ignore[arg-type]
 
         return call, asyncio.create_task(handle())
 
@@ -258,6 +263,75 @@ async def test_f03_those_who_wait_are_bounded() -> None:
     assert calls.empty
 
 
+async def test_f03_connections_that_fill_all_waiting_places_give_way_to_another() -> None:
+    calls = Calls()
+    many = [calls.begin(f"peer {n % 22}") for n in range(PLACES + receiving.WAITING)]
+    await asyncio.sleep(0)
+    good, task = calls.begin("good")
+    await calls.later(0)
+    refused = [one for _, one in many if one.done()]
+    assert len(refused) == 1
+    assert isinstance(refused[0].result(), OverloadedError)
+    for call, _ in many:
+        call.message.set_result(b"x")
+    good.message.set_result(b"y")
+    assert await asyncio.wait_for(task, 5) == b"y"
+    await asyncio.gather(*(one for _, one in many))
+    assert calls.empty
+
+
+async def test_f03_a_call_that_gives_way_and_is_reset_gives_back_no_place_that_it_never_had() -> None:
+    calls = Calls()
+    many = [calls.begin(f"peer {n % 22}") for n in range(PLACES + receiving.WAITING)]
+    await asyncio.sleep(0)
+    before = calls.receiving._receiving
+    good, task = calls.begin("good")
+    turns = [turn for group in calls.receiving._turns for turn in group.waiting]
+    await asyncio.sleep(0)
+    gone = [one for _, one in many if not one.done()]
+    assert len(turns) == receiving.WAITING
+    for one in gone:
+        one.cancel()
+    await asyncio.gather(*(one for _, one in many), return_exceptions=True)
+    good.message.set_result(b"y")
+    assert await asyncio.wait_for(task, 5) == b"y"
+    assert before == PLACES
+    assert calls.empty
+    assert calls.receiving._waiting == 0
+
+
+async def test_f03_a_request_that_has_come_waits_for_no_place() -> None:
+    calls = Calls()
+    bad = [calls.begin("bad") for _ in range(200)]
+    await asyncio.sleep(0)
+    whole = Call("bad")
+    whole.complete = True
+    whole.message.set_result(b"x")
+    task = asyncio.current_task()
+    assert task is not None
+    assert await calls.receiving.receive(whole, task) == b"x"  # type: ignore[arg-type]
+    for _, one in bad:
+        one.cancel()
+    await asyncio.gather(*(one for _, one in bad), return_exceptions=True)
+
+
+async def test_f03_calls_that_are_reset_while_they_wait_do_not_count_as_waiting() -> None:
+    calls = Calls()
+    many = [calls.begin(f"peer {n % 100}") for n in range(PLACES + receiving.WAITING)]
+    await asyncio.sleep(0)
+    for _, task in many[PLACES:]:
+        task.cancel()
+    await asyncio.gather(*(task for _, task in many[PLACES:]), return_exceptions=True)
+    late, task = calls.begin("late")
+    await asyncio.sleep(0)
+    assert not task.done()
+    for call, _ in many[:PLACES]:
+        call.message.set_result(b"x")
+    late.message.set_result(b"y")
+    assert await asyncio.wait_for(task, 1) == b"y"
+    assert calls.empty
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_f03_places_are_given_back_whatever_happens(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - not for secrets
@@ -269,7 +343,7 @@ async def test_f03_places_are_given_back_whatever_happens(seed: int) -> None:
         if step < 3 or call is None or task is None:
             begun.append(calls.begin(f"peer {chance.randrange(4)}"))
         elif step == 3 and not call.message.done():
-            call.message.set_result(chance.choice([b"x", b"y" * MAX_MESSAGE, grpc.aio.EOF]))
+            call.message.set_result(chance.choice([b"x", b"y" * MAX_MESSAGE, None]))
         elif step == 4:
             task.cancel()
         else:

@@ -58,7 +58,7 @@ def test_i12_the_benchmark_of_replicas_measures_each_figure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "figures", "load"), [("aws", 4, "h2load"), ("one", 11, "h2load"), ("one", 11, ""), ("workers", 4, "")]
+    ("part", "figures", "load"), [("aws", 4, "h2load"), ("one", 11, "h2load"), ("one", 11, ""), ("workers", 5, "")]
 )
 def test_i11_bench_measures_each_figure_with_either_load(part: str, figures: int, load: str) -> None:
     if load and shutil.which(load) is None:
@@ -83,7 +83,7 @@ def test_i11_the_clients_of_google_are_measured() -> None:
 
 def test_i11_the_parts_of_a_call_are_measured() -> None:
     lines = run("parts.py", *["--calls", "20", "--rounds", "1"])
-    assert len(lines) == 6
+    assert len(lines) == 8
     assert lines[1].startswith("the service's own share")
 
 
@@ -111,7 +111,7 @@ def test_i11_the_profile_runs_without_py_spy() -> None:
 def test_i11_the_profile_counts_a_sample_for_the_nearest_part(monkeypatch: pytest.MonkeyPatch) -> None:
     profile = module("profile_signing", monkeypatch)
     base = "thread (7): MainThread;serve (sealwright/cli/serve.py:54);run_worker (sealwright/server/worker.py:71)"
-    signing = f"{base};handle (sealwright/server/rpc/interceptors.py:140);sign (sealwright/signing.py:122)"
+    signing = f"{base};Boundary._answer (sealwright/server/rpc/interceptors.py:140);sign (sealwright/signing.py:122)"
     raw = "\n".join(
         [
             f"{base};Runner.run (asyncio/runners.py:118) 4",
@@ -147,16 +147,16 @@ def test_i11_a_round_is_void_where_the_service_counts_something_else(monkeypatch
     after = Counter({"code:OK": 13, "code:RESOURCE_EXHAUSTED": 1, "tokens": 13})
     with (
         pytest.raises(SystemExit, match="EXHAUSTED"),
-        running.answered(counting(before, after), saturated=False) as asked,
+        running.answered(counting(before, after), refusable=0.2) as asked,
     ):
         asked.calls = 4
-    with running.answered(counting(before, after), saturated=True) as asked:
+    with running.answered(counting(before, after), refusable=1) as asked:
         asked.calls = 4
     assert (asked.refused, asked.tokens) == (1, 3)
     failed = Counter({"code:OK": 13, "code:UNAVAILABLE": 1, "tokens": 13})
     with (
         pytest.raises(SystemExit, match="UNAVAILABLE"),
-        running.answered(counting(before, failed), saturated=True) as asked,
+        running.answered(counting(before, failed), refusable=1) as asked,
     ):
         asked.calls = 4
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sealwright.http2 import frames
+from sealwright.http2.frames import Kind, Setting
 from sealwright_providers.dial import BadAnswerError, ConnectionDiedError
-from sealwright_providers.http2 import connection, frames
-from sealwright_providers.http2.frames import Kind, Setting
+from sealwright_providers.http2 import connection
 from sealwright_providers.http2.requests import StreamResetError
 from support.http2_client import BLOCK, GOOD, SECONDS, ask, good, pool, sends
 from support.http2_peer import OK, TRAILERS, Peer, Side, answer, block
@@ -235,4 +236,4 @@ async def test_a_server_that_asks_and_never_reads_is_left() -> None:
 
     async with pool(Peer(flooding)) as one:
         with pytest.raises(ConnectionDiedError):
-            await ask(one)
+            await ask(one, timeout=6 * SECONDS)

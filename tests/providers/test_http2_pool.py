@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 import uvloop
 
+from sealwright.http2 import frames
+from sealwright.http2.frames import Code, Kind, Setting
 from sealwright_providers.dial import ConnectionDiedError, PoolClosedError
-from sealwright_providers.http2 import frames
-from sealwright_providers.http2.frames import Code, Kind, Setting
 from sealwright_providers.http2.requests import StreamResetError
 from support.http2_client import GOOD, ask, good, one_at_a_time, pool
 from support.http2_peer import Peer, Side, answer

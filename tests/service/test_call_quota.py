@@ -10,7 +10,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sealwright.server.rpc.admission import BUSY, WAITING
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer
 from support.service import Failure, Service, audit_records, running, until
@@ -19,6 +18,7 @@ from .test_postgres import on
 
 QUOTA = 50
 PER_MINUTE = 5
+LIMIT = 40.0
 
 
 async def test_i11_replicas_make_equal_parts_of_the_calls_that_a_provider_allows(
@@ -54,11 +54,9 @@ async def overloaded(tmp_path: Path, emulator: AwsEmulator, monkeypatch: pytest.
     tables["audit"]["refusals_per_minute"] = PER_MINUTE
     async with running(tables) as service:
         admission = service.app._grpc._boundary.admission
-        look = admission.look
 
-        def busy(_share: float, seconds: float) -> None:
-            admission._shortest, admission._noted, admission._possible = 1.0, WAITING, 1.0
-            look(BUSY, seconds)
+        def busy(_share: float, _seconds: float) -> None:
+            admission._limit = LIMIT
 
         monkeypatch.setattr(admission, "look", busy)
         yield service

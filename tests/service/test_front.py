@@ -226,11 +226,12 @@ async def test_no_token_leaves_without_its_record_and_the_failure_is_counted(
     service: Service,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(_descriptor: int, _data: bytes) -> int:
+    def full(_descriptor: int, *_data: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
         disk.setattr("sealwright.audit.file.os.write", full)
+        disk.setattr("sealwright.audit.file.os.pwritev", full)
         refused = await failure(service.sign())
     assert (refused.code, refused.reason) == ("INTERNAL", "INTERNAL_ERROR")
     _, _, body = await service.get("/metrics", at="admin")

@@ -126,3 +126,14 @@ async def test_a_store_that_goes_back_in_time_is_not_believed(tmp_path: Path, em
         await asyncio.sleep(0.5)
         assert active.kid not in await service.published()
         assert (await failure(service.rotate())).reason == "STATE_TOO_OLD"
+
+
+async def test_a_key_is_listed_with_the_time_from_which_it_may_sign(service: Service) -> None:
+    await service.rotate()
+
+    async def complete() -> bool:
+        keys = await service.list_keys()
+        assert all(key.HasField("ready_time") for key in keys)
+        return len(keys) == 3
+
+    await until(complete)

@@ -22,7 +22,7 @@ from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from support.document import document, issuer
-from support.processes import Process, process, write_config
+from support.processes import Process, control, process, write_config
 from support.waiting import eventually
 
 ORDER = SignJwtRequest(issuer="issuers/payments", claims_json="{}")
@@ -32,12 +32,6 @@ ORDER = SignJwtRequest(issuer="issuers/payments", claims_json="{}")
 def kms(tmp_path: Path) -> Iterator[str]:
     with process(tmp_path, "sealwright-emulator", "aws", "--port", "0") as running:
         yield running.ready["endpoint"]
-
-
-def control(endpoint: str, path: str, body: object) -> None:
-    request = urllib.request.Request(f"{endpoint}/_emulator/{path}", json.dumps(body).encode(), method="POST")  # noqa: S310
-    with urllib.request.urlopen(request):  # noqa: S310 - the emulator, on loopback
-        pass
 
 
 def fetch(address: str, path: str = "/payments/.well-known/jwks.json") -> bytes:

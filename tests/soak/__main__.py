@@ -65,7 +65,8 @@ class Soak:
             verifiers = Verifiers(self.ledger, self._fork())
             addresses = (f"127.0.0.1:{balancer.port}", f"127.0.0.1:{cache.port}")
             await stack.enter_async_context(verifiers.running(self._directory, *addresses))
-            load = Load(self._hosts, self.ledger, self._fork(), verifiers.show)
+            hasty = self._options.without == "lead"
+            load = Load(self._hosts, self.ledger, self._fork(), verifiers.show, hasty=hasty)
             chaos = Chaos(
                 hosts=self._hosts,
                 database=self._database,

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,3 +171,10 @@ def write_config(directory: Path, document: Mapping[str, Any]) -> str:
     path = directory / "sealwright.toml"
     path.write_text(to_toml(document))
     return str(path)
+
+
+def control(endpoint: str, path: str, body: object) -> None:
+    """Tell an emulator of AWS what to do."""
+    request = urllib.request.Request(f"{endpoint}/_emulator/{path}", json.dumps(body).encode(), method="POST")  # noqa: S310
+    with urllib.request.urlopen(request):  # noqa: S310 - the emulator, on loopback
+        pass

@@ -22,10 +22,10 @@ from sealwright.errors import (
     ProviderUnavailableError,
     ProviderUnsupportedError,
 )
+from sealwright.http2 import frames
+from sealwright.http2.frames import Code, Kind
 from sealwright_providers.gcp.channel import KmsChannel
 from sealwright_providers.gcp.errors import CredentialsRefusedError
-from sealwright_providers.http2 import frames
-from sealwright_providers.http2.frames import Code, Kind
 from support.http2_peer import OK, TRAILERS, Headers, Peer, Side, block
 
 KEY_RING: Any = resources.KeyRing.pb()

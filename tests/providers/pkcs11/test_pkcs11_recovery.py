@@ -292,11 +292,12 @@ async def test_closing_does_not_wait_for_a_call_that_hangs(faults: FaultyModule,
 
 async def test_a_token_with_few_sessions_is_used_with_those(fragile: Pkcs11Provider, faults: FaultyModule) -> None:
     key = await created(fragile)
+    # A thread that has no work yet has no session either, so it may be one of those that find none.
     before = len(fragile._process.lanes._running)
     faults.fail(Call.OPEN_SESSION, SESSION_COUNT)
     faults.delay(Call.SIGN, 5)
     await asyncio.gather(*(signed(fragile, key) for _ in range(20)))
-    assert len(fragile._process.lanes._running) == before < 20
+    assert 1 <= len(fragile._process.lanes._running) <= before < 20
 
 
 async def test_a_token_without_any_session_left_is_unavailable(faults: FaultyModule, hsm: SoftHsm) -> None:
