@@ -1,18 +1,18 @@
 """What the parts of a SignJwt cost: the service's own share, the guard, the audit record and the verification.
 
-`.venv/bin/python benchmarks/parts.py [--calls 2000] [--rounds 7]` prints a table. The service runs in this process, without gRPC
-and without a KMS: its handler of SignJwt is called with a context that has the request at once. Parts are replaced by nothing
-in turns, and the difference is their cost, as CPU time of the whole process, its threads included. The own share is what is
-left without all of them: request, bounds, policy, claims, header, keyring, fields of the record, metrics and response, and a task
-for each call.
+`.venv/bin/python benchmarks/parts.py [--calls 2000] [--rounds 7]` prints a table. The service runs in this process, without a
+network and without a KMS: its handler of SignJwt is called with a stream that has the request at once. Parts are replaced by
+nothing in turns, and the difference is their cost, as CPU time of the whole process, its threads included. The own share is what
+is left without all of them: request, bounds, policy, claims, header, keyring, fields of the record, metrics and response, and a
+task for each call.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import itertools
+import os
 import sys
 import tempfile
 import time
@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -47,14 +49,25 @@ from sealwright.provider import (
     RawSignature,
     SignatureEncoding,
 )
+from sealwright.server.http2.stream import Stream
+from sealwright.server.peers import Peer
+from sealwright.server.rpc.call import Call
+from sealwright.server.rpc.heads import Head
 from sealwright.server.rpc.interceptors import Boundary
 from sealwright.server.rpc.signing import SigningService
+from sealwright.server.worker import settle_memory
 from sealwright.v1.signing_pb2 import SignJwtRequest
 from sealwright.v1.signing_pb2_grpc import add_SigningServiceServicer_to_server
 from support.document import document, issuer
 
 BODY = SignJwtRequest(issuer="issuers/payments", claims_json=CLAIMS).SerializeToString()
+MESSAGE = b"\0" + len(BODY).to_bytes(4) + BODY
+PATH = "/sealwright.v1.SigningService/SignJwt"
+PEER = Peer("ipv4:127.0.0.1:50000", "127.0.0.1")
+TOKEN_BYTES = 300
+"""An answer with a token has more."""
 WIDTHS = (64, 1)
+_RECORD = b"r" * 600
 MODES = ("own", "guard", "audit")
 """What is real, besides the own share."""
 
@@ -144,24 +157,28 @@ class Nothing:
         """See `AuditWriter.write`."""
 
 
-class Context:
-    """A call of gRPC that has arrived completely."""
+class Wire:
+    """A connection that carries one call, whose request has come."""
 
-    def time_remaining(self) -> float:
-        """See grpc.aio.ServicerContext."""
-        return 10.0
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answered: asyncio.Future[int] = loop.create_future()
+        self.call = Stream(self, 1, Head(PATH, 10.0, b"identity", None), len(MESSAGE), 2**20)
+        self.call.feed(MESSAGE, last=True)
 
-    def peer(self) -> str:
-        """See grpc.aio.ServicerContext."""
-        return "ipv4:127.0.0.1:50000"
+    def send(self, stream: Stream) -> None:
+        """See `Carrier`."""
+        self.answered.set_result(len(stream.unsent))
 
-    def auth_context(self) -> dict[str, Any]:
-        """See grpc.aio.ServicerContext."""
-        return {}
+    def forget(self) -> None:
+        """Do what a connection does once a stream has been answered."""
+        self.call.close()
+        del self.call
 
-    async def read(self) -> bytes:
-        """See grpc.aio.ServicerContext."""
-        return BODY
+    def allow(self, stream: Stream, size: int) -> None:
+        """See `Carrier`."""
+
+    def end(self, stream: Stream, code: int) -> None:
+        """See `Carrier`."""
 
 
 class Bench:
@@ -187,18 +204,18 @@ class Bench:
 
     async def cost(self, calls: int, width: int) -> float:
         """Return the CPU of a call in µs, with so many calls in flight."""
-        left, context, made = calls, Context(), []
+        loop, left, made = asyncio.get_running_loop(), calls, []
 
         async def caller() -> None:
             nonlocal left
             while left > 0:
                 left -= 1
-                made.append((await asyncio.create_task(self.handle(None, context))).SerializeToString())
+                made.append(await answer(self.handle, loop))
 
         before = time.process_time()
         await asyncio.gather(*(caller() for _ in range(width)))
         spent = time.process_time() - before
-        if not all(made):
+        if min(made) < TOKEN_BYTES:
             raise SystemExit("a call had no answer")
         return spent / len(made) * 1e6
 
@@ -211,15 +228,19 @@ class Bench:
         return (time.process_time() - before) / calls * 1e6
 
 
+async def answer(handle: Any, loop: asyncio.AbstractEventLoop) -> int:
+    """Let a call be answered, and return how many bytes its answer has."""
+    wire = Wire(loop)
+    handle(Call(wire.call, PEER))
+    size = await wire.answered
+    wire.forget()
+    return size
+
+
 async def _bench(app: App, boundary: Boundary, servicer: SigningService) -> Bench:
-    """Take the handler of SignJwt as gRPC would call it, and catch what is verified in a call."""
-
-    class Details:
-        method = "/sealwright.v1.SigningService/SignJwt"
-
+    """Take the handler of SignJwt as a connection would call it, and catch what is verified in a call."""
     add_SigningServiceServicer_to_server(servicer, boundary)
-    found: Any = boundary.service(Details())  # type: ignore[arg-type]
-    handle, accept = found.stream_unary, signing.accept
+    handle, accept = boundary.methods[PATH], signing.accept
     caught: list[tuple[SigningKey, bytes, RawSignature]] = []
 
     def catch(request_id: str, key: SigningKey, message: bytes, raw: RawSignature) -> bytes:
@@ -227,10 +248,45 @@ async def _bench(app: App, boundary: Boundary, servicer: SigningService) -> Benc
         return accept(request_id, key, message, raw)
 
     signing.accept = catch  # type: ignore[assignment] # mypy does not let a function be replaced
-    await asyncio.create_task(handle(None, Context()))
+    await answer(handle, asyncio.get_running_loop())
     signing.accept = accept
     FACTORY.repeated = caught[0][2]
     return Bench(app, handle, caught[0])
+
+
+def _sync(directory: Path, calls: int) -> float:
+    """Return the CPU of what a durable record needs at least, in one thread and without the others: a write and its sync."""
+    file = os.open(directory / "synced", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    try:
+        before = time.process_time()
+        for _ in range(calls):
+            os.write(file, _RECORD)
+            os.fdatasync(file)
+        return (time.process_time() - before) / calls * 1e6
+    finally:
+        os.close(file)
+
+
+async def _wake(calls: int) -> float:
+    """Return the CPU of waking a thread that sleeps, and then the event loop."""
+    loop = asyncio.get_running_loop()
+    asked: SimpleQueue[asyncio.Future[None] | None] = SimpleQueue()
+
+    def answer_all() -> None:
+        while (future := asked.get()) is not None:
+            loop.call_soon_threadsafe(future.set_result, None)
+
+    thread = Thread(target=answer_all)
+    thread.start()
+    before = time.process_time()
+    for _ in range(calls):
+        future = loop.create_future()
+        asked.put(future)
+        await future
+    spent = time.process_time() - before
+    asked.put(None)
+    thread.join()
+    return spent / calls * 1e6
 
 
 def _remembered(kind: type, built: dict[type, Any]) -> Any:
@@ -257,14 +313,15 @@ async def _measure(directory: Path, calls: int, rounds: int) -> Costs:
         # The calls here come as fast as they are answered. That is an overload, in which some would be refused.
         built[Boundary].admission.look = lambda _busy, _seconds: None
         bench = await _bench(app, built[Boundary], built[SigningService])
-        gc.collect()
-        gc.freeze()
+        settle_memory()
         costs: Costs = {}
         for width, mode in itertools.product(WIDTHS, MODES):
             bench.real(mode)
             await bench.cost(calls // 4 + 1, width)
         for _ in range(rounds):
             costs.setdefault("verify", []).append(bench.verification(calls))
+            costs.setdefault("sync", []).append(_sync(directory, calls))
+            costs.setdefault("wake", []).append(await _wake(calls))
             for width, mode in itertools.product(WIDTHS, MODES):
                 bench.real(mode)
                 costs.setdefault(f"{mode}_{width}", []).append(await bench.cost(calls, width))
@@ -298,6 +355,8 @@ def show(results: Results, calls: int, rounds: int) -> None:
     results.value("own_share_us", text, "40 µs", costs[f"own_{wide}"], "µs")
     results.value("audit_us", f"audit of a record, {wide} in flight", "25 µs", over("audit", wide), "µs")
     results.value("audit_alone_us", "audit of a record, one at a time", "60 µs", over("audit", alone), "µs")
+    results.value("sync_us", "write and fdatasync of a record, without a thread", "", costs["sync"], "µs")
+    results.value("wake_us", "waking a thread and then the event loop", "", costs["wake"], "µs")
     results.value("guard_us", f"the guard of a KMS call, {wide} in flight", "", over("guard", wide), "µs")
     results.value("verify_us", "verifying a signature (P-256)", "", costs["verify"], "µs")
 

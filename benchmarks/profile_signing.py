@@ -2,8 +2,9 @@
 
 `.venv/bin/python benchmarks/profile_signing.py [--seconds 20] [--py-spy PATH]` prints it. The kernel knows the CPU time of each
 thread of the worker. py-spy (`pip install py-spy`, into another environment) knows the names of threads, and looks at the stacks of
-the event loop's thread without stopping it; each sample counts for the part whose code is nearest to the top of the stack. A sample
-without any such code is the loop itself, and gRPC's and uvloop's C code. Without py-spy, the table has the threads alone.
+the event loop's thread, which it stops for each of them: without that it misses most of what Python does. Each sample counts for
+the part whose code is nearest to the top of the stack. A sample without any such code is the loop itself, and uvloop's C code.
+Without py-spy, the table has the threads alone.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from benchmark_load import TICK
 from running import Service, service, sign_request
 from table import machine
 
-LOOP = "event loop, gRPC's and uvloop's C code"
-OTHERS = "other threads (gRPC's core, the store)"
+LOOP = "event loop, sockets and uvloop's C code"
+OTHERS = "other threads (the store)"
 PARTS = (
     ("verifying the signature", r"jose/(signatures|key_kinds)\.py"),
     ("KMS client: SigV4, HTTP, TLS, JSON", r"sealwright_providers/|[(/ ]ssl\.py|hmac\.py"),
@@ -30,12 +31,12 @@ PARTS = (
     ("audit: the record", r"sealwright/audit/"),
     ("metrics", r"sealwright/metrics|prometheus_client/"),
     ("policy, claims, keyring", r"sealwright/(signing\.py|jose/|access/|keys/|ids\.py|issuer_settings\.py|clock\.py)"),
-    ("gRPC in Python: receiving, boundary, answer", r"sealwright/server/rpc/|[(/ ]grpc/|google/protobuf|grpc_"),
+    ("HTTP/2: frames, header fields, streams", r"sealwright/(server/)?http2/|hpack/"),
+    ("gRPC: boundary, messages, answer", r"sealwright/server/rpc/|google/protobuf"),
 )
 """A part, and what the file of one of its frames matches."""
 THREADS = (
     ("audit: write and sync", r"sealwright-audit"),
-    ("gRPC's poller", r"_poll_wrapper"),
     ("the store's thread", r"asyncio_\d|ThreadPoolExecutor"),
 )
 """A thread other than the event loop's, and what its name matches."""

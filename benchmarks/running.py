@@ -151,12 +151,12 @@ class Asked:
 
 
 @contextmanager
-def answered(service: Service, *, saturated: bool) -> Iterator[Asked]:
+def answered(service: Service, *, refusable: float) -> Iterator[Asked]:
     """Check with the service's metrics how the calls of the block ended, and how many tokens were released.
 
     Args:
         service: The service.
-        saturated: The load takes all that the service can give. Then it may refuse calls (docs/operations.md), and only then.
+        refusable: The share of the calls that the service may refuse, because it had no CPU left (docs/operations.md).
 
     Raises:
         SystemExit: The service counted something else than the block notes.
@@ -164,8 +164,10 @@ def answered(service: Service, *, saturated: bool) -> Iterator[Asked]:
     before, asked = service.counts(), Asked()
     yield asked
     made = service.counts() - before
-    if saturated:
-        asked.refused = made.pop("code:RESOURCE_EXHAUSTED", 0) - asked.sample_refused
+    refused = made["code:RESOURCE_EXHAUSTED"] - asked.sample_refused
+    if refused <= refusable * asked.calls:
+        asked.refused = refused
+        del made["code:RESOURCE_EXHAUSTED"]
     expected = Counter({"code:OK": asked.calls - asked.refused + asked.sampled, "tokens": asked.tokens + asked.sampled})
     if made != +expected:
         raise SystemExit(f"the service counted {dict(made)}, and {asked} were asked for")
