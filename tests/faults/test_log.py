@@ -222,3 +222,17 @@ for name in ("sealwright.x", "sealwright_providers.aws", "botocore", "urllib3", 
     said = [json.loads(line)["message"] for line in ended.stderr.splitlines()]
     assert [m for m in said if m.startswith("line")] == ["line of sealwright.x", "line of sealwright_providers.aws"]
     assert len([m for m in said if m.startswith("warning")]) == 8
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("key tFq9eyJhbGciOiJFUzI1NiJ9Wm4xb2JqZWN0c29mcg: active", []),
+        ("key eyJq9eyJhbGciOiJFUzI1NiJ9Wm4xb2JqZWN0c29mcg: active", []),
+        ("token eyJhbGciOiJFUzI1NiJ9.e30.c2ln", ["eyJhbGciOiJFUzI1NiJ9"]),
+        ("token eyJq9eyJhbGciOiJFUzI1NiJ9Wm4xb2JqZWN0c29mcg.e30.c2ln", ["eyJq9eyJhbGciOiJFUzI1NiJ9Wm4xb2JqZWN0c29mcg"]),
+        ('{"claims": "eyJzdWIiOiJhIn0"}', ["eyJzdWIiOiJhIn0"]),
+    ],
+)
+def test_the_search_for_secrets_finds_tokens_and_lets_kids_pass(line: str, found: list[str]) -> None:
+    assert secrets_in(line) == found

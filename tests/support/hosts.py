@@ -25,7 +25,7 @@ from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import CREDENTIALS, document, issuer
 from support.four_providers import aws_settings
-from support.processes import BIN, Process, secrets_in, write_config
+from support.processes import BIN, Process, require_no_secrets, write_config
 from support.service import Failure
 from support.waiting import eventually as eventually  # noqa: PLC0414 - others take it from here
 
@@ -164,7 +164,7 @@ class Host:
         with contextlib.suppress(ProcessLookupError):
             process.signal(signal.SIGCONT)
         process.stop()
-        assert secrets_in(process.log.read_text(errors="replace")) == []
+        require_no_secrets(process.log.read_text(errors="replace"))
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
