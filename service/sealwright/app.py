@@ -46,6 +46,7 @@ from sealwright.server.rpc.listener import AddServices, GrpcListener
 from sealwright.server.rpc.signing import SigningService
 from sealwright.signing import Signer
 from sealwright.sql.store import SqlStore
+from sealwright.turns import Turns
 from sealwright.v1.jwks_pb2_grpc import add_JwksServiceServicer_to_server
 from sealwright.v1.keys_pb2_grpc import add_KeyServiceServicer_to_server
 from sealwright.v1.signing_pb2_grpc import add_SigningServiceServicer_to_server
@@ -83,6 +84,7 @@ class App:
         self.replica_id = uuid7()
         self.keyring = Keyring(config.issuers, config.timing, clock, boot)
         self._authoriser = Authoriser(config.grants)
+        self._turns = Turns()
         self._alive = True
         self._settled = False
         self._closers = contextlib.AsyncExitStack()
@@ -168,6 +170,7 @@ class App:
             counts=counts,
             health=self.health,
             clock=self._clock,
+            turns=self._turns,
         )
         verifier = Verifier(
             keyring=self.keyring,
@@ -212,7 +215,7 @@ class App:
             local=settings.insecure_local and not settings.grpc_is_unix,
             unix=settings.grpc_is_unix,
         )
-        boundary = Boundary(authentication, audit)
+        boundary = Boundary(authentication, audit, self._turns)
         public = PublicPages(self.keyring, self.readiness, alive=lambda: self._alive)
         admin = AdminPages(public, self.keyring, self.readiness, self.rotator.disabling.undone, self._certificate_ends)
         tls = None if settings.http_is_plaintext else settings.tls

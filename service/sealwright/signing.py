@@ -38,6 +38,7 @@ from sealwright.keys.keyring import Keyring
 from sealwright.keys.token_counts import TokenCounts
 from sealwright.kms.guard import GuardedProvider
 from sealwright.provider import RawSignature
+from sealwright.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Signer:
         counts: TokenCounts,
         health: KeyHealth,
         clock: Clock,
+        turns: Turns,
     ) -> None:
         self._keyring = keyring
         self._providers = providers
@@ -116,6 +118,7 @@ class Signer:
         self._counts = counts
         self._health = health
         self._clock = clock
+        self._turns = turns
 
     async def sign(self, decision: Decision, request: SignRequest) -> SignedToken:
         """Sign a token. Its audit record is durable before this returns.
@@ -129,6 +132,8 @@ class Signer:
         """
         decision.note(issuer=request.issuer)
         self._authoriser.require(decision.call.caller, {Role.SIGNER}, request.issuer)
+        if self._turns.limited:
+            await self._turns.take()
         issuer = self._keyring.at(request.issuer)
         claims, token_type = self._claims(decision, issuer, request)
         signed = await self._sign_with_first(decision, issuer, issuer.signers(request.algorithm), claims, token_type)
@@ -258,6 +263,8 @@ class Signer:
             raise ProviderUnsupportedError("the provider of the key is not configured")
         raw = await self._ask(provider, key, signing_input, end, caller=decision.call.caller, last=last)
         decision.note(kms_request_id=raw.request_id)
+        if self._turns.limited:
+            await self._turns.take()
         signature = accept(decision.call.request_id, key, signing_input, raw)
         token = jws.compact(signing_input, signature)
         return SignedToken(token=token, kid=key.kid, algorithm=key.algorithm.name, claims=claims)

@@ -21,6 +21,7 @@ from sealwright.server.rpc.admission import (
     WINDOWS,
     Admission,
 )
+from sealwright.turns import Turns
 
 SIGNATURE, REFUSAL = 0.0004, 0.00004
 """What a call costs, in seconds of CPU."""
@@ -91,7 +92,7 @@ class Worker:
 @pytest.mark.parametrize("kms", [0.0, 0.02, 0.2])
 @pytest.mark.parametrize("factor", [1.2, 2.0, 3.0])
 def test_most_of_the_capacity_serves_and_no_call_waits_long(factor: float, kms: float) -> None:
-    worker = Worker(Admission(), kms)
+    worker = Worker(Admission(Turns()), kms)
     worker.run(1, {"a": 10})
     worker.run(3, {"a": CAPACITY * factor})
     worker.run(3, {"a": CAPACITY * factor})
@@ -102,7 +103,7 @@ def test_most_of_the_capacity_serves_and_no_call_waits_long(factor: float, kms: 
 
 @pytest.mark.parametrize("kms", [0.0, 0.02, 0.2])
 def test_nothing_is_refused_below_the_capacity_and_soon_nothing_after_a_flood(kms: float) -> None:
-    worker = Worker(Admission(), kms)
+    worker = Worker(Admission(Turns()), kms)
     worker.run(3, {"a": 0.85 * CAPACITY})
     assert not worker.refused
     worker.run(3, {"a": 2 * CAPACITY})
@@ -115,7 +116,7 @@ def test_nothing_is_refused_below_the_capacity_and_soon_nothing_after_a_flood(km
 
 @pytest.mark.parametrize("callers", [UNDER_WAY - 1, int(CAPACITY * WAIT_SECONDS) - 1])
 def test_callers_that_keep_a_worker_busy_and_wait_for_their_answers_are_no_overload(callers: int) -> None:
-    admission = Admission()
+    admission = Admission(Turns())
     places = deque(admission.admit(lambda: "a") for _ in range(callers))
     for _ in range(50):
         for _ in range(int(CAPACITY * WINDOW_SECONDS)):
@@ -128,7 +129,7 @@ def test_callers_that_keep_a_worker_busy_and_wait_for_their_answers_are_no_overl
 
 
 def test_a_kms_that_does_not_answer_is_no_overload_while_there_is_time_to_spare() -> None:
-    admission = Admission()
+    admission = Admission(Turns())
     for _ in range(1000):
         assert admission.admit(lambda: "a") is not None
         admission.look(SPARE - 0.01, WINDOW_SECONDS)
@@ -136,7 +137,7 @@ def test_a_kms_that_does_not_answer_is_no_overload_while_there_is_time_to_spare(
 
 
 def test_calls_under_way_are_bounded_even_if_they_only_wait() -> None:
-    admission = Admission()
+    admission = Admission(Turns())
     places = [admission.admit(lambda: "a") for _ in range(MOST)]
     assert None not in places
     assert admission.admit(lambda: "b") is None
@@ -145,7 +146,7 @@ def test_calls_under_way_are_bounded_even_if_they_only_wait() -> None:
 
 
 def test_one_caller_that_floods_takes_nothing_from_those_that_ask_for_less_than_their_share() -> None:
-    worker = Worker(Admission(), 0.02)
+    worker = Worker(Admission(Turns()), 0.02)
     rates = {"loud": 1.5 * CAPACITY, "quiet": 0.1 * CAPACITY, "middle": 0.2 * CAPACITY}
     worker.run(3, rates)
     worker.run(3, rates)
@@ -154,16 +155,27 @@ def test_one_caller_that_floods_takes_nothing_from_those_that_ask_for_less_than_
 
 
 def test_a_caller_that_comes_in_a_flood_is_served() -> None:
-    worker = Worker(Admission())
+    worker = Worker(Admission(Turns()))
     worker.run(3, {"loud": 2.5 * CAPACITY})
     worker.run(1, {"loud": 2.5 * CAPACITY, "new": 20})
     assert worker.served["new"] >= 15
     assert worker.refused["new"] <= 2
 
 
+def test_turns_are_limited_while_there_is_an_overload() -> None:
+    turns = Turns()
+    worker = Worker(Admission(turns))
+    worker.run(1, {"a": 0.85 * CAPACITY})
+    assert not turns.limited
+    worker.run(1, {"a": 2 * CAPACITY})
+    assert turns.limited
+    worker.run(3, {"a": 0.5 * CAPACITY})
+    assert not turns.limited
+
+
 def overloaded(callers: int = 2 * UNDER_WAY) -> Admission:
     """Return an admission in an overload by one caller, whose calls do not end."""
-    admission = Admission()
+    admission = Admission(Turns())
     for _ in range(callers):
         admission.admit(lambda: "flood")
     for _ in range(WINDOWS):
@@ -172,7 +184,7 @@ def overloaded(callers: int = 2 * UNDER_WAY) -> Admission:
 
 
 def test_other_work_of_the_event_loop_refuses_nobody_at_once_and_never_everybody() -> None:
-    admission = Admission()
+    admission = Admission(Turns())
     for _ in range(2 * UNDER_WAY):
         admission.admit(lambda: "a")
     for _ in range(WINDOWS - 1):
@@ -188,7 +200,7 @@ def test_other_work_of_the_event_loop_refuses_nobody_at_once_and_never_everybody
     st.lists(st.dictionaries(st.sampled_from("abcdef"), st.floats(1, 3 * CAPACITY), max_size=6), min_size=1, max_size=4)
 )
 def test_whatever_comes_it_recovers(phases: list[dict[str, float]]) -> None:
-    worker = Worker(Admission(), 0.01)
+    worker = Worker(Admission(Turns()), 0.01)
     for rates in phases:
         worker.run(0.5, rates)
     worker.run(4, {"a": 100})

@@ -5,7 +5,8 @@ long as it takes to end so many (Little's law). Callers that keep a worker busy,
 
 Then the number of calls under way is limited, and what exceeds it is refused before it costs anything. The limit falls to the least
 that keeps the event loop busy: more would only wait for each other, and with less the KMS would be waited for. Callers share it:
-one that has less than its share under way is always accepted.
+one that has less than its share under way is always accepted. Those that are accepted share the turns of the event loop
+(sealwright/turns.py), so that it soon comes to those that are refused.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 
 from sealwright.errors import OverloadedError
 from sealwright.threads import BusyTime
+from sealwright.turns import Turns
 
 BUSY: Final = 0.95
 """From this share of its time on, the event loop has none to spare."""
@@ -51,12 +53,14 @@ def overload() -> OverloadedError:
 class Admission:
     """Decides about calls before they are received."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, turns: Turns, clock: Callable[[], float] = time.monotonic) -> None:
         """Prepare.
 
         Args:
+            turns: Learns whether there is an overload.
             clock: A stopwatch in seconds.
         """
+        self._turns = turns
         self._clock = clock
         self._limit: float | None = None
         self._windows = 0
@@ -137,6 +141,7 @@ class Admission:
             self._limit = self._limit * _INCREASE if self._refused else None
         elif busy >= BUSY and self._under_way <= _GONE * self._limit:
             self._limit = max(_LEAST, self._limit * _DECREASE)
+        self._turns.limited = self.limited
         self._refused = self._ended = 0
         self._share = 0.0 if self._limit is None else max(1.0, self._limit / max(1, len(self._asked)))
         self._asked = set(self._of_caller)

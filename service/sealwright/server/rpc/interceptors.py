@@ -25,6 +25,7 @@ from sealwright.server.rpc.authentication import Authentication
 from sealwright.server.rpc.call import Call
 from sealwright.server.rpc.receiving import SMALL_MESSAGE, Received, Receiving
 from sealwright.server.rpc.status import Prepared, to_status
+from sealwright.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +81,9 @@ class Boundary:
         methods: What begins a call, by the path of its method.
     """
 
-    def __init__(self, authentication: Authentication, audit: Audit) -> None:
+    def __init__(self, authentication: Authentication, audit: Audit, turns: Turns) -> None:
         self.receiving = Receiving()
-        self.admission = Admission()
+        self.admission = Admission(turns)
         self.methods: dict[str, Callable[[Call], None]] = {}
         self.draining = False
         self._overloaded = Prepared(overload())

@@ -1,0 +1,97 @@
+"""Parts of signatures in the turns of the event loop: few in each, in order, and all of them in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sealwright.turns import PASSES, Turns
+
+
+class Watched:
+    """Counts the turns of the event loop, and notes in which of them parts run."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.number = 0
+        self.ran: list[tuple[int, int]] = []
+
+    def count(self) -> None:
+        """Count this turn, and the next."""
+        self.number += 1
+        asyncio.get_running_loop().call_soon(self.count)
+
+    async def part(self, name: int) -> None:
+        """Run one part."""
+        await self.turns.take()
+        self.ran.append((self.number, name))
+
+    async def until(self, *parts: Coroutine[Any, Any, None]) -> None:
+        """Run parts that come at the same time."""
+        await asyncio.gather(*parts)
+
+
+def most_in_a_turn(watched: Watched) -> int:
+    turns = [turn for turn, _ in watched.ran]
+    return max(map(turns.count, turns))
+
+
+@given(st.integers(1, 40))
+def test_a_turn_has_few_parts_and_all_run_in_the_order_in_which_they_came(count: int) -> None:
+    async def run() -> Watched:
+        watched = Watched()
+        watched.count()
+        await watched.until(*map(watched.part, range(count)))
+        return watched
+
+    watched = asyncio.run(run())
+    assert [name for _, name in watched.ran] == list(range(count))
+    assert most_in_a_turn(watched) <= PASSES
+    assert watched.ran[-1][0] - watched.ran[0][0] <= count // PASSES + 1
+
+
+@given(st.lists(st.integers(0, 12), max_size=12))
+def test_no_part_overtakes_one_that_came_earlier(groups: list[int]) -> None:
+    async def run() -> list[int]:
+        watched = Watched()
+        tasks, name = [], 0
+        for group in groups:
+            for _ in range(group):
+                tasks.append(asyncio.create_task(watched.part(name)))
+                name += 1
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        return [name for _, name in watched.ran]
+
+    assert asyncio.run(run()) == list(range(sum(groups)))
+
+
+@given(st.sets(st.integers(0, 19)))
+def test_a_part_whose_call_is_cancelled_takes_nobodys_turn(cancelled: set[int]) -> None:
+    async def run() -> tuple[Watched, int]:
+        watched = Watched()
+        watched.count()
+        tasks = [asyncio.create_task(watched.part(name)) for name in range(20)]
+        await asyncio.sleep(0)
+        for name in cancelled:
+            tasks[name].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return watched, watched.number
+
+    watched, number = asyncio.run(run())
+    assert {name for _, name in watched.ran} >= set(range(20)) - cancelled
+    assert most_in_a_turn(watched) <= PASSES
+    assert number <= 20 / PASSES + 5
+
+
+async def test_nothing_is_scheduled_when_nobody_waits_any_longer() -> None:
+    watched = Watched()
+    await watched.until(*map(watched.part, range(5)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    scheduled = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    assert not scheduled
