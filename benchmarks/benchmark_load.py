@@ -7,6 +7,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -140,18 +141,14 @@ async def load_pages(  # noqa: PLR0917 - runs in another process
     return latencies
 
 
-def _in_process(queue: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    queue.put((uvloop.run(work(*arguments)), time.process_time()))
+def _in_process(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[list[float], float]:
+    return uvloop.run(work(*arguments)), time.process_time()
 
 
 def _run(work: Callable[..., Any], *arguments: Any) -> tuple[list[float], float]:
     """Run a load in a process of its own. Return the latencies, sorted, and the seconds of CPU of that process."""
-    context = get_context("spawn")
-    queue = context.Queue()
-    client = context.Process(target=_in_process, args=(queue, work, arguments))
-    client.start()
-    latencies, cpu = queue.get()
-    client.join()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        latencies, cpu = pool.submit(_in_process, work, arguments).result()
     return sorted(latencies), cpu
 
 

@@ -58,7 +58,7 @@ def test_i12_the_benchmark_of_replicas_measures_each_figure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "figures", "load"), [("aws", 4, "h2load"), ("one", 11, "h2load"), ("one", 11, ""), ("workers", 5, "")]
+    ("part", "figures", "load"), [("aws", 4, "h2load"), ("one", 12, "h2load"), ("one", 12, ""), ("workers", 5, "")]
 )
 def test_i11_bench_measures_each_figure_with_either_load(part: str, figures: int, load: str) -> None:
     if load and shutil.which(load) is None:
