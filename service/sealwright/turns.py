@@ -9,8 +9,8 @@ import asyncio
 from collections import deque
 from typing import Final
 
-PASSES: Final = 2
-"""Parts of signatures in a turn. With 4, refusals waited longer. With 2, no fewer tokens were signed than without a limit."""
+PASSES: Final = 1
+"""Parts of signatures in a turn. With more of them refusals waited longer, and no more tokens were signed."""
 
 
 class Turns:
