@@ -29,6 +29,8 @@ from sealwright_providers.http2.requests import Answer
 
 CONNECTIONS = 16
 PAUSE = 0.002
+WARM_SECONDS = 1.0
+"""How long calls do not count at first: an overload has to be noticed."""
 NAMES = dict(map(reversed, code_pb2.Code.items()))
 TIMEOUT = 10.0
 PATH = "/sealwright.v1.SigningService/SignJwt"
@@ -61,15 +63,14 @@ class Answers:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-async def flood(address: str, path: str, rate: float, seconds: float, warm: float) -> Answers:
+async def flood(address: str, path: str, rate: float, seconds: float) -> Answers:
     """Make so many calls a second.
 
     Args:
         address: Of the service.
         path: The method that is called.
         rate: Calls a second.
-        seconds: How long they count.
-        warm: How long they do not count before that.
+        seconds: How long they count, after `WARM_SECONDS`.
     """
     loop = asyncio.get_running_loop()
     host, _, port = address.rpartition(":")
@@ -90,12 +91,12 @@ async def flood(address: str, path: str, rate: float, seconds: float, warm: floa
             answer = await connection.exchange(fields, body, TIMEOUT)
             reason = told(answer)
             into = answers.refused if reason else answers.accepted
-        if began - start >= warm:
+        if began - start >= WARM_SECONDS:
             into.append(time.perf_counter() - began)
             answers.reasons[reason] += 1
 
     made = 0
-    while (now := time.perf_counter() - start) < seconds + warm:
+    while (now := time.perf_counter() - start) < seconds + WARM_SECONDS:
         while made < now * rate:
             call = asyncio.create_task(ask(connections[made % CONNECTIONS], turns[made % CONNECTIONS]))
             calls.add(call)
@@ -121,7 +122,7 @@ def told(answer: Answer) -> str:
 
 def in_process(address: str, path: str, rate: float, seconds: float) -> Answers:
     """Run the load."""
-    return uvloop.run(flood(address, path, rate, seconds, 1.0))
+    return uvloop.run(flood(address, path, rate, seconds))
 
 
 def show(address: str, path: str, name: str, rate: float, seconds: float) -> None:

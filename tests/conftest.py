@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 from hypothesis import settings
 
-# A machine that is busy elsewhere is no failure: no test asserts a time.
+# A busy machine is not a failure: no test asserts a time.
 settings.register_profile("sealwright", deadline=None)
 settings.load_profile("sealwright")
 

@@ -11,8 +11,6 @@ _HOST_NAME: Final = 255
 _MILLISECONDS: Final = (1 << 48) - 1
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The digit with the variant and two random bits (RFC 9562 §4.1), by a random digit."""
-
-
 _DIGITS: Final = 20
 _AT_ONCE: Final = 256
 _spare: list[str] = []

@@ -1,6 +1,7 @@
 """Keeps the turns of the event loop short in an overload, so that calls are refused within milliseconds.
 
 A call that is refused waits for the end of the turn in which it arrives. In an overload each turn finds many calls to go on with.
+A signature has two parts that take long: up to the call to the KMS, and from its answer to the audit record.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import deque
 from typing import Final
 
 PASSES: Final = 1
-"""Parts of signatures in a turn. With more of them refusals waited longer, and no more tokens were signed."""
+"""Parts that run in a turn. With more of them refusals waited longer, and no more tokens were signed."""
 
 
 class Turns:

@@ -143,9 +143,9 @@ class Load:
 
     async def _rotate(self, issuer: str, keys: Sequence[Key]) -> None:
         active = [k for k in keys if k.state == Key.STATE_ACTIVE and self._may_rotate(keys, k)]
-        head = _signer(active if self.hasty else self.rng.sample(active, min(1, len(active))))
-        if head is None:
+        if not active:
             return
+        head = _preferred(active) if self.hasty else self.rng.choice(active)
         host = self.rng.choice(self.hosts)
         request = RotateKeysRequest(issuer=f"issuers/{issuer}", series=head.series, expected_kid=head.kid)
         if await self._ask("changes refused, by reason", host.keys.RotateKeys(request, timeout=_TIMEOUT)) is not None:
@@ -162,7 +162,8 @@ class Load:
     async def revocable_signer(self, issuer: str, provider: str) -> Key | None:
         """Return the key that signs for an issuer, if it is at that KMS and may be revoked."""
         listed = await self._ask("changes refused, by reason", self._list(self.rng.choice(self.hosts), issuer)) or []
-        head = _signer([k for k in listed if k.state == Key.STATE_ACTIVE])
+        active = [k for k in listed if k.state == Key.STATE_ACTIVE]
+        head = _preferred(active) if active else None
         return head if head is not None and head.provider == provider and self._may_revoke(listed, head) else None
 
     async def revoke(self, issuer: str, key: Key) -> None:
@@ -206,9 +207,9 @@ class Load:
             return None
 
 
-def _signer(active: Sequence[Key]) -> Key | None:
-    """Return the key of the series that is preferred."""
-    return min(active, key=lambda k: SERIES.index(k.series), default=None)
+def _preferred(active: Sequence[Key]) -> Key:
+    """Return the active key that signs: that of the series that comes first."""
+    return min(active, key=lambda k: SERIES.index(k.series))
 
 
 def _standby(keys: Sequence[Key], series: str) -> Key | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,10 +28,6 @@ class Watched:
         await self.turns.take()
         self.ran.append((self.number, name))
 
-    async def until(self, *parts: Coroutine[Any, Any, None]) -> None:
-        """Run parts that come at the same time."""
-        await asyncio.gather(*parts)
-
 
 def most_in_a_turn(watched: Watched) -> int:
     turns = [turn for turn, _ in watched.ran]
@@ -45,7 +39,7 @@ def test_a_turn_has_few_parts_and_all_run_in_the_order_in_which_they_came(count:
     async def run() -> Watched:
         watched = Watched()
         watched.count()
-        await watched.until(*map(watched.part, range(count)))
+        await asyncio.gather(*map(watched.part, range(count)))
         return watched
 
     watched = asyncio.run(run())
@@ -90,7 +84,7 @@ def test_a_part_whose_call_is_cancelled_takes_nobodys_turn(cancelled: set[int]) 
 
 async def test_nothing_is_scheduled_when_nobody_waits_any_longer() -> None:
     watched = Watched()
-    await watched.until(*map(watched.part, range(5)))
+    await asyncio.gather(*map(watched.part, range(5)))
     for _ in range(3):
         await asyncio.sleep(0)
     scheduled = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]

@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         """Prepare.
 
         Args:
-            read: Reads header fields. It raises a `MalformedError` for those that are no request.
+            read: Reads header fields. It raises a `MalformedError` for those that are not a request.
             too_long: Stands for header fields of more than `MAX_BLOCK_BYTES`.
             begin: Called for each request, after the data that came with its header fields.
             clock: A stopwatch in seconds.

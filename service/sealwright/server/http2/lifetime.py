@@ -15,7 +15,7 @@ PING_AFTER_SECONDS: Final = 60.0
 """A client that has been silent for so long is asked for a sign of life."""
 PING_SECONDS: Final = 20.0
 AGE_SECONDS: Final = 3600.0
-"""After a time near this, clients are told to connect again, and show their certificate again. They lose no call."""
+"""After about this time, the listener asks clients to connect again and to show their certificate again. They lose no call."""
 LEAVING_SECONDS: Final = 90.0
 """Longest time from then to the end. Calls take at most a minute."""
 CLOSING_SECONDS: Final = 5.0

@@ -21,7 +21,7 @@ STREAM_WINDOW: Final = 16 * 1024
 """Bytes of a request that may come before anybody asks for them."""
 WINDOW: Final = 1024 * 1024
 _MAX_FIELDS: Final = 16 * 1024
-"""What clients are told to be the most bytes of header fields. `FieldDecoder` takes more, so that a call can be answered."""
+"""The limit on bytes of header fields that clients are given. `FieldDecoder` takes more, so that a call can be answered."""
 _MOST_HELD: Final = 16 * 1024 * 1024
 """Most bytes of answers that wait for the windows of one client. Further answers are dropped."""
 _NUMBER_BYTES: Final = 4
@@ -65,7 +65,7 @@ class Session(Generic[H]):
         """Prepare.
 
         Args:
-            read: Reads header fields. It raises a `MalformedError` for those that are no request.
+            read: Reads header fields. It raises a `MalformedError` for those that are not a request.
             too_long: Stands for header fields of more than `MAX_BLOCK_BYTES`.
             over: Called when there will be no further request, and those of before have their answers.
             spare: The patience with the client.
@@ -221,7 +221,7 @@ class Session(Generic[H]):
             stream.feed(b"", last=True)
 
     def _read_trailers(self, block: bytes) -> None:
-        """Decode trailers, because the table depends on them. They are no request, or it has come out of its order."""
+        """Decode trailers, because the table depends on them. They are not a request, or it has come out of its order."""
         with contextlib.suppress(MalformedError):
             if self._decoded(block) is not self._too_long:
                 raise FrameError("a request on a stream of before")

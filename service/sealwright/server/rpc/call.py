@@ -176,7 +176,7 @@ class Call:
         self._stream.answer(begin, b"", heads.OK)
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Answer a request that is no call that can be served.
+        """Answer a request that cannot be served as a call.
 
         Not before its message has begun to come: clients that are about to send one report a failure of their own instead.
         """

@@ -32,7 +32,7 @@ _UNSUPPORTED_MEDIA_TYPE: Final = b"\x08\x03415"
 
 
 class Refusal(NamedTuple):
-    """Why a request is no call that can be served.
+    """Why a request cannot be served as a call.
 
     Attributes:
         block: The header fields of the whole answer, for those who do not speak gRPC; empty: a status of gRPC.

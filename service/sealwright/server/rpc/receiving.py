@@ -18,7 +18,7 @@ from sealwright.server.http2.session import STREAM_WINDOW
 from sealwright.server.rpc.call import Call
 
 SMALL_MESSAGE: Final = 256 * 1024
-"""Most bytes of a request that is no batch. The largest token that any issuer allows is much smaller."""
+"""Most bytes of a request that is not a batch. The largest token that any issuer allows is much smaller."""
 RECEIVE_SECONDS: Final = 10.0
 """Longest time until a request is complete."""
 PATIENCE_SECONDS: Final = 2.0
