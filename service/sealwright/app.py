@@ -138,7 +138,7 @@ class App:
             events=audit,
         )
         levels = KeyLevels(store=store, keyring=self.keyring, sync=sync, providers=self._providers, clock=clock)
-        self.health = KeyHealth(self.keyring, self._providers, clock)
+        self.health = KeyHealth(self.keyring, self._providers, clock, sync.refresh)
         self.readiness = Readiness(self.keyring, self.health, self.rotator.creation.failing, clock, self._blocked)
         await store.enter(self.replica_id)
         with contextlib.suppress(StoreRefusedError):  # Readiness says why, and `sync.run` goes on asking.

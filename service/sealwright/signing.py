@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sealwright import metrics
@@ -25,6 +25,7 @@ from sealwright.errors import (
     ProviderKeyPendingError,
     ProviderUnavailableError,
     ProviderUnsupportedError,
+    SealwrightError,
     SignatureRejectedError,
     TokenTooLargeError,
 )
@@ -43,7 +44,8 @@ from sealwright.turns import Turns
 log = logging.getLogger(__name__)
 
 _KEY_ERRORS: Final = (ProviderKeyDisabledError, ProviderKeyMissingError, ProviderAccessDeniedError)
-"""Errors of one key: another key of the same provider may still sign."""
+"""Errors of one key: another key of the same provider may still sign, and its revocation may be the cause."""
+_WITHDRAWN: Final = "the key was withdrawn while it signed"
 
 _UNSEEN: Final = (ProviderKeyMissingError, ProviderKeyPendingError)
 """Errors that a KMS also gives for a moment where its machines do not agree yet."""
@@ -178,7 +180,7 @@ class Signer:
             NoActiveKeyError: The key was revoked while it signed.
         """
         if not self._keyring.trusts(name, kid):
-            raise NoActiveKeyError("the key was withdrawn while it signed", retry_after=0)
+            raise NoActiveKeyError(_WITHDRAWN, retry_after=0)
 
     async def _sign_with_first(
         self, decision: Decision, issuer: Issuer, choice: Choice, claims: Claims, token_type: str
@@ -190,6 +192,7 @@ class Signer:
         failed: ProviderError | OverloadedError | None = None
         given_up: dict[str, str] = {}
         reasons: dict[str, str] = {}
+        refused: list[SigningKey] = []
         for key, others in zip(choice.keys, choice.others, strict=True):
             if key.provider in given_up:
                 reasons[key.record.series] = given_up[key.provider]
@@ -201,6 +204,8 @@ class Signer:
                 signed = await self._sign_with(decision, issuer, key, claims, token_type, end=end, last=not others)
             except (ProviderError, OverloadedError) as error:
                 reasons[key.record.series] = error.reason
+                if isinstance(error, _KEY_ERRORS):
+                    refused.append(key)
                 if self._gives_up(key, error):
                     given_up[key.provider] = error.reason
                 failed = failed or error
@@ -212,9 +217,22 @@ class Signer:
                 return signed
         if len(choice.ranks) > 1:
             decision.note(passed_over=choice.passed_over(None, reasons))
-        raise (
-            _unseen(failed) if isinstance(failed, _UNSEEN) else failed or InternalError("there was no key to sign with")
-        )
+        raise await self._cause(failed, refused)
+
+    async def _cause(
+        self, failed: ProviderError | OverloadedError | None, refused: Sequence[SigningKey]
+    ) -> SealwrightError:
+        """Return what to tell a caller for whom no key has signed.
+
+        Args:
+            failed: The first failure.
+            refused: The keys that a KMS does not sign with. If one of them was revoked meanwhile, the caller is to try again.
+        """
+        if refused and await self._health.revoked(refused):
+            return NoActiveKeyError(_WITHDRAWN, retry_after=0)
+        if isinstance(failed, _UNSEEN):
+            return _unseen(failed)
+        return failed or InternalError("there was no key to sign with")
 
     def _gives_up(self, key: SigningKey, error: ProviderError | OverloadedError) -> bool:
         """Note that a key did not sign. Return whether no other key of its provider is tried.

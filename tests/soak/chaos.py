@@ -222,9 +222,13 @@ class Chaos:
             await kms.fault("delay", operation="Sign", seconds=2.5, after=True)
             # These are being signed when the key is revoked.
             signing = [asyncio.ensure_future(self._load.sign(h, issuer)) for h in self._hosts for _ in range(2)]
-            await asyncio.sleep(0.5)
-            await self._load.revoke(issuer, key)
-            await asyncio.gather(*signing)
+            try:
+                await asyncio.sleep(0.5)
+                await self._load.revoke(issuer, key)
+                await asyncio.gather(*signing)
+            finally:
+                for one in signing:
+                    one.cancel()
             self._ledger.count("misfortunes", REVOCATION)
 
     # -- callers and verifiers ----------------------------------------------------------------------
