@@ -183,15 +183,20 @@ class Load:
             listed = await self._ask("changes refused, by reason", self._list(host, issuer))
             self.ledger.hurried |= {k.kid for k in listed or [] if k.state != Key.STATE_REVOKED}
 
-    def _blame(self, host: Host, asked: float, reason: str) -> None:
-        """Count errors of a KMS for callers whom the other one could have served, unless its key was revoked a moment before."""
+    def _blame(self, host: Host, asked: float, reason: str) -> bool:
+        """Return whether a caller may get no token for a reason.
+
+        Count errors of a KMS for callers whom the other one could have served, unless its key was revoked a moment before.
+        """
         if reason.startswith("PROVIDER_") and any(
             self.ledger.was_well(host.name, kms, asked - _RECOVERY) for kms in PROVIDERS
         ):
             self.ledger.count("tokens not released, by reason", f"of these {reason}, while the other KMS was well")
+        # A host that cannot read the store cannot know why the KMS refuses a key.
+        return reason in EXPECTED or (reason == "PROVIDER_KEY_DISABLED" and self.ledger.in_trouble(host.name, asked))
 
     async def _ask(
-        self, group: str, call: Awaitable[object], on_error: Callable[[str], None] = lambda _reason: None
+        self, group: str, call: Awaitable[object], is_expected: Callable[[str], bool] = EXPECTED.__contains__
     ) -> Any:
         try:
             return await call
@@ -199,8 +204,7 @@ class Load:
             failure = Failure(error)
             reason = failure.reason or failure.code
             self.ledger.count(group, reason)
-            on_error(reason)
-            if reason not in EXPECTED:
+            if not is_expected(reason):
                 self.ledger.violate("an error that no caller should see", f"{reason}: {failure.message}")
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.02)
