@@ -96,6 +96,19 @@ async def test_callers_with_hasty_deadlines_do_not_change_health(service: Servic
     assert await ready(service, 200)()
 
 
+async def test_f25_hasty_callers_beside_others_do_not_fill_the_log(
+    service: Service, emulator: AwsEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.clear()
+    for _ in range(5):
+        emulator.add_fault("delay", operation="Sign", seconds=0.3)
+        assert (await failure(service.sign(timeout=0.05))).code == "DEADLINE_EXCEEDED"
+        emulator.clear_faults()
+        assert (await service.sign()).token
+    assert service.app.health.calm
+    assert "does not sign" not in caplog.text
+
+
 class Shifted:
     """A clock that is ahead."""
 

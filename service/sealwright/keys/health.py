@@ -7,17 +7,15 @@ forgotten by the next success: of a caller's signature, or of a probe.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from sealwright.clock import Clock
 from sealwright.errors import ProviderError, SealwrightError
 from sealwright.keys.issuer import SigningKey
 from sealwright.keys.keyring import Keyring
-from sealwright.keys.ports import StoreUnavailableError
+from sealwright.keys.revocation_check import RevocationCheck
 from sealwright.kms.guard import GuardedProvider
 
 log = logging.getLogger(__name__)
@@ -27,8 +25,8 @@ PROBE_SECONDS: Final = 5.0
 _PROBE_TIMEOUT: Final = 3.0
 _OF_THE_PROVIDER: Final = frozenset({"PROVIDER_UNAVAILABLE", "PROVIDER_TIMEOUT", "PROVIDER_THROTTLED"})
 """Failures that the guard judges, because it knows whether the call had enough time: hasty callers must not change health."""
-_READ_SECONDS: Final = 1.0
-"""How long a call may wait for the store before it is told that the KMS refuses its key."""
+_OF_THE_KEY: Final = frozenset({"PROVIDER_KEY_DISABLED", "PROVIDER_KEY_MISSING", "PROVIDER_ACCESS_DENIED"})
+"""Failures that a revocation may have caused."""
 
 
 class KeyHealth:
@@ -52,51 +50,45 @@ class KeyHealth:
         self._keyring = keyring
         self._providers = providers
         self._clock = clock
-        self._refresh = refresh
+        self._check = RevocationCheck(keyring, refresh, clock)
         self._trouble: dict[str, tuple[str, float]] = {}
-        self._looked_up: set[str] = set()
-        self._looking_up = asyncio.Lock()
 
     def signed(self, key: SigningKey) -> None:
         """Note that a key has signed."""
         if self._trouble and self._trouble.pop(key.kid, None) is not None:
-            self._looked_up.discard(key.kid)
             log.info("key %s of provider %s signs again", key.kid, key.provider)
+
+    def failed(self, key: SigningKey, reason: str) -> None:
+        """Note that a key did not sign. A key that was revoked is in no trouble.
+
+        The log has one line for each new reason, and not for each failure.
+        """
+        if reason in _OF_THE_PROVIDER:
+            return
+        checking = self._check.begin(key, reason) if reason in _OF_THE_KEY else None
+        if checking is None:
+            self._note(key, reason)
+        else:
+            checking.add_done_callback(lambda _: self._note(key, reason))
+
+    def _note(self, key: SigningKey, reason: str) -> None:
+        before = self._trouble.get(key.kid)
+        if before is None or before[0] != reason:
+            if self._check.gone(key):
+                return
+            log.warning("key %s of provider %s does not sign: %s", key.kid, key.provider, reason)
+        self._trouble[key.kid] = (reason, self._clock.elapsed())
 
     async def revoked(self, keys: Sequence[SigningKey]) -> bool:
         """Return whether one of the keys that a KMS has just refused was revoked or withdrawn.
 
-        A KMS may hear of a revocation by another replica before this one reads of it. So the first call that is refused reads the
-        store, while the others wait for it. It is not read again before the key has signed.
+        Args:
+            keys: The keys. Each was noted as `failed`.
         """
-        kids = {k.kid for k in keys}
-        async with self._looking_up:
-            if not kids <= self._looked_up and not any(self._is_gone(k) for k in keys):
-                with contextlib.suppress(StoreUnavailableError, TimeoutError):
-                    async with asyncio.timeout(_READ_SECONDS):
-                        await self._refresh()
-                self._looked_up |= kids
-        gone = {k.kid for k in keys if self._is_gone(k)}
-        self._forget(gone)
-        return bool(gone)
-
-    def _is_gone(self, key: SigningKey) -> bool:
-        issuer = self._keyring.find(key.record.issuer)
-        return issuer is None or issuer.trusted(key.kid) is None
-
-    def _forget(self, kids: AbstractSet[str]) -> None:
-        for kid in kids:
-            self._trouble.pop(kid, None)
-        self._looked_up -= kids
-
-    def failed(self, key: SigningKey, reason: str) -> None:
-        """Note that a key did not sign. The log has one line for each new reason, and not for each failure."""
-        before = self._trouble.get(key.kid)
-        if before is None or before[0] != reason:
-            if self._is_gone(key):
-                return
-            log.warning("key %s of provider %s does not sign: %s", key.kid, key.provider, reason)
-        self._trouble[key.kid] = (reason, self._clock.elapsed())
+        checks = [task for k in keys if (task := self._check.pending(k)) is not None]
+        if checks:
+            await asyncio.wait(checks)
+        return any(self._check.gone(k) for k in keys)
 
     def trouble(self, key: SigningKey) -> str | None:
         """Return why callers cannot have a signature by a key now; None: as far as is known, they can."""
@@ -106,9 +98,7 @@ class KeyHealth:
         if provider.trouble is not None:
             return f"provider {key.provider} does not answer ({provider.trouble})"
         known = self._trouble.get(key.kid)
-        if known is None or known[0] in _OF_THE_PROVIDER:
-            return None
-        return f"provider {key.provider} does not sign with the key ({known[0]})"
+        return None if known is None else f"provider {key.provider} does not sign with the key ({known[0]})"
 
     @property
     def calm(self) -> bool:
@@ -121,20 +111,26 @@ class KeyHealth:
 
     async def run(self) -> None:
         """Probe until cancelled."""
-        while True:
-            try:
-                await self.probe()
-            except Exception:
-                log.exception("a probe failed unexpectedly")
-            await asyncio.sleep(PROBE_SECONDS)
+        try:
+            while True:
+                try:
+                    await self.probe()
+                except Exception:
+                    log.exception("a probe failed unexpectedly")
+                await asyncio.sleep(PROBE_SECONDS)
+        finally:
+            self._check.stop()
 
     async def probe(self) -> None:
         """Ask the providers and keys of which nothing was heard lately."""
         silent = [p for p in self._providers.values() if self._clock.elapsed() - p.heard >= PROBE_SECONDS]
         await asyncio.gather(*(_ask(p) for p in silent))
+        self._check.prune()
         if self._trouble:
             signers = {key.kid: key for key in self._signers()}
-            self._forget(self._trouble.keys() - signers)
+            # A key that is no signer any more was revoked or retired.
+            for kid in self._trouble.keys() - signers:
+                del self._trouble[kid]
             due = [kid for kid, (_, time) in self._trouble.items() if self._clock.elapsed() - time >= PROBE_SECONDS]
             await asyncio.gather(*(self._look_at(signers[kid]) for kid in due))
 
