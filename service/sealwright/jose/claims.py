@@ -20,6 +20,8 @@ from sealwright.errors import (
 from sealwright.jose.strict_json import LargeInteger, Member, StrictJsonError, parse_object, plain_names
 
 FIELD: Final = "claims_json"
+MAX_AUDIENCES: Final = 100
+"""Most entries of `aud`."""
 _SERVICE_OWNED: Final = ("iss", "iat")
 _REGISTERED: Final = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 _BIDIRECTIONAL: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -248,6 +250,9 @@ def _audience(
         problems.add(
             f"{FIELD}.aud", "must be a string or strings, none empty, without control and bidirectional characters"
         )
+        return (), None
+    if len(values) > MAX_AUDIENCES:
+        problems.add(f"{FIELD}.aud", f"must have at most {MAX_AUDIENCES} entries")
         return (), None
     if asked and asked != tuple(values):
         problems.add("audience", f"differs from {FIELD}.aud")

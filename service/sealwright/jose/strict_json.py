@@ -46,6 +46,7 @@ _PLAIN_MEMBER = re.compile(f'"([^"]*+)":({_PLAIN_VALUE})')
 _PLAIN_OBJECT = re.compile(rf'{{(?:{_PLAIN_TEXT}:{_PLAIN_VALUE}(?:,(?=")|(?=}})))*+}}')
 """An object without white space between its parts, of printable ASCII without escapes, whole numbers within 64 bits, and lists of
 both: what most callers send."""
+_TOO_LARGE: Final = "the number is too large for a double"
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -110,13 +111,15 @@ class StrictJsonError(ValueError):
         self.members = members
 
 
-def _parse_int(text: str) -> int | LargeInteger:
-    return int(text) if len(text) <= _INT64_DIGITS else LargeInteger(text)
+def _parse_int(text: str) -> int | LargeInteger | _Bad:
+    if len(text) <= _INT64_DIGITS:
+        return int(text)
+    return LargeInteger(text) if math.isfinite(float(text)) else _Bad(_TOO_LARGE)
 
 
 def _parse_float(text: str) -> float | _Bad:
     value = float(text)
-    return value if math.isfinite(value) else _Bad("the number is too large for a double")
+    return value if math.isfinite(value) else _Bad(_TOO_LARGE)
 
 
 def _parse_constant(name: str) -> _Bad:
@@ -126,6 +129,13 @@ def _parse_constant(name: str) -> _Bad:
 def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     return members if len(members) == len(pairs) else _Repeated(pairs)
+
+
+def _regular_int(text: str) -> int | LargeInteger:
+    value = _parse_int(text)
+    if isinstance(value, _Bad):
+        raise _IrregularError
+    return value
 
 
 def _regular_float(text: str) -> float:
@@ -148,7 +158,7 @@ def _regular_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 _FAST = json.JSONDecoder(
     object_pairs_hook=_regular_object,
-    parse_int=_parse_int,
+    parse_int=_regular_int,
     parse_float=_regular_float,
     parse_constant=_no_constant,
 )

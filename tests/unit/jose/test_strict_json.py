@@ -93,7 +93,7 @@ def test_what_python_reads_beyond_json_is_refused_with_its_path(literal: str) ->
     assert paths(f'{{"a":{{"b":[1,{literal}]}},"d":{literal}}}') == ["c.a.b[1]", "c.d"]
 
 
-@pytest.mark.parametrize("literal", ["1e400", "-1e400", "1" * 400 + ".0", "1e" + "9" * 50])
+@pytest.mark.parametrize("literal", ["1e400", "-1e400", "1" * 400 + ".0", "1e" + "9" * 50, "9" * 309, "-" + "1" * 400])
 def test_a_number_too_large_for_a_double_is_refused(literal: str) -> None:
     assert paths(f'{{"a":[{literal}]}}') == ["c.a[0]"]
 
@@ -105,7 +105,9 @@ def test_a_number_that_a_double_rounds_is_accepted(literal: str, value: float) -
     assert parse_object(f'{{"a":{literal}}}', "c")[0].value == value
 
 
-@pytest.mark.parametrize(("literal", "large"), [("9" * 19, False), ("1" + "0" * 19, True), ("-" + "9" * 19, True)])
+@pytest.mark.parametrize(
+    ("literal", "large"), [("9" * 19, False), ("1" + "0" * 19, True), ("-" + "9" * 19, True), ("9" * 308, True)]
+)
 def test_an_integer_of_more_than_19_characters_is_kept_as_text(literal: str, *, large: bool) -> None:
     assert parse_object(f'{{"a":{literal}}}', "c")[0].value == (LargeInteger(literal) if large else int(literal))
 
@@ -199,10 +201,14 @@ def test_a_hostile_text_is_refused_soon_and_in_little_memory(text: str) -> None:
     assert len(caught.value.violations) <= MAX_VIOLATIONS
 
 
-def test_numbers_of_60_000_digits_are_kept_without_being_computed() -> None:
+def test_numbers_of_60_000_digits_are_kept_or_refused_without_being_computed() -> None:
     for literal in ("1" * 60_000, "-" + "1" * 60_000, "0." + "1" * 60_000, "1" * 60_000 + "e-60000"):
         started = time.process_time()
-        assert parse_object(f'{{"a":{literal}}}', "c")[0].raw == literal
+        text = f'{{"a":{literal}}}'
+        if literal.endswith("11") and "." not in literal:
+            assert paths(text) == ["c.a"]
+        else:
+            assert parse_object(text, "c")[0].raw == literal
         assert time.process_time() - started < 1
 
 

@@ -41,6 +41,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
+
+
 def _finite(text: str) -> float:
     if not math.isfinite(float(text)):
         raise Refused
@@ -54,7 +59,9 @@ def _never(_name: str) -> None:
 def reference(text: str) -> dict[str, Any]:
     """Parse a strict JSON object in another way: with the standard library, and a walk over its result."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_never)
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_int=_whole, parse_float=_finite, parse_constant=_never
+        )
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as e:
         raise Refused from e

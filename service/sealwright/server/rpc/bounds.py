@@ -8,8 +8,8 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from sealwright.errors import RequestInvalidError, TokenTooLargeError, Violation
+from sealwright.jose.claims import MAX_AUDIENCES
 
-MAX_AUDIENCES: Final = 100
 MAX_CLAIMS_BYTES: Final = 64 * 1024
 """The largest `max_token_bytes` that an issuer may have."""
 MAX_CHARACTERS: Final[Mapping[str, int]] = {
