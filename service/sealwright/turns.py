@@ -1,17 +1,43 @@
-"""Keeps the turns of the event loop short in an overload, so that calls are refused within milliseconds.
+"""Keeps the turns of the event loop short.
 
-A call that is refused waits for the end of the turn in which it arrives. In an overload each turn finds many calls to go on with.
-A signature has two parts that take long: up to the call to the KMS, and from its answer to the audit record.
+In an overload each turn finds many calls to go on with, and a call that is refused waits for the end of the turn in which it
+arrives. A signature has two parts that take long: up to the call to the KMS, and from its answer to the audit record. A batch has
+many signatures to begin, and nothing to wait for in those that are refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import Final
 
 PASSES: Final = 1
 """Parts that run in a turn. With more of them refusals waited longer, and no more tokens were signed."""
+SLICE_SECONDS: Final = 0.005
+"""How long the parts of a batch may take in a turn, before the last of them."""
+
+
+class Slices:
+    """Divides the many parts of one call among turns of the event loop."""
+
+    def __init__(self) -> None:
+        self._end = float("-inf")
+        self._turn: asyncio.Event | None = None
+
+    async def take(self) -> None:
+        """Return in this turn of the event loop if there is time left in it, else in one of the next."""
+        while (turn := self._turn) is not None:
+            if time.perf_counter() < self._end:
+                return
+            await turn.wait()
+        self._end = time.perf_counter() + SLICE_SECONDS
+        self._turn = asyncio.Event()
+        asyncio.get_running_loop().call_soon(self._next, self._turn)
+
+    def _next(self, turn: asyncio.Event) -> None:
+        self._turn = None
+        turn.set()
 
 
 class Turns:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealwright.turns import PASSES, Turns
+from sealwright.turns import PASSES, SLICE_SECONDS, Slices, Turns
 
 
 class Watched:
@@ -89,3 +91,36 @@ async def test_nothing_is_scheduled_when_nobody_waits_any_longer() -> None:
         await asyncio.sleep(0)
     scheduled = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
     assert not scheduled
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(SLICE_SECONDS / 4, 5), (SLICE_SECONDS * 2, 1), (0.0, 60)])
+async def test_a_slice_ends_with_the_part_in_which_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    watched, slices, left = Watched(), Slices(), iter(range(60))
+
+    async def work() -> None:
+        nonlocal now
+        for name in left:
+            await slices.take()
+            watched.ran.append((watched.number, name))
+            now += seconds
+
+    watched.count()
+    await asyncio.gather(*(work() for _ in range(8)))
+    assert sorted(name for _, name in watched.ran) == list(range(60))
+    assert most_in_a_turn(watched) == most
+
+
+async def test_a_part_that_is_cancelled_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    slices = Slices()
+    await slices.take()
+    waiting = [asyncio.create_task(slices.take()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    done = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(d) for d in done] == [type(None), asyncio.CancelledError, type(None)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from datetime import UTC, timedelta
 from typing import Final
@@ -18,6 +19,7 @@ from sealwright.server.rpc import bounds
 from sealwright.server.rpc.names import parse_issuer
 from sealwright.server.rpc.status import to_status
 from sealwright.signing import SignedToken, Signer, SignRequest
+from sealwright.turns import Slices
 from sealwright.v1 import signing_pb2, signing_pb2_grpc
 from sealwright.verifying import Verifier, VerifyRequest
 
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 256
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
+_NANOS: Final = 10**9
 _BATCH_WIDTH: Final = 32
 """How many requests of one batch run at once, so that a batch leaves room for other calls."""
 
@@ -57,8 +60,11 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
         response = signing_pb2.BatchSignJwtResponse()
         left = iter([(single, response.results.add()) for single in request.requests])
 
+        slices = Slices()
+
         async def work() -> None:
             for single, result in left:
+                await slices.take()
                 await self._sign_into(result, decision.part(uuid7()), single)
 
         async with asyncio.TaskGroup() as group:
@@ -137,11 +143,11 @@ def _lifetime(duration: Duration, violations: list[Violation]) -> timedelta | No
     if duration.nanos % 1000:
         violations.append(Violation("lifetime", "must be whole seconds"))
         return None
-    try:
-        return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
-    except OverflowError:
-        violations.append(Violation("lifetime", "must be a valid duration"))
-        return None
+    if abs(duration.nanos) < _NANOS and duration.seconds * duration.nanos >= 0:
+        with contextlib.suppress(OverflowError):
+            return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
+    violations.append(Violation("lifetime", "must be a valid duration"))
+    return None
 
 
 def _fill(response: signing_pb2.SignJwtResponse, signed: SignedToken) -> None:
