@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 DOMAIN = "sealwright.dev"
 """The `domain` of every ErrorInfo."""
@@ -42,6 +42,10 @@ class Violation:
     description: str
 
 
+MAX_RETRY_SECONDS: Final = 3600.0
+"""A KMS that asks for more is asked again after an hour."""
+
+
 class SealwrightError(Exception):
     """Base of all errors with a reason.
 
@@ -51,7 +55,7 @@ class SealwrightError(Exception):
         message: Text for people. It is safe to show to any caller.
         metadata: Details for programs. Keys are in lowerCamelCase; values are safe to show to any caller.
         violations: For INVALID_ARGUMENT: everything that is wrong with the request, at once.
-        retry_after: Seconds after which a retry can help; None: a retry cannot help.
+        retry_after: Seconds after which a retry can help, at most `MAX_RETRY_SECONDS`; None: a retry cannot help.
     """
 
     reason: ClassVar[str] = "INTERNAL_ERROR"
@@ -69,7 +73,7 @@ class SealwrightError(Exception):
         self.message = message
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else min(retry_after, MAX_RETRY_SECONDS)
 
 
 class InternalError(SealwrightError):
@@ -170,6 +174,13 @@ class RotationTooEarlyError(SealwrightError):
 
     reason = "ROTATION_TOO_EARLY"
     code = Code.FAILED_PRECONDITION
+
+
+class RequestTooLargeError(SealwrightError):
+    """The message of the request is longer than any request may be. It was not read."""
+
+    reason = "REQUEST_TOO_LARGE"
+    code = Code.RESOURCE_EXHAUSTED
 
 
 class OverloadedError(SealwrightError):

@@ -148,7 +148,8 @@ async def test_f03_only_a_batch_may_be_large(service: Service) -> None:
     answer = await service.signing.BatchSignJwt(batch, timeout=60)
     assert all(r.response.token for r in answer.results)
     too_large = signing_pb2.BatchSignJwtRequest(requests=[one] * 256 * 3)
-    assert (await failure(service.signing.BatchSignJwt(too_large))).code == "RESOURCE_EXHAUSTED"
+    refused = await failure(service.signing.BatchSignJwt(too_large))
+    assert (refused.code, refused.reason) == ("RESOURCE_EXHAUSTED", "REQUEST_TOO_LARGE")
 
 
 async def test_f03_a_message_that_grows_when_it_is_decompressed_is_refused(service: Service) -> None:

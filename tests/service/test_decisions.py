@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sealwright.audit.records import EVENTS, NAMES, Outcome
 from sealwright.audit.writer import AuditWriter
+from sealwright.http2.frames import END_STREAM, PREFACE, Kind
+from sealwright.server.rpc.call import MAX_MESSAGE
 from sealwright.v1 import jwks_pb2, keys_pb2, signing_pb2
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document
+from support.http2_caller import frame, head, prefixed
+from support.http2_peer import block
 from support.service import Service, audit_records, failure, running, until
 
 GOOD = signing_pb2.SignJwtRequest(issuer="issuers/payments", claims_json="{}")
@@ -46,6 +53,8 @@ def test_f09_every_rpc_but_the_public_one_is_a_decision() -> None:
     [
         ("SignJwt", lambda s: s.sign(issuer="a/b")),
         ("SignJwt", lambda s: s.sign(lifetime=Duration(seconds=1, nanos=1))),
+        ("SignJwt", lambda s: s.sign(lifetime=Duration(seconds=60, nanos=10**9))),
+        ("SignJwt", lambda s: s.sign(lifetime=Duration(seconds=60, nanos=-(10**9)))),
         ("SignJwt", lambda s: s.sign(not_before=Timestamp(seconds=10**15))),
         ("SignJwt", lambda s: s.sign("no JSON")),
         ("BatchSignJwt", lambda s: s.signing.BatchSignJwt(signing_pb2.BatchSignJwtRequest(requests=[GOOD] * 257))),
@@ -81,6 +90,52 @@ async def test_f09_bytes_that_are_no_message_are_on_record_once(service: Service
     refused = await failure(call(b"\x0a\xff\xff\xff\xff\x0f"))
     assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "REQUEST_INVALID")
     assert decisions(service.document) == [(method, "failed", "REQUEST_INVALID")]
+
+
+@pytest.mark.parametrize("method", PATHS)
+async def test_f09_a_message_that_is_too_large_for_any_request_is_on_record_once(service: Service, method: str) -> None:
+    call: Any = service.channel.unary_unary(PATHS[method])
+    refused = await failure(call(bytes(MAX_MESSAGE + 1)))
+    assert (refused.code, refused.reason) == ("RESOURCE_EXHAUSTED", "REQUEST_TOO_LARGE")
+    assert decisions(service.document) == [(method, "failed", "REQUEST_TOO_LARGE")]
+    (record,) = [r for r in audit_records(service.document) if "method" in r]
+    assert (record["request_id"], record["caller"]) == (refused.request_id, "local")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (prefixed(b"x", 2), "REQUEST_INVALID"),
+        (prefixed(b"x", 1), "REQUEST_INVALID"),
+        (prefixed(gzip.compress(b"hello")[:-9], 1), "REQUEST_INVALID"),
+        (prefixed(gzip.compress(bytes(MAX_MESSAGE + 1)), 1), "REQUEST_TOO_LARGE"),
+    ],
+    ids=["flag", "no gzip", "cut", "bomb"],
+)
+async def test_f09_a_message_that_cannot_be_unpacked_is_on_record_once(
+    service: Service, message: bytes, reason: str
+) -> None:
+    host, _, port = service.app.addresses["grpc"].rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", PATHS["SignJwt"].encode())]
+    fields += [(b"te", b"trailers"), (b"content-type", b"application/grpc"), (b"grpc-encoding", b"gzip")]
+    writer.write(PREFACE + frame(Kind.SETTINGS) + head(1, 0, block(fields)) + frame(Kind.DATA, END_STREAM, 1, message))
+
+    async def recorded() -> bool:
+        return decisions(service.document) == [("SignJwt", "failed", reason)]
+
+    await until(recorded)
+    writer.close()
+
+
+async def test_f09_refusals_of_messages_that_are_too_large_are_limited(tmp_path: Path, emulator: AwsEmulator) -> None:
+    config = document(tmp_path, emulator.endpoint)
+    config["audit"]["refusals_per_minute"] = 3
+    async with running(config) as service:
+        call: Any = service.channel.unary_unary(PATHS["RevokeKeys"])
+        for _ in range(6):
+            await failure(call(bytes(MAX_MESSAGE + 1)))
+    assert len(decisions(config)) == 3
 
 
 @pytest.mark.parametrize(("method", "part"), [("VerifyJwt", "fresh"), ("SignJwt", "at"), ("ListKeys", "at")])
@@ -195,6 +250,47 @@ async def test_f09_a_caller_who_leaves_is_on_record_once(service: Service, emula
         return decisions(service.document) == [("SignJwt", "cancelled", "CANCELLED")]
 
     await until(recorded)
+
+
+async def test_f09_a_caller_who_leaves_while_the_record_is_written_is_on_record_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = AuditWriter.write
+    written, left = asyncio.Event(), asyncio.Event()
+
+    async def slow(self: AuditWriter, event: str, record: Any, **more: Any) -> None:
+        await write(self, event, record, **more)
+        written.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            left.set()
+
+    monkeypatch.setattr(AuditWriter, "write", slow)
+    call = service.signing.SignJwt(GOOD)
+    await asyncio.wait_for(written.wait(), 10)
+    call.cancel()
+    await asyncio.wait_for(left.wait(), 10)
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    await service.sign()
+    assert decisions(service.document) == [("SignJwt", "allowed", "")] * 2
+
+
+async def test_f07_a_record_of_many_audiences_is_short_and_says_which_they_were(service: Service) -> None:
+    audience = [f"https://{n}.example.com/{'x' * 480}" for n in range(9)]
+    assert (await service.sign(audience=audience)).token
+    (record,) = audit_records(service.document, "sign")
+    digest = hashlib.sha256(json.dumps(audience, separators=(",", ":")).encode()).hexdigest()
+    assert record["aud"] == [*audience[:2], f"… (9 texts, SHA-256 of their JSON {digest})"]
+    assert (await service.sign(audience=audience[:4])).token
+    assert audit_records(service.document, "sign")[-1]["aud"] == audience[:4]
+
+
+async def test_f07_a_claim_set_has_no_more_audiences_than_a_request(service: Service) -> None:
+    refused = await failure(service.sign(json.dumps({"aud": [str(n) for n in range(101)]})))
+    assert (refused.reason, set(refused.violations)) == ("REQUEST_INVALID", {"claims_json.aud"})
+    assert (await service.sign(json.dumps({"aud": [str(n) for n in range(100)]}))).token
 
 
 async def test_f09_a_call_that_comes_while_the_service_drains_is_on_record_once(

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from sealwright.v1 import signing_pb2
 from sealwright_testing.emulators.aws import AwsEmulator, KeyState
 from support.document import document, issuer, series
 from support.service import Failure, Service, audit_records, failure, running
@@ -146,6 +147,18 @@ async def test_c109_throttling_is_an_answer_and_no_storm(service: Service, emula
     answers = [await failure(call) for call in [service.sign() for _ in range(20)]]
     assert {(a.code, a.reason) for a in answers} == {("RESOURCE_EXHAUSTED", "PROVIDER_THROTTLED")}
     assert all(a.retry_after is not None for a in answers)
+
+
+@pytest.mark.parametrize("seconds", [3601.0, 1e12, 1e20, 1e300])
+async def test_c109_a_kms_cannot_ask_callers_to_wait_for_longer_than_an_hour(
+    service: Service, emulator: AwsEmulator, seconds: float
+) -> None:
+    emulator.add_fault("error", operation="Sign", type="ThrottlingException", retry_after=seconds, status=400)
+    refused = await failure(service.sign(timeout=5))
+    assert (refused.code, refused.reason, refused.retry_after) == ("RESOURCE_EXHAUSTED", "PROVIDER_THROTTLED", 3600)
+    batch = signing_pb2.BatchSignJwtRequest(requests=[signing_pb2.SignJwtRequest(issuer="issuers/payments")])
+    (result,) = (await service.signing.BatchSignJwt(batch, timeout=5)).results
+    assert result.error.message == refused.message
     assert emulator.calls["Sign"] <= 40
 
 

@@ -8,9 +8,11 @@ before anything changes. `audit/records.py` has the schema.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from itertools import accumulate
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,7 +21,7 @@ from sealwright.audit.records import KEY_CHANGED, KEY_PUBLISHED, NAMES, REFUSALS
 from sealwright.audit.refusals import RefusalLimit
 from sealwright.audit.writer import AuditUnavailableError, AuditWriter
 from sealwright.calls import Arrival, Call
-from sealwright.errors import Code, InternalError, OverloadedError, SealwrightError
+from sealwright.errors import Code, InternalError, OverloadedError, RequestTooLargeError, SealwrightError
 from sealwright.keys.lifecycle import Key
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ _CALLERS_FAULT: Final = frozenset({*_DENIED, Code.INVALID_ARGUMENT, Code.NOT_FOU
 _CANCELLED: Final = "CANCELLED"
 _MAX_TEXT: Final = 1024
 _KEPT_TEXT: Final = 256
+_MAX_LIST: Final = 4096
 _KEY_FIELDS: Final = ("issuer", "series", "kid", "algorithm", "provider")
 _KEY_TIMES: Final = (
     "publish_time",
@@ -85,7 +88,7 @@ class Decision:
 
         Args:
             fields: JSON values. They contain no token, no signature, no key URI and no other claim than the schema names. Texts
-                of more than 1024 characters are cut, and end with their SHA-256.
+                of more than 1024 characters are cut, and end with their SHA-256. So are lists of texts with more than 4096.
 
         Raises:
             ValueError: The schema does not have a field of that name.
@@ -95,6 +98,8 @@ class Decision:
         for name, value in fields.items():
             if type(value) is str and len(value) > _MAX_TEXT:
                 fields[name] = _cut(value)
+            elif type(value) is list and sum(map(len, value)) > _MAX_LIST:
+                fields[name] = _cut_list(value)
         self._fields |= fields
 
     def part(self, request_id: str) -> Decision:
@@ -131,8 +136,12 @@ class Decision:
             self._on_error = Outcome.WITHHELD
             check()
             self._on_error = None
-        await self._require(Outcome.ALLOWED)
-        self._settled = True
+        self._settled = True  # The record is made durable even if the caller leaves now.
+        try:
+            await self._require(Outcome.ALLOWED)
+        except InternalError:
+            self._settled = False
+            raise
         if check is None:
             return
         try:
@@ -156,7 +165,7 @@ class Decision:
             await self._require(Outcome.ALLOWED)
         elif isinstance(error, SealwrightError):
             refused = Outcome.DENIED if error.code in _DENIED else Outcome.FAILED
-            limited = (error.code in _CALLERS_FAULT or _shed(error)) and self._on_error is None
+            limited = _is_callers_fault(error) and self._on_error is None
             await self._record_refusal(self._on_error or refused, error.reason, limited=limited)
         elif isinstance(error, Exception):
             await self._record_refusal(Outcome.FAILED, InternalError.reason)
@@ -264,6 +273,20 @@ def _cut(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{text[:_KEPT_TEXT]}… ({len(text)} characters, SHA-256 {digest})"
+
+
+def _cut_list(texts: list[str]) -> list[str]:
+    """Return the first texts of a list that is too long for a record. The last text names their number and a SHA-256 of all."""
+    sizes = accumulate(map(len, texts))
+    kept = [text for text, size in zip(texts, sizes, strict=True) if size <= _MAX_TEXT]
+    whole = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
+    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+    return [*kept, f"… ({len(texts)} texts, SHA-256 of their JSON {digest})"]
+
+
+def _is_callers_fault(error: SealwrightError) -> bool:
+    """Return whether a caller can cause any number of such refusals."""
+    return error.code in _CALLERS_FAULT or isinstance(error, RequestTooLargeError) or _shed(error)
 
 
 def _shed(error: SealwrightError) -> bool:

@@ -24,7 +24,8 @@ class Outcome(StrEnum):
 
 OUTCOMES: Final = MappingProxyType(
     {
-        Outcome.ALLOWED: "The call succeeded. The record was durable before the answer left.",
+        Outcome.ALLOWED: "The call succeeded. The record was durable before the answer left. A caller who left while it was "
+        "being written did not get the answer.",
         Outcome.DENIED: "The caller is unknown, or no grant allows the request. Nothing was done.",
         Outcome.FAILED: "The request is invalid, or something failed. `reason` says what.",
         Outcome.CANCELLED: "The caller left before the answer. No token was released.",
@@ -118,7 +119,7 @@ FIELDS: Final = (
     Field("issuer", "string", "calls and keys", "Name of the issuer."),
     Field("token_type", "string", "sign", "`typ` of the token."),
     Field("sub", "string or null", "sign", "`sub` of the token."),
-    Field("aud", "array of strings", "sign", "`aud` of the token, always as a list."),
+    Field("aud", "array of strings", "sign", "`aud` of the token, always as a list. Cut if it is long."),
     Field("jti", "string", "sign", "`jti` of the token."),
     Field("iat", "integer", "sign", "`iat` of the token, in seconds since the epoch."),
     Field("exp", "integer", "sign", "`exp` of the token, in seconds since the epoch."),

@@ -21,7 +21,7 @@ from sealwright.http2 import frames
 from sealwright.http2.frames import END_STREAM, PADDED, Kind, Setting
 from sealwright.server.http2.session import STREAM_WINDOW, MalformedError
 from sealwright.server.peers import Peer
-from sealwright.server.rpc.call import MAX_MESSAGE, Call
+from sealwright.server.rpc.call import MAX_MESSAGE, Call, UnreadableMessageError
 from sealwright.server.rpc.heads import MAX_METADATA_BYTES, TOO_LONG, UNKNOWN_METHOD, Head, read_head, status_block
 from sealwright.server.rpc.library import MAX_REQUEST, Library
 from support.http2_caller import Client, frame, head, prefixed, reset, wants, window
@@ -61,7 +61,16 @@ def test_a_malformed_timeout_is_refused(text: bytes) -> None:
     assert refusal == (b"", Code.INTERNAL, "grpc-timeout is malformed")
 
 
-@pytest.mark.parametrize("value", [b"application/grpc", b"application/grpc+proto", b"application/grpc;charset=utf-8"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"application/grpc",
+        b"application/grpc+proto",
+        b"application/grpc;charset=utf-8",
+        b"Application/GRPC",
+        b"application/grpc+proto \t; charset=utf-8",
+    ],
+)
 def test_content_types_of_grpc_are_accepted(value: bytes) -> None:
     assert read_head(having(b"content-type", value)).refusal is None
 
@@ -238,9 +247,11 @@ BAD: Final = {
 @pytest.mark.parametrize(("code", "data"), BAD.values(), ids=BAD)
 async def test_a_message_that_cannot_be_received_ends_its_call(code: int, data: bytes, request: Any) -> None:
     client, call = begin(data, encoding=b"identity" if "by nothing" in request.node.name else b"gzip", complete=False)
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(UnreadableMessageError) as caught:
         await call.read()
-    assert (await answer(client))[0] == code
+    assert caught.value.code == code
+    call.fail(caught.value.code, caught.value.message)
+    assert (await answer(client))[:2] == (code, caught.value.message)
     assert not call._stream.open
 
 
@@ -330,6 +341,10 @@ class Servicer:
             await context.abort(grpc.StatusCode.NOT_FOUND, "it is missing")
         if request == "broken":
             raise ValueError(request)
+        if request == "unheard of":  # as generated code does for a method that a servicer does not have
+            context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+            context.set_details("Method not implemented!")
+            raise NotImplementedError
         return request.upper()
 
     async def stream(self, request: str, context: Any) -> None:
@@ -370,6 +385,7 @@ TOO_LARGE: Final = (Code.RESOURCE_EXHAUSTED, f"the message has more than {MAX_RE
         ("Unary", prefixed(b"x" * MAX_REQUEST), (Code.OK, "", prefixed(b"X" * MAX_REQUEST))),
         ("Unary", prefixed(b"missing"), (Code.NOT_FOUND, "it is missing", b"")),
         ("Unary", prefixed(b"broken"), (Code.INTERNAL, "the request failed", b"")),
+        ("Unary", prefixed(b"unheard of"), (Code.UNIMPLEMENTED, "Method not implemented!", b"")),
         ("Unary", b"", NO_MESSAGE),
         ("Stream", prefixed(b"abc")[:-1], NO_MESSAGE),
         ("Stream", prefixed(b"abc"), (Code.OK, "", prefixed(b"A") + prefixed(b"B") + prefixed(b"C"))),
@@ -385,6 +401,19 @@ async def test_the_services_of_grpc_answer(method: str, data: bytes, expected: t
     library = serve(method, call)
     assert await answer(client) == expected
     assert not library._under_way
+
+
+async def test_a_stream_ends_at_the_deadline_of_its_caller() -> None:
+    client, call = begin(prefixed(b"wait"))
+    call.left = 60.0
+    library = serve("Stream", call)
+    for seconds, under_way in ((50, 1), (20, 0)):
+        await turns()
+        client.now += seconds
+        client.connection.tend()
+        await turns()
+        assert len(library._under_way) == under_way
+    assert (await answer(client))[:2] == (Code.DEADLINE_EXCEEDED, "the deadline has passed")
 
 
 async def test_a_chat_answers_each_message_as_it_comes_and_ends_when_it_is_reset() -> None:

@@ -15,7 +15,7 @@ from sealwright.http2.frames import ACK, END_HEADERS, END_STREAM, PADDED, PREFAC
 from sealwright.server.http2.fields import FieldDecoder
 from sealwright.server.http2.stream import Stream
 from sealwright.server.peers import Peer
-from sealwright.server.rpc.call import Call
+from sealwright.server.rpc.call import Call, UnreadableMessageError
 from sealwright.server.rpc.heads import read_head
 from support.http2_caller import Client, Frame, frame, head, prefixed, reset, wants, window
 from support.http2_peer import OK, TRAILERS, block
@@ -36,8 +36,11 @@ class Echo:
         self.tasks.append(task)
 
     async def _answer(self, call: Call) -> None:
-        while (message := await call.read()) is not None:
-            await call.write(message)
+        try:
+            while (message := await call.read()) is not None:
+                await call.write(message)
+        except UnreadableMessageError as error:
+            call.fail(error.code, error.message)
         call.end()
 
 

@@ -27,6 +27,20 @@ _PATIENCE_SECONDS: Final = 0.5
 _WINDOW_BITS: Final = {b"gzip": 31, b"deflate": 15}
 
 
+class UnreadableMessageError(Exception):
+    """A message cannot be received.
+
+    Attributes:
+        code: The status code that gRPC has for that.
+        message: Why.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
 class Call:
     """A call under way.
 
@@ -37,13 +51,14 @@ class Call:
         complete: Whether the whole request has come.
     """
 
-    __slots__ = ("_begun", "_buffer", "_encoding", "_stream", "left", "path", "peer")
+    __slots__ = ("_begun", "_buffer", "_encoding", "_end", "_stream", "left", "path", "peer")
 
     def __init__(self, stream: Stream, peer: Peer) -> None:
         head: Head = stream.head
         self._stream = stream
         self._buffer = b""
         self._begun = False
+        self._end = math.inf
         self._encoding = head.encoding
         self.path = head.path
         self.left = head.timeout
@@ -66,9 +81,11 @@ class Call:
             self.fail(Code.DEADLINE_EXCEEDED, "the deadline has passed")
             task.cancel()
 
+        now = time.monotonic()
         self._stream.on_lost = task.cancel
         self._stream.on_expiry = expire
-        self._stream.deadline = time.monotonic() + seconds
+        self._stream.deadline = now + seconds
+        self._end = math.inf if self.left is None else now + self.left
 
     def whole(self, most: int) -> bytes | None:
         """Return the only message, if all of it has come and it is short; None: `read` it.
@@ -87,9 +104,9 @@ class Call:
         return data[_PREFIX.size :]
 
     def wait_for_news(self) -> None:
-        """Let the call last as long as its caller wants. It counts as idle from now on."""
+        """Let the call last until its caller's deadline. It counts as idle from now on."""
         self._stream.idle = True
-        self._stream.deadline = math.inf
+        self._stream.deadline = self._end
 
     async def read(self, most: int = MAX_MESSAGE) -> bytes | None:
         """Return the next message; None: there is no more.
@@ -98,7 +115,7 @@ class Call:
             most: Bytes that it may have.
 
         Raises:
-            asyncio.CancelledError: The message cannot be received. The call has failed.
+            UnreadableMessageError: The message cannot be received. The call is to fail.
         """
         stream = self._stream
         while True:
@@ -131,9 +148,9 @@ class Call:
             return None
         compressed, size = _PREFIX.unpack_from(self._buffer)
         if compressed > _COMPRESSED or (compressed and self._encoding not in _WINDOW_BITS):
-            raise self._broken(Code.INTERNAL, "the message has a wrong prefix")
+            raise UnreadableMessageError(Code.INTERNAL, "the message has a wrong prefix")
         if size > most:
-            raise self._broken(Code.RESOURCE_EXHAUSTED, f"the message has more than {most} bytes")
+            raise UnreadableMessageError(Code.RESOURCE_EXHAUSTED, f"the message has more than {most} bytes")
         return int(size)
 
     def _decompressed(self, message: bytes, most: int) -> bytes:
@@ -141,16 +158,12 @@ class Call:
         try:
             data = decompressor.decompress(message, most + 1)
         except zlib.error:
-            raise self._broken(Code.INTERNAL, "the message cannot be decompressed") from None
+            raise UnreadableMessageError(Code.INTERNAL, "the message cannot be decompressed") from None
         if len(data) > most:
-            raise self._broken(Code.RESOURCE_EXHAUSTED, f"the message has more than {most} bytes")
+            raise UnreadableMessageError(Code.RESOURCE_EXHAUSTED, f"the message has more than {most} bytes")
         if not decompressor.eof:
-            raise self._broken(Code.INTERNAL, "the message cannot be decompressed")
+            raise UnreadableMessageError(Code.INTERNAL, "the message cannot be decompressed")
         return data
-
-    def _broken(self, code: int, message: str) -> BaseException:
-        self.fail(code, message)
-        return asyncio.CancelledError(message)
 
     def answer(self, message: bytes) -> None:
         """Answer with the only message, and end."""

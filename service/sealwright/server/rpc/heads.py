@@ -22,7 +22,8 @@ _OF_A_CONNECTION: Final = frozenset(
 )
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _BAD_VALUE = re.compile(rb"[\0\r\n]")
-_CONTENT_TYPE = re.compile(rb"application/grpc(\+proto|;.*)?")
+_CONTENT_TYPE = re.compile(rb"application/grpc(\+proto)?[ \t]*(;.*)?", re.IGNORECASE)
+"""A media type: RFC 9110 §8.3.1."""
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 ENCODINGS: Final = frozenset({b"identity", b"gzip", b"deflate"})

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 import grpc
 
-from sealwright.server.rpc.call import Call
+from sealwright.server.rpc.call import Call, UnreadableMessageError
 
 MAX_REQUEST: Final = 4096
 """Most bytes of their requests."""
@@ -27,6 +27,16 @@ class _Context:
     def __init__(self, call: Call, encode: Callable[[Any], bytes]) -> None:
         self._call = call
         self._encode = encode
+        self.code: grpc.StatusCode | None = None
+        self.details = ""
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Say how the call will fail. Generated code does so for a method that a servicer does not have."""
+        self.code = code
+
+    def set_details(self, details: str) -> None:
+        """Say why."""
+        self.details = details
 
     async def write(self, message: Any) -> None:
         """Send one of many answers. It does not wait: health sends news to all watchers one after the other."""
@@ -87,7 +97,12 @@ class Library:
                 call.answer(handler.response_serializer(await handler.unary_unary(request, context)))
         except _EndedError:
             pass
-        except Exception:
+        except UnreadableMessageError as error:
+            call.fail(error.code, error.message)
+        except Exception as error:
+            if isinstance(error, NotImplementedError) and context.code is not None:
+                call.fail(context.code.value[0], context.details)
+                return
             call.fail(grpc.StatusCode.INTERNAL.value[0], "the request failed")
             raise
 

@@ -13,9 +13,17 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from sealwright.errors import OverloadedError, RequestInvalidError, SealwrightError, Violation
+from google.rpc.code_pb2 import Code  # type: ignore[import-untyped]
+
+from sealwright.errors import (
+    OverloadedError,
+    RequestInvalidError,
+    RequestTooLargeError,
+    SealwrightError,
+    Violation,
+)
 from sealwright.server.http2.session import STREAM_WINDOW
-from sealwright.server.rpc.call import Call
+from sealwright.server.rpc.call import Call, UnreadableMessageError
 
 SMALL_MESSAGE: Final = 256 * 1024
 """Most bytes of a request that is not a batch. The largest token that any issuer allows is much smaller."""
@@ -88,6 +96,12 @@ class Receiving:
                 self._leave(group)
         except OverloadedError as error:  # It had to make room for another connection.
             return error
+        except UnreadableMessageError as error:
+            return (
+                RequestTooLargeError(error.message)
+                if error.code == Code.RESOURCE_EXHAUSTED
+                else _invalid(error.message)
+            )
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
