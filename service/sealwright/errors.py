@@ -73,7 +73,7 @@ class SealwrightError(Exception):
         self.message = message
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
-        self.retry_after = None if retry_after is None else min(retry_after, MAX_RETRY_SECONDS)
+        self.retry_after = retry_after if retry_after is None or retry_after <= MAX_RETRY_SECONDS else MAX_RETRY_SECONDS
 
 
 class InternalError(SealwrightError):

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Final, NamedTuple
 
 from sealwright import metrics
@@ -52,9 +51,6 @@ _UNSEEN: Final = (ProviderKeyMissingError, ProviderKeyPendingError)
 """Errors that a KMS also gives for a moment where its machines do not agree yet."""
 _UNSEEN_PAUSES: Final = (0.1, 0.3)
 """Seconds."""
-
-_LONG_CLAIMS: Final = 16 * 1024
-"""Claims with more characters than that are read in a thread, one after the other, since those of 64 KiB can take 30 ms."""
 
 _RESERVE: Final = 1.0
 """Seconds of a caller's deadline that are kept back for each provider that may have to sign in place of a slow one. With less time,
@@ -125,7 +121,6 @@ class Signer:
         self._health = health
         self._clock = clock
         self._turns = turns
-        self._long_claims = asyncio.Lock()
 
     async def sign(self, decision: Decision, request: SignRequest) -> SignedToken:
         """Sign a token. Its audit record is durable before this returns.
@@ -142,7 +137,7 @@ class Signer:
         if self._turns.limited:
             await self._turns.take()
         issuer = self._keyring.at(request.issuer)
-        claims, token_type = await self._claims(decision, issuer, request)
+        claims, token_type = self._claims(decision, issuer, request)
         signed = await self._sign_with_first(decision, issuer, issuer.signers(request.algorithm), claims, token_type)
         await decision.allow(lambda: self._require_release(request.issuer, signed.kid))
         self._counts.count(signed.kid, claims.expire_time)
@@ -150,7 +145,7 @@ class Signer:
         metrics.distribution(metrics.TOKEN_BYTES, request.issuer).add(len(signed.token))
         return signed
 
-    async def _claims(self, decision: Decision, issuer: Issuer, request: SignRequest) -> tuple[Claims, str]:
+    def _claims(self, decision: Decision, issuer: Issuer, request: SignRequest) -> tuple[Claims, str]:
         """Return the claims and the type of the token, if a grant allows all of it."""
         size, limit = len(request.claims.claims_json), issuer.settings.max_token_bytes
         if size > limit:
@@ -160,12 +155,7 @@ class Signer:
             )
         token_type = issuer.token_type(request.token_type)
         decision.note(token_type=token_type)
-        build = partial(build_claims, request.claims, issuer.claims_policy(), now=issuer.now, jwt_id=uuid7())
-        if size <= _LONG_CLAIMS:
-            claims = build()
-        else:
-            async with self._long_claims:
-                claims = await asyncio.to_thread(build)
+        claims = build_claims(request.claims, issuer.claims_policy(), now=issuer.now, jwt_id=uuid7())
         decision.note(
             sub=claims.subject,
             aud=list(claims.audience),

@@ -19,25 +19,55 @@ SLICE_SECONDS: Final = 0.005
 
 
 class Slices:
-    """Divides the many parts of one call among turns of the event loop."""
+    """Divides the requests of all batches among turns of the event loop, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._end = float("-inf")
-        self._turn: asyncio.Event | None = None
+        self._end = 0.0
+        self._runs = False
+        self._fresh = False
+        self._ran = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._first: list[asyncio.Future[None]] = []
 
     async def take(self) -> None:
         """Return in this turn of the event loop if there is time left in it, else in one of the next."""
-        while (turn := self._turn) is not None:
-            if time.perf_counter() < self._end:
-                return
-            await turn.wait()
-        self._end = time.perf_counter() + SLICE_SECONDS
-        self._turn = asyncio.Event()
-        asyncio.get_running_loop().call_soon(self._next, self._turn)
+        if not self._runs:
+            self._fresh = True
+            self._schedule()
+        elif self._waiting or self._is_over():
+            queue: deque[asyncio.Future[None]] | list[asyncio.Future[None]] = self._waiting
+            while True:
+                turn = asyncio.get_running_loop().create_future()
+                queue.append(turn)
+                await turn
+                if self._fresh or not self._is_over():
+                    break
+                queue = self._first
+        if self._fresh:
+            self._fresh = False
+            self._end = time.perf_counter() + SLICE_SECONDS
+        self._ran += 1
 
-    def _next(self, turn: asyncio.Event) -> None:
-        self._turn = None
-        turn.set()
+    def _is_over(self) -> bool:
+        return not self._fresh and time.perf_counter() >= self._end
+
+    def _schedule(self) -> None:
+        self._runs = True
+        asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        """Begin a turn with about as many parts as the last one had time for."""
+        self._waiting.extendleft(reversed(self._first))
+        self._first.clear()
+        left, self._ran, self._runs, self._fresh = self._ran + 1, 0, False, False
+        while self._waiting and left:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else its call was cancelled
+                turn.set_result(None)
+                left -= 1
+                self._fresh = True
+        if self._fresh:
+            self._schedule()
 
 
 class Turns:

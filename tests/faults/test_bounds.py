@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from sealwright.v1.jwks_pb2_grpc import JwksServiceStub
 from sealwright.v1.keys_pb2_grpc import KeyServiceStub
 from sealwright.v1.signing_pb2_grpc import SigningServiceStub
 from sealwright_testing.emulators.aws import AwsEmulator
-from support.document import CREDENTIALS, document, issuer
+from support.document import CREDENTIALS, document
 from support.processes import control, process, write_config
 from support.service import audit_records, failure, running
 
@@ -139,27 +138,6 @@ async def test_f04_others_are_served_between_the_requests_of_a_batch_that_are_re
     assert len(seen) == 256
     most = max(Counter(seen).values())
     assert most < 64, "each takes more than 0.1 ms, and a turn a few ms"
-
-
-async def test_f04_long_claims_are_read_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads: list[int] = []
-    build = claims.build_claims
-
-    def noted(*arguments: Any, **more: Any) -> Any:
-        threads.append(threading.get_ident())
-        return build(*arguments, **more)
-
-    monkeypatch.setattr("sealwright.signing.build_claims", noted)
-    async with AwsEmulator() as emulator:
-        config = document(tmp_path, emulator.endpoint, issuer(max_token_bytes=65536))
-        async with running(config) as service:
-            text = json.dumps({"x": "y" * 40_000})
-            tokens = await asyncio.gather(*(service.sign(text, subject=str(n)) for n in range(4)))
-            for n, token in enumerate(tokens):
-                assert (await service.verify(token.token))["sub"] == str(n)
-            await service.sign()
-    assert threading.get_ident() not in threads[:4]
-    assert threads[4] == threading.get_ident()
 
 
 def test_a_flood_of_signatures_holds_up_no_administration_no_set_and_no_health(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -93,34 +95,70 @@ async def test_nothing_is_scheduled_when_nobody_waits_any_longer() -> None:
     assert not scheduled
 
 
+class Batches:
+    """Batches whose requests take as long as a test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        self.watched, self.slices = Watched(), Slices()
+
+    async def work(self, names: Iterator[int], seconds: float) -> None:
+        """Run requests of a batch, one after the other."""
+        for name in names:
+            await self.slices.take()
+            self.watched.ran.append((self.watched.number, name))
+            self.now += seconds
+
+    async def run(self, seconds: float, count: int = 60, width: int = 8) -> None:
+        """Run a batch."""
+        names = iter(range(count))
+        await asyncio.gather(*(self.work(names, seconds) for _ in range(width)))
+
+
 @pytest.mark.parametrize(("seconds", "most"), [(SLICE_SECONDS / 4, 5), (SLICE_SECONDS * 2, 1), (0.0, 60)])
-async def test_a_slice_ends_with_the_part_in_which_its_time_is_over(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
+@pytest.mark.parametrize("batches", [1, 2, 20])
+async def test_all_batches_share_the_slice_of_a_turn(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, most: int, batches: int
 ) -> None:
-    now = 0.0
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    watched, slices, left = Watched(), Slices(), iter(range(60))
-
-    async def work() -> None:
-        nonlocal now
-        for name in left:
-            await slices.take()
-            watched.ran.append((watched.number, name))
-            now += seconds
-
-    watched.count()
-    await asyncio.gather(*(work() for _ in range(8)))
-    assert sorted(name for _, name in watched.ran) == list(range(60))
-    assert most_in_a_turn(watched) == most
+    kept = Batches(monkeypatch)
+    kept.watched.count()
+    await asyncio.gather(*(kept.run(seconds) for _ in range(batches)))
+    assert sorted(name for _, name in kept.watched.ran) == sorted([*range(60)] * batches)
+    assert most_in_a_turn(kept.watched) <= most * (batches if not seconds else 1)
 
 
-async def test_a_part_that_is_cancelled_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(100))
-    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
-    slices = Slices()
-    await slices.take()
-    waiting = [asyncio.create_task(slices.take()) for _ in range(3)]
-    await asyncio.sleep(0)
-    waiting[1].cancel()
-    done = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(d) for d in done] == [type(None), asyncio.CancelledError, type(None)]
+async def test_parts_that_take_longer_than_those_before_them_do_not_run_in_one_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = Batches(monkeypatch)
+    kept.watched.count()
+    await asyncio.gather(*(kept.run(SLICE_SECONDS / 50, 400, 100), kept.run(SLICE_SECONDS * 2)))
+    long = Counter(turn for turn, _ in kept.watched.ran)
+    assert len(kept.watched.ran) == 460
+    assert kept.watched.ran[-1][0] >= 60, "each long part has a turn of its own"
+    assert max(long.values()) <= 52
+
+
+async def test_parts_run_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Batches(monkeypatch)
+    await asyncio.gather(*(kept.work(iter([name]), SLICE_SECONDS / (1 + name % 7)) for name in range(50)))
+    assert [name for _, name in kept.watched.ran] == list(range(50))
+
+
+@given(st.sets(st.integers(1, 9)))
+def test_a_part_that_is_cancelled_holds_up_no_other(cancelled: set[int]) -> None:
+    async def run() -> list[object]:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            kept = Batches(monkeypatch)
+            tasks = [asyncio.create_task(kept.work(iter([name]), SLICE_SECONDS)) for name in range(10)]
+            await asyncio.sleep(0)
+            for name in cancelled:
+                tasks[name].cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+            return [name for _, name in kept.watched.ran]
+
+    assert asyncio.run(run()) == [name for name in range(10) if name not in cancelled]

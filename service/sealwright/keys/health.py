@@ -52,9 +52,12 @@ class KeyHealth:
         self._clock = clock
         self._check = RevocationCheck(keyring, refresh, clock)
         self._trouble: dict[str, tuple[str, float]] = {}
+        self._unsure: set[str] = set()
 
     def signed(self, key: SigningKey) -> None:
         """Note that a key has signed."""
+        if self._unsure:
+            self._unsure.discard(key.kid)
         if self._trouble and self._trouble.pop(key.kid, None) is not None:
             log.info("key %s of provider %s signs again", key.kid, key.provider)
 
@@ -69,7 +72,14 @@ class KeyHealth:
         if checking is None:
             self._note(key, reason)
         else:
-            checking.add_done_callback(lambda _: self._note(key, reason))
+            self._unsure.add(key.kid)
+            checking.add_done_callback(lambda _: self._checked(key, reason))
+
+    def _checked(self, key: SigningKey, reason: str) -> None:
+        """Note that a key did not sign, unless it has signed since."""
+        if key.kid in self._unsure:
+            self._unsure.discard(key.kid)
+            self._note(key, reason)
 
     def _note(self, key: SigningKey, reason: str) -> None:
         before = self._trouble.get(key.kid)

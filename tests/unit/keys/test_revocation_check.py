@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sealwright.keys import revocation_check
+from sealwright.keys.health import KeyHealth
 from sealwright.keys.ports import StoreUnavailableError
 from sealwright.keys.revocation_check import AGAIN_SECONDS, RevocationCheck
 
@@ -59,7 +60,7 @@ class Replica:
 
 
 def key(kid: str, issuer: str = "payments") -> Any:
-    return SimpleNamespace(kid=kid, record=SimpleNamespace(issuer=issuer))
+    return SimpleNamespace(kid=kid, provider="aws", record=SimpleNamespace(issuer=issuer))
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +170,20 @@ async def test_c103_a_stop_ends_the_reads() -> None:
     await asyncio.sleep(0)
     replica.check.stop()
     assert (await first, await second, replica.reads) == (False, False, 1)
+
+
+async def test_f24_a_key_that_signs_while_it_is_checked_is_in_no_trouble() -> None:
+    replica = Replica()
+    health = KeyHealth(replica, {}, replica, replica.refresh)  # type: ignore[arg-type]
+    for signs in (True, False):
+        replica.ready.clear()
+        health.failed(key("a"), DISABLED)
+        if signs:
+            health.signed(key("a"))
+        replica.ready.set()
+        assert not await health.revoked([key("a")])
+        assert health.calm == signs
+        replica.now += AGAIN_SECONDS
 
 
 def test_c103_a_key_of_an_issuer_that_the_configuration_lost_is_gone() -> None:

@@ -73,7 +73,7 @@ class Library:
         task = asyncio.get_running_loop().create_task(self._answer(handler, call))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
-        call.run(task, _SECONDS)
+        call.run(task, _SECONDS if call.left is None else min(_SECONDS, call.left))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)

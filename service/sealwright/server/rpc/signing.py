@@ -38,6 +38,7 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
     def __init__(self, signer: Signer, verifier: Verifier) -> None:
         self._signer = signer
         self._verifier = verifier
+        self._slices = Slices()
 
     async def SignJwt(  # noqa: N802 - the name in the proto
         self, request: signing_pb2.SignJwtRequest, decision: Decision
@@ -60,11 +61,9 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
         response = signing_pb2.BatchSignJwtResponse()
         left = iter([(single, response.results.add()) for single in request.requests])
 
-        slices = Slices()
-
         async def work() -> None:
             for single, result in left:
-                await slices.take()
+                await self._slices.take()
                 await self._sign_into(result, decision.part(uuid7()), single)
 
         async with asyncio.TaskGroup() as group:
