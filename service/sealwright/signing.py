@@ -135,7 +135,7 @@ class Signer:
         decision.note(issuer=request.issuer)
         self._authoriser.require(decision.call.caller, {Role.SIGNER}, request.issuer)
         if self._turns.limited:
-            await self._turns.take()
+            await self._turns.take(decision.call.caller)
         issuer = self._keyring.at(request.issuer)
         claims, token_type = self._claims(decision, issuer, request)
         signed = await self._sign_with_first(decision, issuer, issuer.signers(request.algorithm), claims, token_type)
@@ -282,7 +282,7 @@ class Signer:
         raw = await self._ask(provider, key, signing_input, end, caller=decision.call.caller, last=last)
         decision.note(kms_request_id=raw.request_id)
         if self._turns.limited:
-            await self._turns.take()
+            await self._turns.take(decision.call.caller)
         signature = accept(decision.call.request_id, key, signing_input, raw)
         token = jws.compact(signing_input, signature)
         return SignedToken(token=token, kid=key.kid, algorithm=key.algorithm.name, claims=claims)

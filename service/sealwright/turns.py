@@ -71,7 +71,7 @@ class Slices:
 
 
 class Turns:
-    """Lets few parts of signatures into each turn of the event loop while there is an overload, in the order in which they came.
+    """Lets few parts of signatures into each turn of the event loop while there is an overload. Callers take turns.
 
     Attributes:
         limited: Whether there is an overload. Without one nobody needs to `take` a turn.
@@ -80,17 +80,21 @@ class Turns:
     def __init__(self) -> None:
         self.limited = False
         self._left = PASSES
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._scheduled = False
 
-    async def take(self) -> None:
-        """Return in this turn of the event loop if it has time for one more part, else in one of the next."""
+    async def take(self, caller: str) -> None:
+        """Return in this turn of the event loop if it has time for one more part, else in one of the next.
+
+        Args:
+            caller: Whose part it is. One that has many parts waiting delays those of another by one part each.
+        """
         if self._left and not self._waiting:
             self._left -= 1
             self._schedule()
             return
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        self._waiting.setdefault(caller, deque()).append(future)
         self._schedule()
         await future
 
@@ -104,7 +108,11 @@ class Turns:
         self._scheduled = False
         left = PASSES
         while self._waiting and left:
-            future = self._waiting.popleft()
+            caller, queue = next(iter(self._waiting.items()))
+            del self._waiting[caller]
+            future = queue.popleft()
+            if queue:
+                self._waiting[caller] = queue  # behind the others
             if not future.done():  # else its call was cancelled
                 future.set_result(None)
                 left -= 1

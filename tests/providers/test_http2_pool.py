@@ -95,6 +95,42 @@ async def test_a_server_that_ends_each_new_connection_is_asked_once() -> None:
     assert len(peer.sides) == 1
 
 
+async def test_the_answer_of_another_request_makes_no_new_connection_an_old_one() -> None:
+    begun = 0
+
+    async def dying(side: Side, _: int) -> None:
+        nonlocal begun
+        begun += 1
+        if len(side.heads) == 8:
+            side.send(answer(1))
+            await side.writer.drain()
+            side.writer.close()
+
+    async with pool(Peer(dying)) as one:
+        outcomes = await asyncio.gather(*(ask(one) for _ in range(8)), return_exceptions=True)
+    assert [o for o in outcomes if not isinstance(o, ConnectionDiedError)] == [GOOD]
+    assert begun == 8, "the guard decides whether the others are repeated"
+
+
+async def test_a_request_that_was_begun_is_repeated_once() -> None:
+    begun: list[Side] = []
+
+    async def dying(side: Side, stream: int) -> None:
+        begun.append(side)
+        if stream == 1:
+            side.send(answer(stream))
+        else:
+            side.writer.transport.abort()
+
+    async with pool(Peer(dying)) as one:
+        await asyncio.gather(ask(one), ask(one, repeatable=False), return_exceptions=True)
+        await ask(one)
+        before = len(begun)
+        with suppress(ConnectionDiedError):
+            await asyncio.gather(ask(one), ask(one))
+        assert len(begun) - before <= 4
+
+
 async def test_a_request_that_was_ended_alone_does_not_end_the_others() -> None:
     async def ending(side: Side, stream: int) -> None:
         side.send(frames.frame(Kind.RST_STREAM, 0, 1, frames.number(2)) if stream == 1 else answer(stream))

@@ -102,6 +102,16 @@ async def test_chunks_are_joined() -> None:
         assert (await ask(one)).body == b"abc"
 
 
+async def test_trailers_are_no_header_fields_and_do_not_count_as_content() -> None:
+    size = connection.MAX_HEAD_BYTES + 1
+    body = b"%x\r\n%s\r\n0\r\nX-Id: evil\r\nX-Sum: 1\r\n\r\n" % (size, b"x" * size)
+    async with pool(Peer(b"HTTP/1.1 200 OK\r\nX-Id: 7\r\nTransfer-Encoding: chunked\r\n\r\n" + body)) as one:
+        reply = await ask(one)
+        assert (len(reply.body), reply.headers[b"x-id"]) == (size, b"7")
+        assert b"x-sum" not in reply.headers
+        assert (await ask(one)).body == b"ok"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -110,10 +120,13 @@ async def test_chunks_are_joined() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * connection.MAX_HEAD_BYTES + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: "
+        + b"x" * connection.MAX_HEAD_BYTES
+        + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * (connection.MAX_BODY_BYTES + 1),
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
     ],
-    ids=["ssh", "http2", "two lengths", "length and chunks", "long head", "long body", "upgrade"],
+    ids=["ssh", "http2", "two lengths", "length and chunks", "long head", "long trailer", "long body", "upgrade"],
 )
 async def test_what_is_not_an_answer_is_refused(answer: bytes) -> None:
     peer = Peer(answer)

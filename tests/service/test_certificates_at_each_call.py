@@ -224,6 +224,32 @@ def test_f35_an_authority_of_the_same_name_with_another_key_is_another(tmp_path:
         callers.caller(pem(leaf), b"")
 
 
+@pytest.mark.parametrize("kind", ["copies", "renewed", "of one name"])
+def test_f35_certificates_that_a_caller_sends_many_of_cost_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    files = Files(tmp_path)
+    chain = Chain(files)
+    root, key = files.root.subject, files.authority
+    keys = [key if kind == "renewed" else ec.generate_private_key(ec.SECP256R1()) for _ in range(8)]
+    sent = [files.root] * 8
+    if kind != "copies":
+        sent = [Chain._certificate("authority", own, root, key, ca=True) for own in keys]
+    looks = 0
+    may_issue = caller_certificates._may_issue
+
+    def counted(*arguments: Any, **more: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        return may_issue(*arguments, **more)
+
+    monkeypatch.setattr(caller_certificates, "_may_issue", counted)
+    leaf = files.certificate(files.key, "billing.example.com")
+    assert judged(files.opened(), leaf, *sent) == "dns:billing.example.com"
+    assert judged(files.opened(), chain.leaf, chain.middle, *sent) == "dns:billing.example.com"
+    assert looks < 200, "8! without a bound"
+
+
 def test_f35_what_is_known_of_certificates_is_bounded_and_quick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sealwright.v1 import signing_pb2, signing_pb2_grpc
 from sealwright_testing.emulators.aws import AwsEmulator
 from support.document import document, issuer
-from support.service import Failure, Service, failure, running, until
+from support.service import Failure, Service, audit_records, failure, running, until
 
 Sign = signing_pb2.SignJwtRequest
 
@@ -63,6 +63,32 @@ async def test_c128_a_cancelled_call_cancels_its_kms_call(service: Service, emul
     await settled(before)
     emulator.clear_faults()
     assert (await service.sign()).token
+
+
+async def test_f04_batches_of_a_caller_beyond_what_can_be_signed_in_time_are_refused(
+    service: Service, emulator: AwsEmulator
+) -> None:
+    emulator.add_fault("hang", operation="Sign")
+    emulator.reset_calls()
+    batch = signing_pb2.BatchSignJwtRequest(requests=[Sign(issuer="issuers/payments")] * 256)
+    calls = [service.signing.BatchSignJwt(batch, timeout=60) for _ in range(33)]
+    done, _ = await asyncio.wait([asyncio.ensure_future(failure(c)) for c in calls], return_when="FIRST_COMPLETED")
+    (refused,) = [d.result() for d in done]
+    assert (refused.code, refused.reason, refused.retry_after) == ("RESOURCE_EXHAUSTED", "OVERLOADED", 1)
+    assert emulator.calls["Sign"] <= 64
+    (record,) = [r for r in audit_records(service.document) if "method" in r]
+    assert (record["event"], record["outcome"], record["reason"]) == ("batch_sign", "failed", "OVERLOADED")
+    for call in calls:
+        call.cancel()
+    emulator.clear_faults()
+    await until(lambda: _signs(service))
+
+
+async def _signs(service: Service) -> bool:
+    try:
+        return bool((await service.sign()).token)
+    except grpc.aio.AioRpcError:
+        return False
 
 
 async def test_c131_a_bug_in_the_service_says_nothing_but_a_request_id(

@@ -29,7 +29,7 @@ class Watched:
 
     async def part(self, name: int) -> None:
         """Run one part."""
-        await self.turns.take()
+        await self.turns.take("")
         self.ran.append((self.number, name))
 
 
@@ -93,6 +93,22 @@ async def test_nothing_is_scheduled_when_nobody_waits_any_longer() -> None:
         await asyncio.sleep(0)
     scheduled = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
     assert not scheduled
+
+
+@pytest.mark.parametrize("flood", [1, 10, 500])
+async def test_the_parts_of_one_caller_delay_those_of_another_by_one_each(flood: int) -> None:
+    turns = Turns()
+    done: list[str] = []
+
+    async def part(caller: str) -> None:
+        await turns.take(caller)
+        done.append(caller)
+
+    await asyncio.gather(*(part(caller) for caller in ("a",) * flood + ("b", "c", "b")))
+    assert done.index("b") <= 3
+    assert done.index("c") <= 4
+    assert [i for i, name in enumerate(done) if name == "b"][1] <= 6
+    assert done.count("a") == flood
 
 
 class Batches:

@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = 0
+        self._trailers: int | None = None
         self._reusable = True
         self.used = False
         self.idle_since = 0.0
@@ -130,18 +131,22 @@ class Connection(asyncio.Protocol):
         """See httptools."""
         if self._waiter is None or self._waiter.done():
             self._reusable = False  # A second answer to one request: what follows cannot be told apart.
-        self._headers, self._body, self._size = {}, [], 0
+        self._headers, self._body, self._size, self._trailers = {}, [], 0, None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools."""
-        self._size += len(name) + len(value)
-        if self._size > MAX_HEAD_BYTES:
+        size = len(name) + len(value)
+        if self._trailers is None:
+            self._size += size
+            self._headers[name.lower()] = value
+        else:  # A trailer must not be taken for a header field (RFC 9110 §6.5.1).
+            self._trailers += size
+        if (self._trailers or self._size) > MAX_HEAD_BYTES:
             raise BadAnswerError
-        self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """See httptools."""
-        self._size = 0
+        self._size, self._trailers = 0, 0
 
     def on_body(self, data: bytes) -> None:
         """See httptools."""

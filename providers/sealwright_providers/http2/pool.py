@@ -56,20 +56,22 @@ class Pool:
         loop = asyncio.get_running_loop()
         now = loop.time()
         end = now + timeout
-        attempt = 1
+        attempt, repeated = 1, False
         while True:
             connection = self._ready(now)
             if connection is None:
                 connection = await self._wait(end)
                 now = loop.time()
+            used = connection.used  # before the request: others share the connection
             try:
                 return await connection.exchange(block, body, end - now)
             except ConnectionDiedError as error:
                 if self.closed:
                     raise PoolClosedError("the pool is closed") from None
-                may = isinstance(error, NotProcessedError) or (connection.used and repeatable)
-                if not may or attempt == _TRIES:
+                unseen = isinstance(error, NotProcessedError)
+                if attempt == _TRIES or not (unseen or (used and repeatable and not repeated)):
                     raise
+                repeated = repeated or not unseen
             except TimeoutError:
                 self._suspect(connection, now)
                 raise

@@ -5,8 +5,8 @@ long as it takes to end so many (Little's law). Callers that keep a worker busy,
 
 Then the number of calls under way is limited, and what exceeds it is refused before it costs anything. The limit falls to the least
 that keeps the event loop busy: more would only wait for each other, and with less the KMS would be waited for. Callers share it:
-one that has less than its share under way is always accepted. Those that are accepted share the turns of the event loop
-(sealwright/turns.py), so that it soon comes to those that are refused.
+one that has less than its share under way is always accepted. Those that are accepted share the turns of the event loop, caller by
+caller (sealwright/turns.py), so that it soon comes to those that are refused.
 """
 
 from __future__ import annotations

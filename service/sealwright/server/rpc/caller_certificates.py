@@ -13,6 +13,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sealwright.access.identity import caller_of_certificate
 from sealwright.errors import CallerUnauthenticatedError
@@ -23,6 +24,8 @@ _POLL_SECONDS: Final = 1.0
 """Time between two looks at the files while nobody connects."""
 _KNOWN: Final = 4096
 _MAX_CHAIN: Final = 8
+_MAX_CHECKS: Final = 64
+"""Signatures that are verified for one certificate and those sent with it: an authority can send many that sign each other."""
 _NOT_ISSUED: Final = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm)
 
 Times = tuple[float, float]
@@ -93,7 +96,7 @@ class CallerCertificates:
         try:
             certificate = x509.load_pem_x509_certificate(leaf)
             between = x509.load_pem_x509_certificates(chain) if chain else []
-            times = tuple(_times(certificate, between[:_MAX_CHAIN], files.roots))
+            times = tuple(_Search(files.roots).times(certificate, between[:_MAX_CHAIN]))
         except (ValueError, UnsupportedAlgorithm):
             raise CallerUnauthenticatedError("the client certificate cannot be read") from None
         verdict = _Verdict(name, times, files)
@@ -103,49 +106,79 @@ class CallerCertificates:
         return verdict
 
 
-def _times(
-    certificate: x509.Certificate, between: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]
-) -> Iterator[Times]:
-    """Yield when each chain from a certificate to an anchor is valid.
+class _Search:
+    """Finds the chains from a certificate to the certificates of the CA file."""
 
-    Any certificate of the CA file may be the end of a chain, not only self-signed ones, as in the handshake.
-    """
-    own = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    if certificate in anchors:
-        yield own
-    for anchor in anchors:
-        if _issued(anchor, certificate, by_default=True):
-            yield _within(own, (anchor.not_valid_before_utc.timestamp(), anchor.not_valid_after_utc.timestamp()))
-    for i, issuer in enumerate(between):
-        if _issued(issuer, certificate, by_default=False):
-            for times in _times(issuer, (*between[:i], *between[i + 1 :]), anchors):
-                yield _within(own, times)
+    def __init__(self, anchors: Sequence[x509.Certificate]) -> None:
+        self._anchors = anchors
+        self._checks = 0
+
+    def times(self, certificate: x509.Certificate, between: Sequence[x509.Certificate]) -> Iterator[Times]:
+        """Yield when each chain from a certificate to an anchor is valid.
+
+        Any certificate of the CA file may be the end of a chain, not only self-signed ones, as in the handshake.
+
+        Args:
+            certificate: The certificate.
+            between: Certificates that may be in between, each once.
+        """
+        own = _times(certificate)
+        if certificate in self._anchors:
+            yield own
+        for anchor in self._anchors:
+            if self._issued(anchor, certificate, by_default=True):
+                yield _within(own, _times(anchor))
+        for issuer in between:
+            if self._issued(issuer, certificate, by_default=False):
+                # Neither it nor a copy: a chain has each authority once (RFC 5280 §6.1).
+                for times in self.times(issuer, [c for c in between if not _same_authority(c, issuer)]):
+                    yield _within(own, times)
+
+    def _issued(self, issuer: x509.Certificate, certificate: x509.Certificate, *, by_default: bool) -> bool:
+        """Return whether a certificate was issued by another one that may do so.
+
+        Args:
+            issuer: The other one.
+            certificate: The certificate.
+            by_default: Whether an issuer without BasicConstraints may issue, as old roots do.
+        """
+        if issuer.subject != certificate.issuer or not _may_issue(issuer, by_default=by_default):
+            return False
+        self._checks += 1
+        if self._checks > _MAX_CHECKS:
+            return False
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except _NOT_ISSUED:
+            return False
+        return True
+
+
+def _may_issue(certificate: x509.Certificate, *, by_default: bool) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return by_default
+    except (ValueError, x509.DuplicateExtension):
+        return False
+
+
+def _times(certificate: x509.Certificate) -> Times:
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+
+
+def _same_authority(one: x509.Certificate, other: x509.Certificate) -> bool:
+    if one == other:
+        return True
+    return one.subject == other.subject and _key(one) == _key(other)
+
+
+def _key(certificate: x509.Certificate) -> bytes:
+    try:
+        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        return certificate.public_bytes(Encoding.DER)
 
 
 def _within(one: Times, other: Times) -> Times:
     return max(one[0], other[0]), min(one[1], other[1])
-
-
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate, *, by_default: bool) -> bool:
-    """Return whether a certificate was issued by another one that may do so.
-
-    Args:
-        issuer: The other one.
-        certificate: The certificate.
-        by_default: Whether an issuer without BasicConstraints may issue, as old roots do.
-    """
-    if issuer.subject != certificate.issuer:
-        return False
-    try:
-        if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            return False
-    except x509.ExtensionNotFound:
-        if not by_default:
-            return False
-    except (ValueError, x509.DuplicateExtension):
-        return False
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except _NOT_ISSUED:
-        return False
-    return True

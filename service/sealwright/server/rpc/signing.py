@@ -16,6 +16,7 @@ from sealwright.errors import InternalError, RequestInvalidError, SealwrightErro
 from sealwright.ids import uuid7
 from sealwright.jose.claims import ClaimsRequest
 from sealwright.server.rpc import bounds
+from sealwright.server.rpc.batches import WIDTH, Batches
 from sealwright.server.rpc.names import parse_issuer
 from sealwright.server.rpc.status import to_status
 from sealwright.signing import SignedToken, Signer, SignRequest
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 MAX_BATCH: Final = 256
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 _NANOS: Final = 10**9
-_BATCH_WIDTH: Final = 32
-"""How many requests of one batch run at once, so that a batch leaves room for other calls."""
 
 
 class SigningService(signing_pb2_grpc.SigningServiceServicer):
@@ -39,6 +38,7 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
         self._signer = signer
         self._verifier = verifier
         self._slices = Slices()
+        self._batches = Batches()
 
     async def SignJwt(  # noqa: N802 - the name in the proto
         self, request: signing_pb2.SignJwtRequest, decision: Decision
@@ -57,18 +57,20 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
         if not 1 <= count <= MAX_BATCH or request.ByteSize() > MAX_BATCH_BYTES:
             problem = f"must be 1 to {MAX_BATCH} requests with at most {MAX_BATCH_BYTES} bytes in all"
             raise RequestInvalidError([Violation("requests", problem)])
-        decision.delegate()
-        response = signing_pb2.BatchSignJwtResponse()
-        left = iter([(single, response.results.add()) for single in request.requests])
+        with self._batches.under_way(decision.call.caller, count) as places:
+            decision.delegate()
+            response = signing_pb2.BatchSignJwtResponse()
+            left = iter([(single, response.results.add()) for single in request.requests])
 
-        async def work() -> None:
-            for single, result in left:
-                await self._slices.take()
-                await self._sign_into(result, decision.part(uuid7()), single)
+            async def work() -> None:
+                for single, result in left:
+                    async with places:
+                        await self._slices.take()
+                        await self._sign_into(result, decision.part(uuid7()), single)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(count, _BATCH_WIDTH)):
-                group.create_task(work())
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(count, WIDTH)):
+                    group.create_task(work())
         return response
 
     async def _sign_into(
