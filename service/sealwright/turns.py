@@ -14,7 +14,7 @@ from typing import Final
 
 PASSES: Final = 1
 """Parts that run in a turn. With more of them refusals waited longer, and no more tokens were signed."""
-SLICE_SECONDS: Final = 0.005
+SLICE_SECONDS: Final = 0.01
 """How long the parts of a batch may take in a turn, before the last of them."""
 
 

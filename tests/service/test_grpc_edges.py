@@ -75,7 +75,7 @@ async def test_f04_batches_of_a_caller_beyond_what_can_be_signed_in_time_are_ref
     done, _ = await asyncio.wait([asyncio.ensure_future(failure(c)) for c in calls], return_when="FIRST_COMPLETED")
     (refused,) = [d.result() for d in done]
     assert (refused.code, refused.reason, refused.retry_after) == ("RESOURCE_EXHAUSTED", "OVERLOADED", 1)
-    assert emulator.calls["Sign"] <= 64
+    assert emulator.calls["Sign"] <= 128
     (record,) = [r for r in audit_records(service.document) if "method" in r]
     assert (record["event"], record["outcome"], record["reason"]) == ("batch_sign", "failed", "OVERLOADED")
     for call in calls:

@@ -16,7 +16,7 @@ from sealwright.errors import OverloadedError
 
 WIDTH: Final = 32
 """How many requests of one batch run at once, so that a batch leaves room for other calls."""
-PLACES: Final = 2 * WIDTH
+PLACES: Final = 4 * WIDTH
 """How many requests of all batches of a caller run at once."""
 MOST_REQUESTS: Final = 8192
 """How many requests the batches of a caller may have under way: some seconds of work for a worker."""
