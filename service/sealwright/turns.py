@@ -15,34 +15,65 @@ from typing import Final
 PASSES: Final = 1
 """Parts that run in a turn. With more of them refusals waited longer, and no more tokens were signed."""
 SLICE_SECONDS: Final = 0.01
-"""How long the parts of a batch may take in a turn, before the last of them."""
+"""How long the parts of batches may take in a turn, before the last of them."""
+
+
+class _Waiting:
+    """Parts that wait, by caller. Callers take turns, so that one with many parts delays those of another by one each."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def add(self, caller: str) -> asyncio.Future[None]:
+        """Return what ends when it is the turn of a part."""
+        future = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(caller, deque()).append(future)
+        return future
+
+    def grant(self) -> bool:
+        """Let the next part run. Return whether there is one. Parts whose calls were cancelled take nobody's turn."""
+        while self._queues:
+            caller, queue = next(iter(self._queues.items()))
+            del self._queues[caller]
+            while queue and queue[0].done():
+                queue.popleft()
+            if queue:
+                queue.popleft().set_result(None)
+                if queue:
+                    self._queues[caller] = queue  # behind the others
+                return True
+        return False
 
 
 class Slices:
-    """Divides the requests of all batches among turns of the event loop, in the order in which they came."""
+    """Divides the requests of all batches among turns of the event loop."""
 
     def __init__(self) -> None:
         self._end = 0.0
         self._runs = False
         self._fresh = False
         self._ran = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = _Waiting()
         self._first: list[asyncio.Future[None]] = []
 
-    async def take(self) -> None:
-        """Return in this turn of the event loop if there is time left in it, else in one of the next."""
+    async def take(self, caller: str) -> None:
+        """Return in this turn of the event loop if there is time left in it, else in one of the next.
+
+        Args:
+            caller: Whose batch it is.
+        """
         if not self._runs:
             self._fresh = True
             self._schedule()
         elif self._waiting or self._is_over():
-            queue: deque[asyncio.Future[None]] | list[asyncio.Future[None]] = self._waiting
-            while True:
+            await self._waiting.add(caller)
+            while self._is_over():
                 turn = asyncio.get_running_loop().create_future()
-                queue.append(turn)
+                self._first.append(turn)
                 await turn
-                if self._fresh or not self._is_over():
-                    break
-                queue = self._first
         if self._fresh:
             self._fresh = False
             self._end = time.perf_counter() + SLICE_SECONDS
@@ -56,22 +87,23 @@ class Slices:
         asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        """Begin a turn with about as many parts as the last one had time for."""
-        self._waiting.extendleft(reversed(self._first))
-        self._first.clear()
-        left, self._ran, self._runs, self._fresh = self._ran + 1, 0, False, False
-        while self._waiting and left:
-            turn = self._waiting.popleft()
-            if not turn.done():  # else its call was cancelled
-                turn.set_result(None)
-                left -= 1
-                self._fresh = True
+        """Begin a turn. Those parts that there is no time for wait once more, in front of all others."""
+        first, self._first = [f for f in self._first if not f.done()], []
+        left, self._ran, self._runs = 2 * self._ran + 1, 0, False
+        for turn in first[:left]:
+            turn.set_result(None)
+        self._first = first[left:]
+        left -= len(first)
+        self._fresh = bool(first)
+        while left > 0 and self._waiting.grant():
+            self._fresh = True
+            left -= 1
         if self._fresh:
             self._schedule()
 
 
 class Turns:
-    """Lets few parts of signatures into each turn of the event loop while there is an overload. Callers take turns.
+    """Lets few parts of signatures into each turn of the event loop while there is an overload.
 
     Attributes:
         limited: Whether there is an overload. Without one nobody needs to `take` a turn.
@@ -80,23 +112,22 @@ class Turns:
     def __init__(self) -> None:
         self.limited = False
         self._left = PASSES
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting = _Waiting()
         self._scheduled = False
 
     async def take(self, caller: str) -> None:
         """Return in this turn of the event loop if it has time for one more part, else in one of the next.
 
         Args:
-            caller: Whose part it is. One that has many parts waiting delays those of another by one part each.
+            caller: Whose part it is.
         """
         if self._left and not self._waiting:
             self._left -= 1
             self._schedule()
             return
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(caller, deque()).append(future)
+        turn = self._waiting.add(caller)
         self._schedule()
-        await future
+        await turn
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -107,15 +138,8 @@ class Turns:
         """Begin a turn. Parts that have waited run in the next one, before any other."""
         self._scheduled = False
         left = PASSES
-        while self._waiting and left:
-            caller, queue = next(iter(self._waiting.items()))
-            del self._waiting[caller]
-            future = queue.popleft()
-            if queue:
-                self._waiting[caller] = queue  # behind the others
-            if not future.done():  # else its call was cancelled
-                future.set_result(None)
-                left -= 1
+        while left and self._waiting.grant():
+            left -= 1
         if left == PASSES:
             self._left = PASSES
         else:

@@ -250,6 +250,28 @@ def test_f35_certificates_that_a_caller_sends_many_of_cost_little(
     assert looks < 200, "8! without a bound"
 
 
+@pytest.mark.parametrize("number", [0, 63, 99])
+def test_f35_each_of_many_authorities_of_one_name_is_found(tmp_path: Path, number: int) -> None:
+    files = Files(tmp_path)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(100)]
+
+    def certificate(subject: str, key: Any, by: Any, *, ca: bool) -> x509.Certificate:
+        builder = x509.CertificateBuilder().subject_name(name(subject)).issuer_name(name("one name"))
+        builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(NOW - DAY).not_valid_after(NOW + DAY)
+        builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), critical=False
+        )
+        builder = builder.add_extension(x509.SubjectAlternativeName([dns("billing.example.com")]), critical=False)
+        return builder.sign(by, hashes.SHA256())
+
+    files.write("client_ca", b"".join(pem(certificate("one name", k, k, ca=True)) for k in keys))
+    leaf = certificate("leaf", ec.generate_private_key(ec.SECP256R1()), keys[number], ca=False)
+    assert judged(files.opened(), leaf) == "dns:billing.example.com"
+
+
 def test_f35_what_is_known_of_certificates_is_bounded_and_quick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sealwright.audit.records import EVENTS, NAMES, Outcome
 from sealwright.audit.writer import AuditWriter
 from sealwright.http2.frames import END_STREAM, PREFACE, Kind
+from sealwright.server.rpc import batches
 from sealwright.server.rpc.call import MAX_MESSAGE
 from sealwright.v1 import jwks_pb2, keys_pb2, signing_pb2
 from sealwright_testing.emulators.aws import AwsEmulator
@@ -200,6 +201,22 @@ async def test_f09_a_batch_has_one_record_for_each_of_its_tokens(service: Servic
     assert sorted(r["outcome"] for r in records) == ["allowed", "allowed", "failed"]
     assert len({r["request_id"] for r in records}) == 3
     assert len({r["batch_request_id"] for r in records}) == 1
+
+
+async def test_f09_a_batch_whose_caller_leaves_before_any_of_it_was_begun_is_on_record_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "PLACES", 0)
+    call = service.signing.BatchSignJwt(signing_pb2.BatchSignJwtRequest(requests=[GOOD] * 3))
+    await asyncio.sleep(0)
+    await service.list_keys()  # It comes after the batch.
+    call.cancel()
+
+    async def recorded() -> bool:
+        return decisions(service.document)[1:] == [("BatchSignJwt", "cancelled", "CANCELLED")]
+
+    await until(recorded)
+    assert [r["event"] for r in audit_records(service.document) if "method" in r] == ["list_keys", "batch_sign"]
 
 
 async def test_f09_a_token_whose_key_is_revoked_while_it_is_signed_has_one_record(

@@ -95,6 +95,34 @@ async def test_nothing_is_scheduled_when_nobody_waits_any_longer() -> None:
     assert not scheduled
 
 
+async def test_the_batches_of_one_caller_delay_those_of_another_by_one_part_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = Batches(monkeypatch)
+    floods = [kept.work(iter([1]), SLICE_SECONDS, f"caller {n % 3}") for n in range(300)]
+    await asyncio.gather(*floods, kept.work(iter([2]), SLICE_SECONDS, "another"))
+    assert [name for _, name in kept.watched.ran].index(2) <= 5
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 100])
+async def test_cancelled_parts_do_not_send_their_caller_to_the_end(cancelled: int) -> None:
+    turns = Turns()
+    done: list[str] = []
+
+    async def part(caller: str) -> None:
+        await turns.take(caller)
+        done.append(caller)
+
+    await turns.take("")
+    gone = [asyncio.create_task(part("a")) for _ in range(cancelled)]
+    rest = [asyncio.create_task(part(c)) for c in ("a", *(f"{n}" for _ in range(9) for n in range(20)))]
+    await asyncio.sleep(0)
+    for one in gone:
+        one.cancel()
+    await asyncio.gather(*rest)
+    assert done.index("a") <= 21
+
+
 @pytest.mark.parametrize("flood", [1, 10, 500])
 async def test_the_parts_of_one_caller_delay_those_of_another_by_one_each(flood: int) -> None:
     turns = Turns()
@@ -119,10 +147,10 @@ class Batches:
         monkeypatch.setattr(time, "perf_counter", lambda: self.now)
         self.watched, self.slices = Watched(), Slices()
 
-    async def work(self, names: Iterator[int], seconds: float) -> None:
+    async def work(self, names: Iterator[int], seconds: float, caller: str = "") -> None:
         """Run requests of a batch, one after the other."""
         for name in names:
-            await self.slices.take()
+            await self.slices.take(caller)
             self.watched.ran.append((self.watched.number, name))
             self.now += seconds
 

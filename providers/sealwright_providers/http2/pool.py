@@ -71,7 +71,9 @@ class Pool:
                 unseen = isinstance(error, NotProcessedError)
                 if attempt == _TRIES or not (unseen or (used and repeatable and not repeated)):
                     raise
-                repeated = repeated or not unseen
+                if not unseen:
+                    repeated = True
+                    self._retire_silent(now)  # else the request may go over another one that has died
             except TimeoutError:
                 self._suspect(connection, now)
                 raise
@@ -112,8 +114,11 @@ class Pool:
         if connection.received > sent or now - self._left < _LEAVE_SECONDS:
             return
         self._left = now
+        self._retire_silent(sent)
+
+    def _retire_silent(self, since: float) -> None:
         for one in list(self._all):
-            if one.received <= sent:
+            if one.received <= since:
                 one.retire()
 
     async def _wait(self, end: float) -> Connection:

@@ -52,12 +52,12 @@ class KeyHealth:
         self._clock = clock
         self._check = RevocationCheck(keyring, refresh, clock)
         self._trouble: dict[str, tuple[str, float]] = {}
-        self._unsure: set[str] = set()
+        self._unsure: dict[str, str] = {}
 
     def signed(self, key: SigningKey) -> None:
         """Note that a key has signed."""
         if self._unsure:
-            self._unsure.discard(key.kid)
+            self._unsure.pop(key.kid, None)
         if self._trouble and self._trouble.pop(key.kid, None) is not None:
             log.info("key %s of provider %s signs again", key.kid, key.provider)
 
@@ -72,13 +72,13 @@ class KeyHealth:
         if checking is None:
             self._note(key, reason)
         else:
-            self._unsure.add(key.kid)
-            checking.add_done_callback(lambda _: self._checked(key, reason))
+            self._unsure[key.kid] = reason
+            checking.add_done_callback(lambda _: self._checked(key))
 
-    def _checked(self, key: SigningKey, reason: str) -> None:
-        """Note that a key did not sign, unless it has signed since."""
-        if key.kid in self._unsure:
-            self._unsure.discard(key.kid)
+    def _checked(self, key: SigningKey) -> None:
+        """Note why a key did not sign last, unless it has signed since."""
+        reason = self._unsure.pop(key.kid, None)
+        if reason is not None:
             self._note(key, reason)
 
     def _note(self, key: SigningKey, reason: str) -> None:

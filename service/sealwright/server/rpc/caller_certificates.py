@@ -144,6 +144,9 @@ class _Search:
         """
         if issuer.subject != certificate.issuer or not _may_issue(issuer, by_default=by_default):
             return False
+        wanted, has = _key_id(certificate, x509.AuthorityKeyIdentifier), _key_id(issuer, x509.SubjectKeyIdentifier)
+        if None not in {wanted, has} and wanted != has:
+            return False
         self._checks += 1
         if self._checks > _MAX_CHECKS:
             return False
@@ -152,6 +155,16 @@ class _Search:
         except _NOT_ISSUED:
             return False
         return True
+
+
+def _key_id(
+    certificate: x509.Certificate, kind: type[x509.AuthorityKeyIdentifier | x509.SubjectKeyIdentifier]
+) -> bytes | None:
+    """Return the identifier of a key that an extension names (RFC 5280 §4.2.1.1 and §4.2.1.2); None: it names none."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value.key_identifier
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return None
 
 
 def _may_issue(certificate: x509.Certificate, *, by_default: bool) -> bool:

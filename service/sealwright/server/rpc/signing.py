@@ -57,15 +57,16 @@ class SigningService(signing_pb2_grpc.SigningServiceServicer):
         if not 1 <= count <= MAX_BATCH or request.ByteSize() > MAX_BATCH_BYTES:
             problem = f"must be 1 to {MAX_BATCH} requests with at most {MAX_BATCH_BYTES} bytes in all"
             raise RequestInvalidError([Violation("requests", problem)])
-        with self._batches.under_way(decision.call.caller, count) as places:
-            decision.delegate()
+        caller = decision.call.caller
+        with self._batches.under_way(caller, count) as places:
             response = signing_pb2.BatchSignJwtResponse()
             left = iter([(single, response.results.add()) for single in request.requests])
 
             async def work() -> None:
                 for single, result in left:
                     async with places:
-                        await self._slices.take()
+                        await self._slices.take(caller)
+                        decision.delegate()
                         await self._sign_into(result, decision.part(uuid7()), single)
 
             async with asyncio.TaskGroup() as group:
