@@ -1,16 +1,13 @@
-"""Calls of gRPC: their header fields, their messages, their end, and the services of gRPC's own packages."""
+"""Calls of gRPC: their header fields, their messages and their end."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-import time
 import zlib
-from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import unquote
 
-import grpc
 import hpack
 import pytest
 from google.rpc.code_pb2 import Code  # type: ignore[import-untyped]
@@ -20,23 +17,14 @@ from hypothesis import strategies as st
 from sealwright.http2 import frames
 from sealwright.http2.frames import END_STREAM, PADDED, Kind, Setting
 from sealwright.server.http2.session import STREAM_WINDOW, MalformedError
-from sealwright.server.peers import Peer
-from sealwright.server.rpc.call import MAX_MESSAGE, Call, UnreadableMessageError
+from sealwright.server.rpc.call import MAX_MESSAGE, UnreadableMessageError
 from sealwright.server.rpc.heads import MAX_METADATA_BYTES, TOO_LONG, UNKNOWN_METHOD, Head, read_head, status_block
-from sealwright.server.rpc.library import MAX_REQUEST, Library
-from support.http2_caller import Client, frame, head, prefixed, reset, wants, window
+from support.grpc_calls import FIELDS, Pairs, answer, begin, having, turns
+from support.http2_caller import frame, prefixed, reset, wants, window
 from support.http2_peer import TRAILERS, block
 
 END: Final = block(TRAILERS)
 ACK: Final = frame(Kind.SETTINGS, frames.ACK)
-Pairs = list[tuple[bytes, bytes]]
-FIELDS: Pairs = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a.B/C"), (b"te", b"trailers")]
-FIELDS.append((b"content-type", b"application/grpc"))
-
-
-def having(name: bytes, value: bytes) -> Pairs:
-    """Return the fields of a call in which one is added or replaced."""
-    return list({**dict(FIELDS), name: value}.items())
 
 
 def test_a_call_is_read_from_its_fields() -> None:
@@ -148,37 +136,6 @@ def test_an_answer_without_messages_begins_and_ends_in_one_block() -> None:
         (b"grpc-status-details-bin", b"CAU"),
         (b"grpc-status-details-bin", b"x"),
     ]
-
-
-def begin(*data: bytes, encoding: bytes = b"identity", complete: bool = True) -> tuple[Client, Call]:
-    """Return a client, and its call whose content has come in these pieces."""
-    client = Client(reads=read_head)
-    client.now = time.monotonic()  # as `Call.run` reads it
-    client.send(head(1, 0, block(having(b"grpc-encoding", encoding))), *(frame(Kind.DATA, 0, 1, d) for d in data))
-    if complete:
-        client.send(frame(Kind.DATA, END_STREAM, 1))
-    return client, Call(client.begun[0], Peer("ipv4:127.0.0.1:1", "127.0.0.1"))
-
-
-async def turns() -> None:
-    """Let the tasks do what they can."""
-    for _ in range(8):
-        await asyncio.sleep(0)
-
-
-async def answer(client: Client) -> tuple[int, str, bytes]:
-    """Return the status, the message and the content of an answer that must be well-formed."""
-    await turns()
-    content, blocks, decoder = b"", [], hpack.Decoder()
-    for kind, flags, _, payload in await client.got():
-        if kind == Kind.DATA:
-            content += payload
-        elif kind == Kind.HEADERS:
-            blocks.append((flags & END_STREAM, dict(decoder.decode(payload, raw=True))))
-    assert [b":status" in fields for _, fields in blocks] == [True] + [False] * (len(blocks) - 1)
-    assert [bool(last) for last, _ in blocks] == [False] * (len(blocks) - 1) + [True]
-    fields = blocks[-1][1]
-    return int(fields[b"grpc-status"]), unquote(fields.get(b"grpc-message", b"").decode()), content
 
 
 @pytest.mark.parametrize("message", [b"", b"x", b"x" * 100])
@@ -331,99 +288,3 @@ async def test_a_refusal_waits_until_the_message_begins_to_come(fields: Pairs) -
     status = dict(hpack.Decoder().decode(payload, raw=True))[b":status"]
     assert status == (b"200" if fields == FIELDS else b"415")
     assert end == (Kind.RST_STREAM, 0, 1, frames.number(0))
-
-
-class Servicer:
-    """Says what it gets, in capitals."""
-
-    async def unary(self, request: str, context: Any) -> str:
-        if request == "missing":
-            await context.abort(grpc.StatusCode.NOT_FOUND, "it is missing")
-        if request == "broken":
-            raise ValueError(request)
-        if request == "unheard of":  # as generated code does for a method that a servicer does not have
-            context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-            context.set_details("Method not implemented!")
-            raise NotImplementedError
-        return request.upper()
-
-    async def stream(self, request: str, context: Any) -> None:
-        for letter in request:
-            await context.write(letter.upper())
-        if request == "wait":
-            await asyncio.Event().wait()
-
-    async def chat(self, requests: AsyncIterator[str], _: Any) -> AsyncIterator[str]:
-        async for request in requests:
-            yield request.upper()
-
-
-def serve(method: str, call: Call) -> Library:
-    servicer, library = Servicer(), Library()
-    codec: Any = {"request_deserializer": bytes.decode, "response_serializer": str.encode}
-    handlers: Any = {
-        "Unary": grpc.unary_unary_rpc_method_handler(servicer.unary, **codec),
-        "Stream": grpc.unary_stream_rpc_method_handler(servicer.stream, **codec),
-        "Chat": grpc.stream_stream_rpc_method_handler(servicer.chat, **codec),
-    }
-    library.add_registered_method_handlers("a.B", handlers)
-    library.methods[f"/a.B/{method}"](call)
-    return library
-
-
-LARGE: Final = prefixed(b"x" * (MAX_REQUEST + 1))
-NO_MESSAGE: Final = (Code.INVALID_ARGUMENT, "the request has no complete message", b"")
-NOT_ITS_TYPE: Final = (Code.INVALID_ARGUMENT, "the request is not a protobuf message of its type", b"")
-TOO_LARGE: Final = (Code.RESOURCE_EXHAUSTED, f"the message has more than {MAX_REQUEST} bytes", b"")
-
-
-@pytest.mark.parametrize(
-    ("method", "data", "expected"),
-    [
-        ("Unary", prefixed(b"abc"), (Code.OK, "", prefixed(b"ABC"))),
-        ("Unary", prefixed(b""), (Code.OK, "", prefixed(b""))),
-        ("Unary", prefixed(b"x" * MAX_REQUEST), (Code.OK, "", prefixed(b"X" * MAX_REQUEST))),
-        ("Unary", prefixed(b"missing"), (Code.NOT_FOUND, "it is missing", b"")),
-        ("Unary", prefixed(b"broken"), (Code.INTERNAL, "the request failed", b"")),
-        ("Unary", prefixed(b"unheard of"), (Code.UNIMPLEMENTED, "Method not implemented!", b"")),
-        ("Unary", b"", NO_MESSAGE),
-        ("Stream", prefixed(b"abc")[:-1], NO_MESSAGE),
-        ("Stream", prefixed(b"abc"), (Code.OK, "", prefixed(b"A") + prefixed(b"B") + prefixed(b"C"))),
-        ("Stream", prefixed(b""), (Code.OK, "", b"")),
-        ("Chat", prefixed(b"ab") + prefixed(b"c"), (Code.OK, "", prefixed(b"AB") + prefixed(b"C"))),
-        ("Chat", b"", (Code.OK, "", b"")),
-        *((method, prefixed(b"\xff"), NOT_ITS_TYPE) for method in ("Unary", "Stream", "Chat")),
-        *((method, LARGE, TOO_LARGE) for method in ("Unary", "Stream", "Chat")),
-    ],
-)
-async def test_the_services_of_grpc_answer(method: str, data: bytes, expected: tuple[int, str, bytes]) -> None:
-    client, call = begin(data)
-    library = serve(method, call)
-    assert await answer(client) == expected
-    assert not library._under_way
-
-
-async def test_a_stream_ends_at_the_deadline_of_its_caller() -> None:
-    client, call = begin(prefixed(b"wait"))
-    call.left = 60.0
-    library = serve("Stream", call)
-    for seconds, under_way in ((50, 1), (20, 0)):
-        await turns()
-        client.now += seconds
-        client.connection.tend()
-        await turns()
-        assert len(library._under_way) == under_way
-    assert (await answer(client))[:2] == (Code.DEADLINE_EXCEEDED, "the deadline has passed")
-
-
-async def test_a_chat_answers_each_message_as_it_comes_and_ends_when_it_is_reset() -> None:
-    client, call = begin(complete=False)
-    library = serve("Chat", call)
-    for text in (b"abc", b"def"):
-        client.send(frame(Kind.DATA, 0, 1, prefixed(text)))
-        await turns()
-        assert await client.contents() == [prefixed(text.upper())]
-    assert (client.connection.busy, len(library._under_way)) == (False, 1)
-    client.send(reset(1))
-    await turns()
-    assert not library._under_way
