@@ -138,6 +138,9 @@ PKCS11: Mapping[str, int] = {
 }
 
 
+_OF_SIGNATURES = ("corrupt", "truncate", "confuse")
+
+
 class Misfortunes(ABC):
     """Makes a backend fail.
 
@@ -233,11 +236,12 @@ class OfToken(Misfortunes):
         self._module = module
         self._tap = tap
         self._before = self._calls()
+        self._deck: list[str] = []
 
     async def tick(self) -> None:
         await asyncio.sleep(_TICK_SECONDS)
         while sum(self.done.values()) < SHARE * (self._calls() - self._before):
-            await self._fail()
+            await self._fail(self._next())
 
     def clear(self) -> None:
         self._tap.reset()
@@ -246,23 +250,27 @@ class OfToken(Misfortunes):
     def _calls(self) -> int:
         return self._module.count(Call.SIGN_INIT)
 
-    async def _fail(self) -> None:
+    def _next(self) -> str:
+        """Return the next fault of a shuffled deck, so that each one has its turn."""
+        if not self._deck:
+            self._deck = [*PKCS11, *_OF_SIGNATURES, "delay"]
+            self.random.shuffle(self._deck)
+        return self._deck.pop()
+
+    async def _fail(self, what: str) -> None:
         before = self._calls()
-        match self.random.randrange(10):
-            case 0:
-                what = self.random.choice(("corrupt", "truncate", "confuse"))
+        match what:
+            case _ if what in _OF_SIGNATURES:
                 setattr(self._tap, what, True)
                 await self._later(3)
                 setattr(self._tap, what, False)
-            case 1:
-                what = "delay"
+            case "delay":
                 self._module.delay(Call.SIGN, self.random.choice((50, 2500)))
                 await asyncio.sleep(self.random.choice((0.1, 0.4)))
                 self._module.delay(Call.SIGN, 0)
             case _:
-                what, value = self.random.choice(list(PKCS11.items()))
                 # Not C_Sign: its errors end the operation (v2.40 §5.11), and the module could not do that in place of SoftHSM.
-                self._module.fail(Call.SIGN_INIT, value, 1)
+                self._module.fail(Call.SIGN_INIT, PKCS11[what], 1)
                 await self._later(1)
         self.done[what] += min(max(1, self._calls() - before), _MOST_AT_ONCE)
 

@@ -36,7 +36,8 @@ PAUSE = 0.2
 """Callers wait after an error, since otherwise most calls would be made in the second for which a circuit breaker is open."""
 RECOVERY_SECONDS = 5
 LATE_SECONDS = 0.1
-"""How much later than gRPC the event loop of this test may see an answer: it also runs the service and the clients."""
+"""How much later than gRPC the event loop of this test may see an answer: it also runs the service and the clients. The longest
+time for which it stood still, on a busy machine, comes on top."""
 _TAPS: list[CryptokiTap] = []
 """Kept until the process ends, since modules have their addresses."""
 
@@ -93,6 +94,25 @@ async def sign(service: Service, deadline: float) -> Call:
     return Call(deadline=deadline, end=end, took=time.perf_counter() - start, answer=answer)
 
 
+class Pauses:
+    """Measures for how long the event loop stands still.
+
+    Attributes:
+        longest: The longest time, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        before = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.005)
+            now = time.perf_counter()
+            self.longest, before = max(self.longest, now - before), now
+
+
 async def sign_many(service: Service, seed: int) -> list[Call]:
     """Sign tokens, many at once, with random deadlines."""
     made: list[Call] = []
@@ -129,11 +149,14 @@ async def test_failing_backends_never_make_a_bad_token_or_a_late_one(
             keys = jwt.PyJWKSet.from_dict({"keys": list((await service.published()).values())})
             misfortunes = making(seed)
             task = asyncio.create_task(misfortunes.run())
+            pauses = Pauses()
+            watching = asyncio.create_task(pauses.run())
             start = time.perf_counter()
             try:
                 calls = await sign_many(service, seed)
             finally:
                 took = time.perf_counter() - start
+                watching.cancel()
                 if not task.done():
                     task.cancel()
                 (ended,) = await asyncio.gather(task, return_exceptions=True)
@@ -144,14 +167,15 @@ async def test_failing_backends_never_make_a_bad_token_or_a_late_one(
         failures = Counter(c.failure.reason or c.failure.code for c in calls if c.failure)
         with capsys.disabled():
             print(f"\n{provider}: seed {seed}, {took:.1f} s, {CALLS - failures.total()} tokens, {dict(failures)}")  # noqa: T201
-        check(calls, keys, audit_records(config, "sign"), f"SEALWRIGHT_SEED={seed}")
+        late = LATE_SECONDS + pauses.longest
+        check(calls, keys, audit_records(config, "sign"), f"SEALWRIGHT_SEED={seed}", late=late)
         assert failures.total() >= CALLS * 0.01, misfortunes.done
         assert failures.total() <= CALLS * 0.9, failures
         assert len(misfortunes.done) >= 15, misfortunes.done
 
 
-def check(calls: list[Call], keys: jwt.PyJWKSet, records: list[dict[str, Any]], seed: str) -> None:
-    """Check all calls together."""
+def check(calls: list[Call], keys: jwt.PyJWKSet, records: list[dict[str, Any]], seed: str, *, late: float) -> None:
+    """Check all calls together. Answers may be seen so many seconds after their deadlines."""
     assert len(calls) == CALLS
     allowed = {r["jti"]: r for r in records if r["outcome"] == "allowed"}
     refused = {r["request_id"]: r for r in records if r["outcome"] != "allowed"}
@@ -159,7 +183,7 @@ def check(calls: list[Call], keys: jwt.PyJWKSet, records: list[dict[str, Any]], 
         if call.failure is None:
             token, kid = call.answer.token, call.answer.kid
             claims = jwt.decode(token, keys[kid], ["ES256"], issuer="https://id.example.com/payments")
-            assert call.took <= call.deadline + LATE_SECONDS, (seed, call)
+            assert call.took <= call.deadline + late, (seed, call)
             record = allowed[claims["jti"]]
             assert record["kid"] == kid, seed
             assert datetime.fromisoformat(record["time"]).timestamp() <= call.end, (seed, call, record)
