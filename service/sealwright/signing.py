@@ -18,9 +18,7 @@ from sealwright.errors import (
     MessageTooLargeError,
     NoActiveKeyError,
     OverloadedError,
-    ProviderAccessDeniedError,
     ProviderError,
-    ProviderKeyDisabledError,
     ProviderKeyMissingError,
     ProviderKeyPendingError,
     ProviderUnavailableError,
@@ -33,7 +31,7 @@ from sealwright.ids import uuid7
 from sealwright.jose import token as jws
 from sealwright.jose.claims import Claims, ClaimsRequest, build_claims
 from sealwright.jose.signatures import accepted
-from sealwright.keys.health import KeyHealth
+from sealwright.keys.health import KEY_ERRORS, KeyHealth
 from sealwright.keys.issuer import RETRY_SECONDS, Choice, Issuer, SigningKey
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.token_counts import TokenCounts
@@ -43,8 +41,6 @@ from sealwright.turns import Turns
 
 log = logging.getLogger(__name__)
 
-_KEY_ERRORS: Final = (ProviderKeyDisabledError, ProviderKeyMissingError, ProviderAccessDeniedError)
-"""Errors of one key: another key of the same provider may still sign, and its revocation may be the cause."""
 _WITHDRAWN: Final = "the key was withdrawn while it signed"
 
 _UNSEEN: Final = (ProviderKeyMissingError, ProviderKeyPendingError)
@@ -204,7 +200,7 @@ class Signer:
                 signed = await self._sign_with(decision, issuer, key, claims, token_type, end=end, last=not others)
             except (ProviderError, OverloadedError) as error:
                 reasons[key.record.series] = error.reason
-                if isinstance(error, _KEY_ERRORS):
+                if isinstance(error, KEY_ERRORS):
                     refused.append(key)
                 if self._gives_up(key, error):
                     given_up[key.provider] = error.reason
@@ -244,7 +240,7 @@ class Signer:
             self._health.failed(key, error.reason)
         if isinstance(error, _FINAL_ERRORS):
             raise error
-        return not isinstance(error, _KEY_ERRORS)
+        return not isinstance(error, KEY_ERRORS)
 
     def _share(self, end: float, others: int) -> float:
         """Return until when a provider may take, so that the others after it have time to sign in its place."""

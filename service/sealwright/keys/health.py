@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from sealwright.clock import Clock
-from sealwright.errors import ProviderError, SealwrightError
+from sealwright.errors import (
+    ProviderAccessDeniedError,
+    ProviderError,
+    ProviderKeyDisabledError,
+    ProviderKeyMissingError,
+    SealwrightError,
+)
 from sealwright.keys.issuer import SigningKey
 from sealwright.keys.keyring import Keyring
 from sealwright.keys.revocation_check import RevocationCheck
@@ -25,8 +31,9 @@ PROBE_SECONDS: Final = 5.0
 _PROBE_TIMEOUT: Final = 3.0
 _OF_THE_PROVIDER: Final = frozenset({"PROVIDER_UNAVAILABLE", "PROVIDER_TIMEOUT", "PROVIDER_THROTTLED"})
 """Failures that the guard judges, because it knows whether the call had enough time: hasty callers must not change health."""
-_OF_THE_KEY: Final = frozenset({"PROVIDER_KEY_DISABLED", "PROVIDER_KEY_MISSING", "PROVIDER_ACCESS_DENIED"})
-"""Failures that a revocation may have caused."""
+KEY_ERRORS: Final = (ProviderKeyDisabledError, ProviderKeyMissingError, ProviderAccessDeniedError)
+"""Errors of one key: another key of the same provider may still sign, and its revocation may be the cause."""
+_OF_THE_KEY: Final = frozenset(error.reason for error in KEY_ERRORS)
 
 
 class KeyHealth:
